@@ -1,0 +1,62 @@
+# Every target sets up what it needs; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MEMBERS := protos chassis services/governance services/contracts services/ingest services/models gateway cli
+ARGS ?=
+
+.PHONY: help setup up demo test check format protos locks bench clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
+
+$(VENV)/.installed: locks/uv.txt locks/all.txt $(addsuffix /pyproject.toml,$(MEMBERS))
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 14) else f"Counterfoil needs Python 3.11, 3.12 or 3.13; $(PYTHON) is {sys.version.split()[0]}. Say make PYTHON=/path/to/python3.11")'
+	@echo "Setting up $(VENV) (about a minute, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --require-hashes locks/all.txt locks/uv.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(MEMBERS))
+	@touch $@
+
+setup: $(VENV)/.installed ## Make the virtual environment from the hash-pinned locks.
+
+up: setup ## Start every process on this machine; Ctrl-C stops them. ARGS are those of `counterfoil up`.
+	@$(BIN)/counterfoil up $(ARGS)
+
+demo: setup ## A grocer's real year, from files and live events to a replayed forecast. ARGS=--exit ends it after the report.
+	@$(BIN)/counterfoil demo $(ARGS)
+
+test: setup ## Run the tests. ARGS are those of pytest.
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## Format, lint, types, import directions, protos.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/python tools/protos.py --check
+	@$(BIN)/buf lint protos/gen/counterfoil/api.binpb --path counterfoil
+	@$(BIN)/buf format --diff --exit-code protos --exclude-path protos/gen
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy
+
+format: setup ## Format Python and protos in place.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/buf format -w protos --exclude-path protos/gen
+
+protos: setup ## Generate Python code and the descriptor image from protos/.
+	@$(BIN)/python tools/protos.py
+
+locks: setup ## Resolve the dependencies anew into locks/ (all, and one per service).
+	@$(BIN)/python tools/locks.py
+
+bench: setup ## Measure, as ratios within one run; prints the table for docs/benchmarks.md.
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+clean: ## Remove the virtual environment and caches, never data.
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
