@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from counterfoil.common.v1 import options_pb2 as counterfoil_dot_common_dot_v1_dot_options__pb2
 from counterfoil.common.v1 import snapshot_pb2 as counterfoil_dot_common_dot_v1_dot_snapshot__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$counterfoil/common/v1/receipts.proto\x12\x15\x63ounterfoil.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a$counterfoil/common/v1/snapshot.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\x11GetReceiptRequest\x12\x1d\n\nreceipt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\".\n\rReplayRequest\x12\x1d\n\nreceipt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\"\x91\x07\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x36\n\x0bimpact_tier\x18\x05 \x01(\x0e\x32!.counterfoil.common.v1.ImpactTier\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tworkspace\x18\x07 \x01(\t\x12\x11\n\tprincipal\x18\x08 \x01(\t\x12\x0e\n\x06output\x18\t \x01(\t\x12\x34\n\x06inputs\x18\n \x03(\x0b\x32$.counterfoil.common.v1.InputSnapshot\x12\x1d\n\x15\x66\x65\x61ture_vector_sha256\x18\x0b \x03(\t\x12/\n\x0bgraph_as_of\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\tcontracts\x18\r \x03(\x0b\x32(.counterfoil.common.v1.ContractReference\x12\x34\n\x05model\x18\x0e \x01(\x0b\x32%.counterfoil.common.v1.ModelReference\x12\x38\n\x07runtime\x18\x0f \x01(\x0b\x32\'.counterfoil.common.v1.RuntimeReference\x12\x43\n\rpolicy_bundle\x18\x10 \x01(\x0b\x32,.counterfoil.common.v1.PolicyBundleReference\x12\x39\n\rpolicy_checks\x18\x11 \x03(\x0b\x32\".counterfoil.common.v1.PolicyCheck\x12\x0f\n\x07\x63hanges\x18\x12 \x03(\t\x12\x0f\n\x07waivers\x18\x13 \x03(\t\x12\x34\n\x07\x63onsent\x18\x14 \x01(\x0b\x32#.counterfoil.common.v1.ConsentBasis\x12\x39\n\x0c\x63ompleteness\x18\x15 \x01(\x0b\x32#.counterfoil.common.v1.Completeness\x12\x12\n\nparameters\x18\x16 \x01(\t\x12\x15\n\routput_sha256\x18\x17 \x01(\t\x12.\n\nexpires_at\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\rInputSnapshot\x12\x31\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\x12\x10\n\x04rows\x18\x02 \x01(\x03\x42\x02\x30\x02\x12\x0c\n\x04role\x18\x03 \x01(\t\"c\n\x11\x43ontractReference\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x17\n\x0f\x63ompiled_sha256\x18\x04 \x01(\t\"Z\n\x0eModelReference\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x17\n\x0f\x61rtifact_sha256\x18\x04 \x01(\t\"p\n\x10RuntimeReference\x12\x14\n\x0cimage_digest\x18\x01 \x01(\t\x12\x13\n\x0block_sha256\x18\x02 \x01(\t\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\x10\n\x08platform\x18\x05 \x01(\t\"<\n\x15PolicyBundleReference\x12\x13\n\x07version\x18\x01 \x01(\x03\x42\x02\x30\x02\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\x84\x01\n\x0bPolicyCheck\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x03 \x01(\x08\x12\x12\n\npolicy_ids\x18\x04 \x03(\t\x12.\n\nchecked_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x0c\x43onsentBasis\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05\x62\x61sis\x18\x02 \x01(\t\x12\x1b\n\x0fledger_revision\x18\x03 \x01(\x03\x42\x02\x30\x02\"X\n\x0c\x43ompleteness\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x36\n\x05notes\x18\x02 \x03(\x0b\x32\'.counterfoil.common.v1.CompletenessNote\"G\n\x10\x43ompletenessNote\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x13\n\x07records\x18\x03 \x01(\x03\x42\x02\x30\x02\"\x8b\x03\n\x0cReplayResult\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.counterfoil.common.v1.ReplayResult.Outcome\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x17\n\x0f\x65xpected_sha256\x18\x04 \x01(\t\x12\x15\n\ractual_sha256\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x38\n\x07runtime\x18\x07 \x01(\x0b\x32\'.counterfoil.common.v1.RuntimeReference\x12/\n\x0breplayed_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"o\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\t\n\x05MATCH\x10\x01\x12\x0c\n\x08MISMATCH\x10\x02\x12\x13\n\x0fRUNTIME_CHANGED\x10\x03\x12\x10\n\x0cINPUT_ERASED\x10\x04\x12\x0b\n\x07\x45XPIRED\x10\x05*l\n\nImpactTier\x12\x1b\n\x17IMPACT_TIER_UNSPECIFIED\x10\x00\x12\x13\n\x0fIMPACT_TIER_LOW\x10\x01\x12\x16\n\x12IMPACT_TIER_MEDIUM\x10\x02\x12\x14\n\x10IMPACT_TIER_HIGH\x10\x03\x32\xc5\x01\n\x16ReceiptProducerService\x12V\n\nGetReceipt\x12(.counterfoil.common.v1.GetReceiptRequest\x1a\x1e.counterfoil.common.v1.Receipt\x12S\n\x06Replay\x12$.counterfoil.common.v1.ReplayRequest\x1a#.counterfoil.common.v1.ReplayResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$counterfoil/common/v1/receipts.proto\x12\x15\x63ounterfoil.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a$counterfoil/common/v1/snapshot.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\x11GetReceiptRequest\x12\x1d\n\nreceipt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\".\n\rReplayRequest\x12\x1d\n\nreceipt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18P\"\x91\x07\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12\x10\n\x08producer\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x36\n\x0bimpact_tier\x18\x05 \x01(\x0e\x32!.counterfoil.common.v1.ImpactTier\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tworkspace\x18\x07 \x01(\t\x12\x11\n\tprincipal\x18\x08 \x01(\t\x12\x0e\n\x06output\x18\t \x01(\t\x12\x34\n\x06inputs\x18\n \x03(\x0b\x32$.counterfoil.common.v1.InputSnapshot\x12\x1d\n\x15\x66\x65\x61ture_vector_sha256\x18\x0b \x03(\t\x12/\n\x0bgraph_as_of\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\tcontracts\x18\r \x03(\x0b\x32(.counterfoil.common.v1.ContractReference\x12\x34\n\x05model\x18\x0e \x01(\x0b\x32%.counterfoil.common.v1.ModelReference\x12\x38\n\x07runtime\x18\x0f \x01(\x0b\x32\'.counterfoil.common.v1.RuntimeReference\x12\x43\n\rpolicy_bundle\x18\x10 \x01(\x0b\x32,.counterfoil.common.v1.PolicyBundleReference\x12\x39\n\rpolicy_checks\x18\x11 \x03(\x0b\x32\".counterfoil.common.v1.PolicyCheck\x12\x0f\n\x07\x63hanges\x18\x12 \x03(\t\x12\x0f\n\x07waivers\x18\x13 \x03(\t\x12\x34\n\x07\x63onsent\x18\x14 \x01(\x0b\x32#.counterfoil.common.v1.ConsentBasis\x12\x39\n\x0c\x63ompleteness\x18\x15 \x01(\x0b\x32#.counterfoil.common.v1.Completeness\x12\x12\n\nparameters\x18\x16 \x01(\t\x12\x15\n\routput_sha256\x18\x17 \x01(\t\x12.\n\nexpires_at\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\rInputSnapshot\x12\x31\n\x08snapshot\x18\x01 \x01(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\x12\x10\n\x04rows\x18\x02 \x01(\x03\x42\x02\x30\x02\x12\x0c\n\x04role\x18\x03 \x01(\t\"c\n\x11\x43ontractReference\x12\x13\n\x0b\x63ontract_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x17\n\x0f\x63ompiled_sha256\x18\x04 \x01(\t\"Z\n\x0eModelReference\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x17\n\x0f\x61rtifact_sha256\x18\x04 \x01(\t\"p\n\x10RuntimeReference\x12\x14\n\x0cimage_digest\x18\x01 \x01(\t\x12\x13\n\x0block_sha256\x18\x02 \x01(\t\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\x10\n\x08platform\x18\x05 \x01(\t\"<\n\x15PolicyBundleReference\x12\x13\n\x07version\x18\x01 \x01(\x03\x42\x02\x30\x02\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\x84\x01\n\x0bPolicyCheck\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x03 \x01(\x08\x12\x12\n\npolicy_ids\x18\x04 \x03(\t\x12.\n\nchecked_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x0c\x43onsentBasis\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\r\n\x05\x62\x61sis\x18\x02 \x01(\t\x12\x1b\n\x0fledger_revision\x18\x03 \x01(\x03\x42\x02\x30\x02\"X\n\x0c\x43ompleteness\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x36\n\x05notes\x18\x02 \x03(\x0b\x32\'.counterfoil.common.v1.CompletenessNote\"G\n\x10\x43ompletenessNote\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x13\n\x07records\x18\x03 \x01(\x03\x42\x02\x30\x02\"\x8b\x03\n\x0cReplayResult\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12<\n\x07outcome\x18\x02 \x01(\x0e\x32+.counterfoil.common.v1.ReplayResult.Outcome\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x17\n\x0f\x65xpected_sha256\x18\x04 \x01(\t\x12\x15\n\ractual_sha256\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x38\n\x07runtime\x18\x07 \x01(\x0b\x32\'.counterfoil.common.v1.RuntimeReference\x12/\n\x0breplayed_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"o\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\t\n\x05MATCH\x10\x01\x12\x0c\n\x08MISMATCH\x10\x02\x12\x13\n\x0fRUNTIME_CHANGED\x10\x03\x12\x10\n\x0cINPUT_ERASED\x10\x04\x12\x0b\n\x07\x45XPIRED\x10\x05*l\n\nImpactTier\x12\x1b\n\x17IMPACT_TIER_UNSPECIFIED\x10\x00\x12\x13\n\x0fIMPACT_TIER_LOW\x10\x01\x12\x16\n\x12IMPACT_TIER_MEDIUM\x10\x02\x12\x14\n\x10IMPACT_TIER_HIGH\x10\x03\x32\xef\x01\n\x16ReceiptProducerService\x12k\n\nGetReceipt\x12(.counterfoil.common.v1.GetReceiptRequest\x1a\x1e.counterfoil.common.v1.Receipt\"\x13\xb2\xbb\x18\x0fgovernance.read\x12h\n\x06Replay\x12$.counterfoil.common.v1.ReplayRequest\x1a#.counterfoil.common.v1.ReplayResult\"\x13\xb2\xbb\x18\x0fgovernance.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,36 +47,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSENTBASIS'].fields_by_name['ledger_revision']._serialized_options = b'0\002'
   _globals['_COMPLETENESSNOTE'].fields_by_name['records']._loaded_options = None
   _globals['_COMPLETENESSNOTE'].fields_by_name['records']._serialized_options = b'0\002'
-  _globals['_IMPACTTIER']._serialized_start=2421
-  _globals['_IMPACTTIER']._serialized_end=2529
-  _globals['_GETRECEIPTREQUEST']._serialized_start=163
-  _globals['_GETRECEIPTREQUEST']._serialized_end=213
-  _globals['_REPLAYREQUEST']._serialized_start=215
-  _globals['_REPLAYREQUEST']._serialized_end=261
-  _globals['_RECEIPT']._serialized_start=264
-  _globals['_RECEIPT']._serialized_end=1177
-  _globals['_INPUTSNAPSHOT']._serialized_start=1179
-  _globals['_INPUTSNAPSHOT']._serialized_end=1277
-  _globals['_CONTRACTREFERENCE']._serialized_start=1279
-  _globals['_CONTRACTREFERENCE']._serialized_end=1378
-  _globals['_MODELREFERENCE']._serialized_start=1380
-  _globals['_MODELREFERENCE']._serialized_end=1470
-  _globals['_RUNTIMEREFERENCE']._serialized_start=1472
-  _globals['_RUNTIMEREFERENCE']._serialized_end=1584
-  _globals['_POLICYBUNDLEREFERENCE']._serialized_start=1586
-  _globals['_POLICYBUNDLEREFERENCE']._serialized_end=1646
-  _globals['_POLICYCHECK']._serialized_start=1649
-  _globals['_POLICYCHECK']._serialized_end=1781
-  _globals['_CONSENTBASIS']._serialized_start=1783
-  _globals['_CONSENTBASIS']._serialized_end=1858
-  _globals['_COMPLETENESS']._serialized_start=1860
-  _globals['_COMPLETENESS']._serialized_end=1948
-  _globals['_COMPLETENESSNOTE']._serialized_start=1950
-  _globals['_COMPLETENESSNOTE']._serialized_end=2021
-  _globals['_REPLAYRESULT']._serialized_start=2024
-  _globals['_REPLAYRESULT']._serialized_end=2419
-  _globals['_REPLAYRESULT_OUTCOME']._serialized_start=2308
-  _globals['_REPLAYRESULT_OUTCOME']._serialized_end=2419
-  _globals['_RECEIPTPRODUCERSERVICE']._serialized_start=2532
-  _globals['_RECEIPTPRODUCERSERVICE']._serialized_end=2729
+  _globals['_RECEIPTPRODUCERSERVICE'].methods_by_name['GetReceipt']._loaded_options = None
+  _globals['_RECEIPTPRODUCERSERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\262\273\030\017governance.read'
+  _globals['_RECEIPTPRODUCERSERVICE'].methods_by_name['Replay']._loaded_options = None
+  _globals['_RECEIPTPRODUCERSERVICE'].methods_by_name['Replay']._serialized_options = b'\262\273\030\017governance.read'
+  _globals['_IMPACTTIER']._serialized_start=2458
+  _globals['_IMPACTTIER']._serialized_end=2566
+  _globals['_GETRECEIPTREQUEST']._serialized_start=200
+  _globals['_GETRECEIPTREQUEST']._serialized_end=250
+  _globals['_REPLAYREQUEST']._serialized_start=252
+  _globals['_REPLAYREQUEST']._serialized_end=298
+  _globals['_RECEIPT']._serialized_start=301
+  _globals['_RECEIPT']._serialized_end=1214
+  _globals['_INPUTSNAPSHOT']._serialized_start=1216
+  _globals['_INPUTSNAPSHOT']._serialized_end=1314
+  _globals['_CONTRACTREFERENCE']._serialized_start=1316
+  _globals['_CONTRACTREFERENCE']._serialized_end=1415
+  _globals['_MODELREFERENCE']._serialized_start=1417
+  _globals['_MODELREFERENCE']._serialized_end=1507
+  _globals['_RUNTIMEREFERENCE']._serialized_start=1509
+  _globals['_RUNTIMEREFERENCE']._serialized_end=1621
+  _globals['_POLICYBUNDLEREFERENCE']._serialized_start=1623
+  _globals['_POLICYBUNDLEREFERENCE']._serialized_end=1683
+  _globals['_POLICYCHECK']._serialized_start=1686
+  _globals['_POLICYCHECK']._serialized_end=1818
+  _globals['_CONSENTBASIS']._serialized_start=1820
+  _globals['_CONSENTBASIS']._serialized_end=1895
+  _globals['_COMPLETENESS']._serialized_start=1897
+  _globals['_COMPLETENESS']._serialized_end=1985
+  _globals['_COMPLETENESSNOTE']._serialized_start=1987
+  _globals['_COMPLETENESSNOTE']._serialized_end=2058
+  _globals['_REPLAYRESULT']._serialized_start=2061
+  _globals['_REPLAYRESULT']._serialized_end=2456
+  _globals['_REPLAYRESULT_OUTCOME']._serialized_start=2345
+  _globals['_REPLAYRESULT_OUTCOME']._serialized_end=2456
+  _globals['_RECEIPTPRODUCERSERVICE']._serialized_start=2569
+  _globals['_RECEIPTPRODUCERSERVICE']._serialized_end=2808
 # @@protoc_insertion_point(module_scope)

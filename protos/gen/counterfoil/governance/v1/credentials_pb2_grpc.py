@@ -55,7 +55,7 @@ class CredentialServiceServicer:
 
     def WatchCredentials(self, request, context):
         """Stream the API keys that are accepted, as `common.v1.Credential`, keyed by the hex SHA-256.
-        A revoked key, an expired key and a key of a disabled principal is deleted from the stream.
+        A revoked key and the keys of a disabled principal are deleted from the stream; whoever uses a key checks `expires_at`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,7 @@ class CredentialServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CredentialServiceAsyncStub: ...
     WatchCredentials: _grpc.UnaryStreamMultiCallable[_credentials_pb2.WatchCredentialsRequest, _watch_pb2.WatchResponse]
     """Stream the API keys that are accepted, as `common.v1.Credential`, keyed by the hex SHA-256.
-    A revoked key, an expired key and a key of a disabled principal is deleted from the stream.
+    A revoked key and the keys of a disabled principal are deleted from the stream; whoever uses a key checks `expires_at`.
     """
     LookupCredential: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.LookupCredentialRequest, _credentials_pb2_1.Credential]
     """Return one accepted API key by its hash, at once: for a key newer than the watcher's state."""
@@ -49,7 +49,7 @@ class CredentialServiceAsyncStub(CredentialServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchCredentials: _aio.UnaryStreamMultiCallable[_credentials_pb2.WatchCredentialsRequest, _watch_pb2.WatchResponse]  # type: ignore[assignment]
     """Stream the API keys that are accepted, as `common.v1.Credential`, keyed by the hex SHA-256.
-    A revoked key, an expired key and a key of a disabled principal is deleted from the stream.
+    A revoked key and the keys of a disabled principal are deleted from the stream; whoever uses a key checks `expires_at`.
     """
     LookupCredential: _aio.UnaryUnaryMultiCallable[_credentials_pb2.LookupCredentialRequest, _credentials_pb2_1.Credential]  # type: ignore[assignment]
     """Return one accepted API key by its hash, at once: for a key newer than the watcher's state."""
@@ -64,7 +64,7 @@ class CredentialServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchResponse], _abc.AsyncIterator[_watch_pb2.WatchResponse]]:
         """Stream the API keys that are accepted, as `common.v1.Credential`, keyed by the hex SHA-256.
-        A revoked key, an expired key and a key of a disabled principal is deleted from the stream.
+        A revoked key and the keys of a disabled principal are deleted from the stream; whoever uses a key checks `expires_at`.
         """
 
     @_abc_1.abstractmethod
