@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 MEMBERS := protos chassis services/governance services/contracts services/ingest services/models gateway cli
 ARGS ?=
 
-.PHONY: help setup up demo test check format protos locks bench clean
+.PHONY: help setup up demo test check format protos locks bench docs clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
@@ -41,6 +41,7 @@ check: setup ## Format, lint, types, import directions, protos.
 	@$(BIN)/python tools/protos.py --check
 	@$(BIN)/buf lint protos/gen/counterfoil/api.binpb --path counterfoil
 	@$(BIN)/buf format --diff --exit-code protos --exclude-path protos/gen
+	@$(BIN)/python tools/docs.py --check
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
@@ -57,6 +58,9 @@ locks: setup ## Resolve the dependencies anew into locks/ (all, and one per serv
 
 bench: setup ## Measure, as ratios within one run; prints the table for docs/benchmarks.md.
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+docs: setup ## Write docs/reference/ from the code.
+	@$(BIN)/python tools/docs.py
 
 clean: ## Remove the virtual environment and caches, never data.
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
