@@ -1,0 +1,91 @@
+"""What the rules need from storage. The log is read inline and synchronously; everything else is awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from counterfoil_ingest.entities import Block, DatasetCounts, Quarantined, Source, WriteKey
+
+
+class Log(Protocol):
+    """The records of every workspace, in blocks; it can be read from any thread."""
+
+    epoch: str
+    """The life of the log that its offsets belong to."""
+
+    erasure_revision: int
+    """How many erasures have been carried out."""
+
+    def head(self, workspace: str, partition: int = 0) -> int:
+        """Return the offset that the next record gets: 0 when there is none yet."""
+        ...
+
+    def read(self, workspace: str, partition: int, from_offset: int, *, max_bytes: int = 4 << 20) -> list[Block]:
+        """Return the next blocks from the one that holds `from_offset` on; the first may begin before it.
+
+        At least one block when there is one, and no more than `max_bytes` of payloads after it.
+        """
+        ...
+
+    async def wait(self, workspace: str, partition: int, after_offset: int, *, timeout: float) -> int:
+        """Return the head as soon as it is past `after_offset`, or after `timeout` seconds as it then is."""
+        ...
+
+    def workspaces(self) -> list[str]:
+        """Return the workspaces that have records in the log."""
+        ...
+
+    def counts(self, workspace: str) -> list[DatasetCounts]:
+        """Return how much there is of each dataset that ever got a record, by name."""
+        ...
+
+
+class SourceStore(Protocol):
+    """Sources and write keys of one transaction; the caller opens and commits it."""
+
+    async def add(self, source: Source) -> None:
+        """Keep a new source."""
+        ...
+
+    async def get(self, workspace: str, source_id: str) -> Source:
+        """Return one source; raise SourceNotFoundError when absent or in another workspace."""
+        ...
+
+    async def list(self, workspace: str, *, after: str, limit: int) -> Sequence[Source]:
+        """Return the sources after an id, by id."""
+        ...
+
+    async def add_key(self, key: WriteKey, *, last_four: str) -> None:
+        """Accept a new write key and show its end on its source."""
+        ...
+
+    async def keys(self, workspace: str, source_id: str) -> Sequence[WriteKey]:
+        """Return every key of a source."""
+        ...
+
+    async def find_key(self, secret_sha256: bytes) -> WriteKey | None:
+        """Return the key with this hash, whatever its end."""
+        ...
+
+    async def end_key(self, key: WriteKey, *, valid_until: int) -> None:
+        """Let a key end at a time."""
+        ...
+
+    async def drop_key(self, key: WriteKey) -> None:
+        """Accept a key no longer."""
+        ...
+
+
+class QuarantineStore(Protocol):
+    """Quarantined records, to be read."""
+
+    async def get(self, workspace: str, quarantine_id: str) -> Quarantined:
+        """Return one with its bytes; raise QuarantinedRecordNotFoundError when absent or in another workspace."""
+        ...
+
+    async def list(
+        self, workspace: str, *, dataset: str, reason: str, before: str, limit: int
+    ) -> Sequence[Quarantined]:
+        """Return the newest before an id, without their bytes; empty filters take any."""
+        ...
