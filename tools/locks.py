@@ -1,4 +1,4 @@
-"""Resolve the workspace's dependencies into `locks/`: everything, then one lock per deployable member, pinned to the same versions.
+"""Resolve the workspace's dependencies into `locks/`: everything, then one lock per deployable member.
 
 Locks hold names, versions and hashes, never an index's host. Members are left out: an editable install has no hash.
 """
@@ -38,7 +38,9 @@ def main() -> None:
     compile_lock("all.txt", *relative.values(), "--group", "pyproject.toml:dev", *without, *upgrade)
     for name, path in relative.items():
         if name not in ("counterfoil-protos", "counterfoil-chassis"):
-            compile_lock(f"{name.removeprefix('counterfoil-')}.txt", path, "-c", "locks/all.txt", "--no-annotate", *without)
+            compile_lock(
+                f"{name.removeprefix('counterfoil-')}.txt", path, "-c", "locks/all.txt", "--no-annotate", *without
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Generate the Python code and the descriptor image from `protos/`; with `--check`, say whether the committed code is current.
+"""Generate Python code and the descriptor image from `protos/`; with `--check`, say whether they are current.
 
-`buf/validate/validate.proto` comes out of the protovalidate wheel, `google/api` out of googleapis-common-protos: nothing is vendored.
+Nothing is vendored: `buf/validate` comes out of the protovalidate wheel, `google/api` out of
+googleapis-common-protos.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from protovalidate import ViolationPb
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "protos"
 GENERATED = SOURCES / "gen"
-MESSAGES_ONLY = "common/v1/"
-"""Where `*_pb2_grpc` is made only for files that hold a service."""
 
 
 def closure(file: Any, seen: set[str]) -> Iterator[Any]:
@@ -61,9 +60,10 @@ def generate(out: Path) -> None:
         with_service = [f for f in files if "\nservice " in (SOURCES / f).read_text()]
         run([*base, f"--grpc_python_out={out}", f"--mypy_grpc_out={out}", *with_service])
     for package in {p.parent for p in out.rglob("*.py")} | {out / "counterfoil", out / "buf"}:
-        while package != out:
-            (package / "__init__.py").touch()
-            package = package.parent
+        for folder in (package, *package.parents):
+            if folder == out:
+                break
+            (folder / "__init__.py").touch()
     for top in ("counterfoil", "buf"):
         (out / top / "py.typed").touch()
 
@@ -76,8 +76,17 @@ def run(command: list[str]) -> None:
 
 def differences(left: Path, right: Path) -> list[str]:
     """Return the files that are not the same below two folders."""
-    names = {p.relative_to(base) for base in (left, right) for p in base.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
-    return sorted(str(n) for n in names if not ((left / n).is_file() and (right / n).is_file() and filecmp.cmp(left / n, right / n, shallow=False)))
+    names = {
+        p.relative_to(base)
+        for base in (left, right)
+        for p in base.rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
+    }
+    return sorted(
+        str(n)
+        for n in names
+        if not ((left / n).is_file() and (right / n).is_file() and filecmp.cmp(left / n, right / n, shallow=False))
+    )
 
 
 def main() -> int:
