@@ -13,7 +13,7 @@ ARGS ?=
 .PHONY: help setup up demo test check format protos locks bench docs clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: locks/uv.txt locks/all.txt $(addsuffix /pyproject.toml,$(MEMBERS))
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 14) else f"Counterfoil needs Python 3.11, 3.12 or 3.13; $(PYTHON) is {sys.version.split()[0]}. Say make PYTHON=/path/to/python3.11")'
