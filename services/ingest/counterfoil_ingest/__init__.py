@@ -1,0 +1,1 @@
+"""The data plane: the log, validation, quarantine, imports, the lake and SQL."""

@@ -28,7 +28,7 @@ class Log(Protocol):
         """
         ...
 
-    async def wait(self, workspace: str, partition: int, after_offset: int, *, timeout: float) -> int:
+    async def wait(self, workspace: str, partition: int, after_offset: int, *, timeout: float) -> int:  # noqa: ASYNC109  (running out of time is an answer here)
         """Return the head as soon as it is past `after_offset`, or after `timeout` seconds as it then is."""
         ...
 

@@ -1,0 +1,89 @@
+"""What can go wrong in ingest, each with its reason."""
+
+from __future__ import annotations
+
+from counterfoil_chassis.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+
+
+class BodyTooLargeError(InvalidArgumentError):
+    """A request's body is larger than 20 MiB once decompressed."""
+
+    reason = "BODY_TOO_LARGE"
+
+
+class BadGzipError(InvalidArgumentError):
+    """A body begins as gzip does, and is none."""
+
+    reason = "BAD_GZIP"
+
+
+class BadJsonError(InvalidArgumentError):
+    """A body is not JSON at all. A single record that is not is quarantined instead."""
+
+    reason = "BAD_JSON"
+
+
+class TooManyRecordsError(InvalidArgumentError):
+    """One request holds more records than its protocol takes."""
+
+    reason = "TOO_MANY_RECORDS"
+
+
+class UnknownProtocolError(InvalidArgumentError):
+    """No event protocol has this name here."""
+
+    reason = "PROTOCOL_UNKNOWN"
+
+
+class BadDatasetError(InvalidArgumentError):
+    """A dataset's name does not follow the rule for names."""
+
+    reason = "DATASET_INVALID"
+
+
+class ContractsUnavailableError(UnavailableError):
+    """The contracts service cannot be asked about a dataset that is not known yet."""
+
+    reason = "CONTRACTS_UNAVAILABLE"
+
+
+class LogUnavailableError(UnavailableError):
+    """The log could not be written; nothing of the request was kept."""
+
+    reason = "LOG_UNAVAILABLE"
+
+
+class LogBusyError(ResourceExhaustedError):
+    """More waits for the log than it may hold in memory."""
+
+    reason = "LOG_BUSY"
+
+
+class BlockUnreadableError(DataLossError):
+    """A block of the log is damaged."""
+
+    reason = "BLOCK_UNREADABLE"
+
+
+class SourceNotFoundError(NotFoundError):
+    """No source has this id in this workspace."""
+
+    reason = "SOURCE_NOT_FOUND"
+
+
+class QuarantinedRecordNotFoundError(NotFoundError):
+    """No quarantined record has this id in this workspace."""
+
+    reason = "QUARANTINED_RECORD_NOT_FOUND"
+
+
+class WriteKeyNotFoundError(NotFoundError):
+    """No write key has this hash, or it has ended."""
+
+    reason = "WRITE_KEY_NOT_FOUND"

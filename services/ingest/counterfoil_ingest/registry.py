@@ -1,0 +1,117 @@
+"""The compiled contracts in force, kept in memory: watched from the contracts service, asked for when one is not known yet.
+
+The last good state is kept: while contracts is unreachable, known datasets validate as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema_rs
+import orjson
+
+from counterfoil_ingest.entities import UNPLANNED
+
+_ABSENT_FOR = 1.0  # seconds an answer "no contract" is kept; the watch brings a new one at once in the meantime
+
+
+class ColumnType(enum.IntEnum):
+    """A column's type in SQL; the numbers are those of `contracts.v1.Column.Type`."""
+
+    VARCHAR = 1
+    BIGINT = 2
+    DOUBLE = 3
+    BOOLEAN = 4
+    DATE = 5
+    TIMESTAMPTZ = 6
+    JSON = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a dataset; `default_timezone` "" = a zoneless timestamp is refused."""
+
+    name: str
+    type: ColumnType
+    required: bool
+    default_timezone: str
+    classification: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What validates one dataset's records."""
+
+    workspace: str
+    dataset: str
+    contract_id: str
+    version: str
+    compiled_sha256: str
+    validator: Any
+    columns: tuple[Column, ...]
+
+
+def validator_of(json_schema: bytes) -> Any:
+    """Compile a JSON Schema (draft 2020-12, formats asserted) into a `jsonschema_rs` validator."""
+    return jsonschema_rs.Draft202012Validator(orjson.loads(json_schema), validate_formats=True, offline=True)
+
+
+class Contracts:
+    """The compiled contracts known here; `lookup` asks the contracts service for one (None = it has none)."""
+
+    def __init__(
+        self, lookup: Callable[[str, str], Awaitable[Compiled | None]], *, monotonic: Callable[[], float]
+    ) -> None:
+        self._lookup = lookup
+        self._monotonic = monotonic
+        self._in_force: dict[tuple[str, str], Compiled] = {}
+        self._versions: dict[tuple[str, str, str], Compiled] = {}
+        self._absent_until: dict[tuple[str, str], float] = {}
+        self._asking: dict[tuple[str, str], asyncio.Future[Compiled | None]] = {}
+
+    def in_force(self, workspace: str, dataset: str) -> Compiled | None:
+        """Return what is known to be in force, without asking."""
+        return self._in_force.get((workspace, dataset))
+
+    def version(self, workspace: str, dataset: str, version: str) -> Compiled | None:
+        """Return one version, in force or not, when it has been seen."""
+        return self._versions.get((workspace, dataset, version))
+
+    async def find(self, workspace: str, dataset: str) -> Compiled | None:
+        """Return what is in force, asking once for one not known; raise ContractsUnavailableError when that fails."""
+        key = (workspace, dataset)
+        known = self._in_force.get(key)
+        if known is not None or dataset == UNPLANNED or self._absent_until.get(key, 0.0) > self._monotonic():
+            return known
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = asyncio.ensure_future(self._ask(workspace, dataset))
+            self._asking[key] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await asyncio.shield(asking)
+
+    def put(self, compiled: Compiled) -> None:
+        """Take a contract as in force from now on."""
+        key = (compiled.workspace, compiled.dataset)
+        self._in_force[key] = compiled
+        self._versions[(*key, compiled.version)] = compiled
+        self._absent_until.pop(key, None)
+
+    def drop(self, workspace: str, dataset: str) -> None:
+        """Take a dataset as without a contract from now on; its versions stay known."""
+        self._in_force.pop((workspace, dataset), None)
+
+    async def _ask(self, workspace: str, dataset: str) -> Compiled | None:
+        found = await self._lookup(workspace, dataset)
+        known = self._in_force.get((workspace, dataset))
+        if known is not None:  # the watch was faster, and is newer than an answer on its way
+            return known
+        if found is None:
+            self._absent_until[(workspace, dataset)] = self._monotonic() + _ABSENT_FOR
+        else:
+            self.put(found)
+        return found
