@@ -1,0 +1,261 @@
+"""What rules and stores share: models, versions, events, snapshots, forecasts."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+SERVICE_ACTOR = "service:models"
+"""The actor of events that no principal caused."""
+
+UNKNOWN_SERIES = "unknown"
+"""The series of records whose dimension has no value; never forecast."""
+
+
+class Aggregation(enum.Enum):
+    """How a day's records become one number."""
+
+    SUM = "sum"
+    COUNT = "count"
+
+
+class ImpactTier(enum.Enum):
+    """How much harm a wrong output can do."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class State(enum.Enum):
+    """Where a version is in its life."""
+
+    DRAFT = "draft"
+    TRAINED = "trained"
+    VALIDATED = "validated"
+    CHAMPION = "champion"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+    ROLLED_BACK = "rolled_back"
+
+
+class Method(enum.Enum):
+    """What makes a series' forecast."""
+
+    THETA_ETS_MEAN = "theta_ets_mean"
+    SEASONAL_NAIVE = "seasonal_naive"
+
+
+@dataclass(frozen=True)
+class SeriesLookup:
+    """Another dataset that holds the dimension, joined by a property of both."""
+
+    dataset: str
+    key: str
+
+
+@dataclass(frozen=True)
+class SeriesFilter:
+    """One equality of a property's text."""
+
+    field: str
+    value: str
+
+
+@dataclass(frozen=True)
+class SeriesSpec:
+    """Daily series of a dataset; an empty dimension makes one series."""
+
+    dataset: str
+    time_field: str
+    aggregation: Aggregation
+    value_field: str = ""
+    dimension: str = ""
+    lookup: SeriesLookup | None = None
+    filters: tuple[SeriesFilter, ...] = ()
+
+
+@dataclass(frozen=True)
+class ForecastSpec:
+    """What a forecast model predicts, with every default filled in."""
+
+    series: SeriesSpec
+    horizon_days: int = 28
+    season_days: int = 7
+    coverage: float = 0.8
+    min_active_days: int = 300
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is predicted and from which data; `champion_version` 0 = none serves."""
+
+    workspace: str
+    model_id: str
+    display_name: str
+    purpose: str
+    impact_tier: ImpactTier
+    spec: ForecastSpec
+    created_by: str
+    created_at: datetime
+    champion_version: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An exact state of one dataset: the records below the offsets (partition, exclusive offset)."""
+
+    dataset: str
+    offsets: tuple[tuple[int, int], ...]
+    log_epoch: str
+    erasure_revision: int
+
+
+@dataclass(frozen=True)
+class Input:
+    """A snapshot in its role: `series` or `lookup`."""
+
+    role: str
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A contract version that records were validated under."""
+
+    contract_id: str
+    version: str
+    dataset: str
+    compiled_sha256: str
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something late, missing or left out, with how many records it concerns."""
+
+    reason: str
+    detail: str
+    records: int
+
+
+@dataclass(frozen=True)
+class SeriesBacktest:
+    """How one series would have been forecast in the past."""
+
+    series: str
+    method: Method
+    mase: float
+    mase_seasonal_naive: float
+    coverage: float
+    origins: int
+    active_days: int
+
+    @property
+    def mase_served(self) -> float:
+        """The error of the method that serves."""
+        return self.mase if self.method is Method.THETA_ETS_MEAN else self.mase_seasonal_naive
+
+
+@dataclass(frozen=True)
+class SkippedSeries:
+    """A series that was left out, and why."""
+
+    series: str
+    reason: str
+    active_days: int
+    records: int
+    total: float
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a model; `artifact_sha256` is empty until it is trained."""
+
+    workspace: str
+    model_id: str
+    version: int
+    state: State
+    inputs: tuple[Input, ...]
+    created_by: str
+    created_at: datetime
+    trace_id: str
+    artifact_sha256: str = ""
+    artifact_bytes: int = 0
+    backtests: tuple[SeriesBacktest, ...] = ()
+    skipped: tuple[SkippedSeries, ...] = ()
+    error_reason: str = ""
+    error_detail: str = ""
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ModelEvent:
+    """Something that happened to a version; `from_state` None = it began."""
+
+    workspace: str
+    model_id: str
+    sequence: int
+    version: int
+    from_state: State | None
+    to_state: State
+    actor: str
+    reason: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Point:
+    """One day of a forecast; lower <= mean <= upper."""
+
+    day: date
+    mean: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class ForecastSeries:
+    """The forecast of one series, days in order."""
+
+    series: str
+    method: Method
+    last_day: date
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class ForecastOutput:
+    """What leaves the platform; its hash is in the receipt. Numbers have 9 significant digits."""
+
+    model_id: str
+    model_version: int
+    horizon_days: int
+    coverage: float
+    timezone: str
+    series: tuple[ForecastSeries, ...]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A kept output with its receipt's id; `question_sha256` names what was asked of which data."""
+
+    workspace: str
+    forecast_id: str
+    receipt_id: str
+    question_sha256: str
+    output: ForecastOutput
+    inputs: tuple[Input, ...]
+    gaps: tuple[Gap, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The code that runs; see `common.v1.RuntimeReference`."""
+
+    image_digest: str
+    lock_sha256: str
+    release: str
+    python: str
+    platform: str
+    libraries: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,105 @@
+"""What can go wrong in models, each with its stable reason."""
+
+from counterfoil_chassis.errors import (
+    AlreadyExistsError,
+    DataLossError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+)
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model has this id in this workspace."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class ModelVersionNotFoundError(NotFoundError):
+    """The model has no such version."""
+
+    reason = "MODEL_VERSION_NOT_FOUND"
+
+
+class ForecastNotFoundError(NotFoundError):
+    """No forecast has this id in this workspace."""
+
+    reason = "FORECAST_NOT_FOUND"
+
+
+class ReceiptNotFoundError(NotFoundError):
+    """This service made no receipt of this id in this workspace."""
+
+    reason = "RECEIPT_NOT_FOUND"
+
+
+class ModelExistsError(AlreadyExistsError):
+    """A model of this id exists in this workspace."""
+
+    reason = "MODEL_EXISTS"
+
+
+class SpecInvalidError(InvalidArgumentError):
+    """The fields of a model's spec contradict each other."""
+
+    reason = "BAD_FIELD"
+
+
+class HorizonTooLongError(InvalidArgumentError):
+    """The horizon asked for is longer than the model's."""
+
+    reason = "HORIZON_TOO_LONG"
+
+
+class SeriesUnknownError(InvalidArgumentError):
+    """The champion was not trained on a series of this name."""
+
+    reason = "SERIES_UNKNOWN"
+
+
+class TrainingRunningError(FailedPreconditionError):
+    """A version of this model is being trained."""
+
+    reason = "TRAINING_RUNNING"
+
+
+class NoChampionError(FailedPreconditionError):
+    """No version of the model serves."""
+
+    reason = "NO_CHAMPION"
+
+
+class NoEarlierChampionError(FailedPreconditionError):
+    """No version served before the present champion."""
+
+    reason = "NO_EARLIER_CHAMPION"
+
+
+class StateTransitionError(FailedPreconditionError):
+    """The version's state does not allow this."""
+
+    reason = "STATE_TRANSITION_INVALID"
+
+
+class SeriesFieldError(FailedPreconditionError):
+    """A property the spec names is not in the dataset or has an unusable type."""
+
+    reason = "SERIES_FIELD_INVALID"
+
+
+class NoWholeDaysError(FailedPreconditionError):
+    """The dataset holds no whole day."""
+
+    reason = "NO_WHOLE_DAYS"
+
+
+class SeriesTooLargeError(FailedPreconditionError):
+    """The data would make more days or more series than one model holds."""
+
+    reason = "SERIES_TOO_LARGE"
+
+
+class ArtifactCorruptError(DataLossError):
+    """The artifact's bytes are not those that were kept, or are gone."""
+
+    reason = "ARTIFACT_CORRUPT"
