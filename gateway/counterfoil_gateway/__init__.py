@@ -1,0 +1,1 @@
+"""The door: REST from the protos, gRPC, event protocols, authentication. Owns no domain data."""

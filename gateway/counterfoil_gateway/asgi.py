@@ -1,0 +1,52 @@
+"""The types of an ASGI application, and the few things every answer of ours shares."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Event: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Event]]
+Send: TypeAlias = Callable[[Event], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Fields: TypeAlias = list[tuple[bytes, bytes]]
+
+SECURITY: tuple[tuple[bytes, bytes], ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+"""On every answer. Whatever shows pages sets a policy of its own."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    content: bytes = b""
+    fields: Fields = field(default_factory=list)
+
+    async def to(self, send: Send) -> None:
+        """Send it."""
+        length = [] if self.status in (204, 304) else [(b"content-length", str(len(self.content)).encode())]
+        await send({"type": "http.response.start", "status": self.status, "headers": [*self.fields, *length]})
+        await send({"type": "http.response.body", "body": self.content})
+
+
+def secured(app: App) -> App:
+    """Put the security header fields on every answer of an application, unless it set its own."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_fields(event: Event) -> None:
+            if event["type"] == "http.response.start":
+                present = {name.lower() for name, _ in event.get("headers", ())}
+                event["headers"] = [*event.get("headers", ()), *(f for f in SECURITY if f[0] not in present)]
+            await send(event)
+
+        await app(scope, receive, with_fields if scope["type"] == "http" else send)
+
+    return serve

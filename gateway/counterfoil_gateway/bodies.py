@@ -1,0 +1,84 @@
+"""Request bodies: read within the limit, told apart by media type, JSON parsed within a depth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from counterfoil_gateway.asgi import Receive
+from counterfoil_gateway.problems import C, Problem
+
+MAX_BODY = 4 << 20
+MAX_DEPTH = 64
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+_OPEN = (dict, list)
+
+
+def media_type(headers: Mapping[bytes, bytes]) -> str:
+    """Return the declared media type without its parameters; JSON when none is declared."""
+    declared = headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
+    return declared or JSON
+
+
+def refuse_encoding(headers: Mapping[bytes, bytes]) -> None:
+    """Raise Problem for a compressed body: only the event routes take one."""
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+        raise Problem(C.INVALID_ARGUMENT, "send the body uncompressed", "UNSUPPORTED_ENCODING", http=415)
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the whole body; raise Problem above 4 MiB and CancelledError when the caller left."""
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise too_large()
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise asyncio.CancelledError
+        chunk: bytes = event.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise too_large()
+        chunks.append(chunk)
+        if not event.get("more_body"):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def too_large() -> Problem:
+    """Return the problem of a body over the limit; the rest of it is not read, so the connection ends."""
+    text = f"the body is over {MAX_BODY} bytes; send less at once, or a file to /v1/imports"
+    return Problem(C.INVALID_ARGUMENT, text, "BODY_TOO_LARGE", http=413, headers={"connection": "close"})
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON value; raise Problem for anything else."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if "recursion" in str(error).lower():
+            raise _too_deep() from None
+        raise Problem(C.INVALID_ARGUMENT, f"the body is not JSON: {error}", "BAD_JSON") from None
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):
+        raise _too_deep()
+    return value
+
+
+def _too_deep() -> Problem:
+    return Problem(C.INVALID_ARGUMENT, f"the body is nested deeper than {MAX_DEPTH} levels", "BODY_TOO_DEEP")
+
+
+def _depth_over(value: Any, limit: int) -> bool:
+    """Say whether a JSON value is nested deeper; level by level, since recursion is what it guards."""
+    level = [value] if isinstance(value, _OPEN) else []
+    for _ in range(limit):
+        children = (c for v in level for c in (v.values() if isinstance(v, dict) else v))
+        level = [c for c in children if isinstance(c, _OPEN)]
+        if not level:
+            return False
+    return True
