@@ -1,0 +1,46 @@
+"""The command `counterfoil`: a table of commands, each imported when it is used."""
+
+import importlib
+
+import click
+
+# name -> (module, attribute, what --help says of it in one line)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "up": ("counterfoil_cli.commands.up", "up", "Start every process on this machine."),
+    "demo": ("counterfoil_cli.commands.demo", "demo", "Start everything and run the complete journey."),
+    "status": ("counterfoil_cli.commands.status", "status", "Show what is there: datasets, sources, imports, models."),
+    "keys": ("counterfoil_cli.commands.keys", "keys", "Create, list and revoke API keys."),
+    "import": ("counterfoil_cli.commands.imports", "import_file", "Import a file into a dataset."),
+    "contract": ("counterfoil_cli.commands.contract", "contract", "Check contracts."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command, or return None when there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="counterfoil-cli", prog_name="counterfoil")
+def main() -> None:
+    """Marketing data in, every number out with a receipt."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""`counterfoil status`."""
+
+import sys
+from itertools import islice
+from typing import Any
+
+import click
+from rich.console import Console
+
+from counterfoil_cli.client import ApiProblem, Client
+from counterfoil_cli.commands.calling import with_client
+from counterfoil_cli.commands.tables import show_table
+
+SHOWN = 10  # newest imports
+
+
+@click.command()
+@with_client
+def status(client: Client) -> None:
+    """Show what is there: datasets, sources, imports, models."""
+    console = Console()
+    ready = _readiness(client)
+    console.print(f"{client.url}: {ready}", highlight=False, markup=False)
+    show_table(
+        console,
+        "Datasets",
+        ("dataset", "contract", "records", "quarantined", "last received"),
+        [
+            (d["dataset"], _contract(d), _count(d, "records"), _count(d, "quarantined"), _when(d, "last_received_at"))
+            for d in client.pages("/v1/datasets", "datasets")
+        ],
+        numbers=(2, 3),
+    )
+    show_table(
+        console,
+        "Sources",
+        ("source", "name", "protocol", "write key"),
+        [
+            (s["source_id"], s.get("display_name", ""), s.get("protocol", ""), f"…{s.get('write_key_last_four', '')}")
+            for s in client.pages("/v1/sources", "sources")
+        ],
+    )
+    show_table(
+        console,
+        "Imports",
+        ("import", "dataset", "file", "state", "rows", "accepted", "duplicate", "quarantined"),
+        [
+            (
+                i["import_id"],
+                i.get("dataset", ""),
+                i.get("file_name", ""),
+                i.get("state", ""),
+                *(_count(i, f"rows_{name}") for name in ("read", "accepted", "duplicate", "quarantined")),
+            )
+            for i in islice(client.pages("/v1/imports", "imports"), SHOWN)
+        ],
+        numbers=(4, 5, 6, 7),
+    )
+    show_table(
+        console,
+        "Models",
+        ("model", "name", "purpose", "champion"),
+        [
+            (m["model_id"], m.get("display_name", ""), m.get("purpose", ""), _champion(m))
+            for m in client.pages("/v1/models", "models")
+        ],
+    )
+    if ready != "ready":
+        sys.exit(1)
+
+
+def _readiness(client: Client) -> str:
+    try:
+        client.send("GET", "/readyz")
+    except ApiProblem as problem:
+        return f"not ready: {problem.detail}"
+    return "ready"
+
+
+def _contract(dataset: dict[str, Any]) -> str:
+    return f"{dataset.get('contract_id', '')} {dataset.get('contract_version', '')}".strip() or "none"
+
+
+def _champion(model: dict[str, Any]) -> str:
+    version = model.get("champion_version", 0)
+    return f"version {version}" if version else "none"
+
+
+def _count(item: dict[str, Any], field: str) -> str:
+    return f"{int(item.get(field, 0)):,}"
+
+
+def _when(item: dict[str, Any], field: str) -> str:
+    return str(item.get(field) or "never")[:19].replace("T", " ")
