@@ -1,0 +1,1 @@
+"""Governance: workspaces, principals, keys and the ledger of receipts."""

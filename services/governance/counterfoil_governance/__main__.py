@@ -1,0 +1,90 @@
+"""Compose governance by hand and serve it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextlib import AsyncExitStack
+
+from counterfoil.governance.v1.credentials_pb2_grpc import add_CredentialServiceServicer_to_server
+from counterfoil.governance.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
+from counterfoil.governance.v1.principals_pb2_grpc import add_PrincipalServiceServicer_to_server
+from counterfoil.governance.v1.receipts_pb2_grpc import add_ReceiptServiceServicer_to_server
+from counterfoil.governance.v1.workspaces_pb2_grpc import add_WorkspaceServiceServicer_to_server
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.idempotency import Idempotency
+from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.serve import Host, Service, run
+from counterfoil_chassis.watch import Feed
+from counterfoil_governance.bootstrap import BootstrapOutcome, bootstrap
+from counterfoil_governance.servicers.credentials import CredentialServicer
+from counterfoil_governance.servicers.keys import KeyServicer
+from counterfoil_governance.servicers.principals import PrincipalServicer
+from counterfoil_governance.servicers.receipts import ReceiptServicer
+from counterfoil_governance.servicers.workspaces import WorkspaceServicer
+from counterfoil_governance.settings import Settings
+from counterfoil_governance.sql.credentials import TOPIC, to_credential
+from counterfoil_governance.sql.transactions import SqlTransactions
+from counterfoil_governance.store import Transactions
+
+_log = logging.getLogger(__name__)
+
+
+async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
+    """Open the database, bootstrap an empty installation, and return what is served."""
+    database = Database(settings.database_url)
+    stack.push_async_callback(database.close)
+    feed = Feed(database, TOPIC)
+    transactions = SqlTransactions(database, feed)
+    await _bootstrap(settings, host, transactions)
+    clock, pager, idempotency = host.clock, Pager(host.secret), Idempotency(host.secret, host.clock)
+    workspaces = WorkspaceServicer(
+        transactions,
+        idempotency=idempotency,
+        pager=pager,
+        clock=clock,
+        ids=host.ids,
+        random_bytes=secrets.token_bytes,
+    )
+    keys = KeyServicer(
+        transactions,
+        idempotency=idempotency,
+        pager=pager,
+        clock=clock,
+        ids=host.ids,
+        random_bytes=secrets.token_bytes,
+    )
+    principals = PrincipalServicer(transactions, idempotency=idempotency, pager=pager, clock=clock)
+    credentials = CredentialServicer(transactions, feed=feed, clock=clock, to_credential=to_credential)
+    receipts = ReceiptServicer(transactions, pager=pager, clock=clock)
+    return Service(
+        servicers=[
+            (add_WorkspaceServiceServicer_to_server, workspaces),
+            (add_PrincipalServiceServicer_to_server, principals),
+            (add_KeyServiceServicer_to_server, keys),
+            (add_CredentialServiceServicer_to_server, credentials),
+            (add_ReceiptServiceServicer_to_server, receipts),
+        ]
+    )
+
+
+async def _bootstrap(settings: Settings, host: Host, transactions: Transactions) -> None:
+    configured = settings.bootstrap_key_sha256
+    async with transactions.begin() as stores:
+        outcome = await bootstrap(
+            stores,
+            secret_sha256=bytes.fromhex(configured) if configured else None,
+            ids=host.ids,
+            now=host.clock.now(),
+        )
+    level = logging.WARNING if outcome is BootstrapOutcome.NO_KEY else logging.INFO
+    _log.log(level, "bootstrap: %s", outcome.value)
+
+
+def main() -> None:
+    """Serve governance, or run `migrate`."""
+    run("governance", Settings, build, migrations="counterfoil_governance")
+
+
+if __name__ == "__main__":
+    main()

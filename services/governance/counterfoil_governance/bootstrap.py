@@ -1,0 +1,67 @@
+"""The first workspace, principal and key of an installation."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import Final
+
+from counterfoil_chassis.clock import Ids
+from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
+from counterfoil_governance.scopes import ALL_SCOPES
+from counterfoil_governance.store import Stores
+from counterfoil_governance.workspaces import ADMIN, DEFAULT_TIMEZONE
+
+DEFAULT_WORKSPACE: Final = "default"
+
+
+class BootstrapOutcome(enum.Enum):
+    """What the bootstrap found or did; the value is the line for the log."""
+
+    NO_KEY = (
+        "there is no workspace and no bootstrap key: nobody can sign in; set COUNTERFOIL_GOVERNANCE_BOOTSTRAP_KEY_SHA256"
+        " to the hex SHA-256 of a key and start again"
+    )
+    CREATED = "created workspace default with principal admin and the bootstrap key"
+    REPLACED = "the bootstrap setting changed: replaced the bootstrap key"
+    UNCHANGED = "workspaces exist; bootstrap changed nothing"
+
+
+async def bootstrap(stores: Stores, *, secret_sha256: bytes | None, ids: Ids, now: datetime) -> BootstrapOutcome:
+    """Make an empty installation usable, or replace the bootstrap key when the setting holds another hash.
+
+    Replacing revokes the old bootstrap key at once, accepts the new one and lets `admin` act again: whoever sets
+    the environment can always get in. A bootstrap key that was revoked by hand stays revoked while the setting
+    stays the same. Without a setting nothing ever changes.
+    """
+    empty = not await stores.workspaces.any()
+    if secret_sha256 is None:
+        return BootstrapOutcome.NO_KEY if empty else BootstrapOutcome.UNCHANGED
+    if empty:
+        await stores.workspaces.add(Workspace(DEFAULT_WORKSPACE, "Default", DEFAULT_TIMEZONE, now))
+        await stores.principals.add(Principal(DEFAULT_WORKSPACE, ADMIN, "Administrator", PrincipalKind.HUMAN, now))
+    old = await stores.keys.bootstrap()
+    if old is not None and old.secret_sha256 == secret_sha256:
+        return BootstrapOutcome.UNCHANGED
+    if old is not None and old.revoked_at is None:
+        await stores.keys.revoke(old.workspace, old.key_id, at=now)
+        await stores.credentials.delete(old.secret_sha256)
+    await stores.principals.enable(DEFAULT_WORKSPACE, ADMIN)
+    key = _bootstrap_key(key_id=ids.new(), secret_sha256=secret_sha256, now=now)
+    await stores.keys.add(key)
+    await stores.credentials.put(key)
+    return BootstrapOutcome.CREATED if empty else BootstrapOutcome.REPLACED
+
+
+def _bootstrap_key(*, key_id: str, secret_sha256: bytes, now: datetime) -> Key:
+    return Key(
+        workspace=DEFAULT_WORKSPACE,
+        key_id=key_id,
+        principal_id=ADMIN,
+        display_name="Bootstrap key",
+        scopes=tuple(sorted(ALL_SCOPES)),
+        secret_sha256=secret_sha256,
+        last_four="",
+        created_at=now,
+        bootstrap=True,
+    )

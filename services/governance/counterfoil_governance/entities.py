@@ -1,0 +1,79 @@
+"""What governance's rules and stores share."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A tenant; `timezone` is an IANA name."""
+
+    workspace_id: str
+    display_name: str
+    timezone: str
+    created_at: datetime
+
+    @property
+    def etag(self) -> str:
+        """Name the content: equal workspaces have equal etags."""
+        content = "\0".join((self.workspace_id, self.display_name, self.timezone))
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+class PrincipalKind(enum.Enum):
+    """A person or a program."""
+
+    HUMAN = "human"
+    PROGRAM = "program"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A person or program of one workspace; `disabled_at` is None while it may act."""
+
+    workspace: str
+    principal_id: str
+    display_name: str
+    kind: PrincipalKind
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """An API key without the key: `secret_sha256` is its 32-byte digest, `last_four` its end ("" when never seen here)."""
+
+    workspace: str
+    key_id: str
+    principal_id: str
+    display_name: str
+    scopes: tuple[str, ...]
+    secret_sha256: bytes
+    last_four: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    bootstrap: bool = False
+
+    def accepted(self, at: datetime) -> bool:
+        """Tell whether it signs its principal in at this time."""
+        return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
+
+
+@dataclass(frozen=True)
+class ReceiptEntry:
+    """One receipt of the ledger: its serialised bytes and what they are found by."""
+
+    workspace: str
+    receipt_id: str
+    producer: str
+    body: bytes
+
+    @property
+    def unique_id(self) -> str:
+        """Return the UUIDv7 of the id: receipts of all producers sort by it in time."""
+        return self.receipt_id.rpartition(".")[2]

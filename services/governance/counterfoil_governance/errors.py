@@ -1,0 +1,113 @@
+"""What can go wrong in governance, each with its reason."""
+
+from __future__ import annotations
+
+from counterfoil_chassis.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+
+
+class WorkspaceNotFoundError(NotFoundError):
+    """The caller may not see such a workspace, or there is none."""
+
+    reason = "WORKSPACE_NOT_FOUND"
+
+
+class WorkspaceExistsError(AlreadyExistsError):
+    """A workspace has this id."""
+
+    reason = "WORKSPACE_EXISTS"
+
+
+class TimezoneUnknownError(InvalidArgumentError):
+    """The IANA database has no such timezone."""
+
+    reason = "TIMEZONE_UNKNOWN"
+
+
+class UpdateMaskError(InvalidArgumentError):
+    """The update mask names what cannot be changed, or nothing."""
+
+    reason = "UPDATE_MASK_INVALID"
+
+
+class PrincipalNotFoundError(NotFoundError):
+    """No principal has this id in this workspace."""
+
+    reason = "PRINCIPAL_NOT_FOUND"
+
+
+class PrincipalExistsError(AlreadyExistsError):
+    """A principal of this workspace has this id."""
+
+    reason = "PRINCIPAL_EXISTS"
+
+
+class PrincipalDisabledError(FailedPreconditionError):
+    """A disabled principal gets no keys."""
+
+    reason = "PRINCIPAL_DISABLED"
+
+
+class KeyNotFoundError(NotFoundError):
+    """No key has this id in this workspace."""
+
+    reason = "KEY_NOT_FOUND"
+
+
+class ScopeUnknownError(InvalidArgumentError):
+    """There is no such scope."""
+
+    reason = "SCOPE_UNKNOWN"
+
+
+class ScopeNotHeldError(PermissionDeniedError):
+    """A key was to get a scope that its creator lacks."""
+
+    reason = "SCOPE_NOT_HELD"
+
+
+class ExpiryPastError(InvalidArgumentError):
+    """A key was to end before it began."""
+
+    reason = "EXPIRY_PAST"
+
+
+class LastAdminKeyError(FailedPreconditionError):
+    """Without this key nobody could govern the workspace any more."""
+
+    reason = "LAST_ADMIN_KEY"
+
+
+class CredentialNotFoundError(NotFoundError):
+    """No accepted API key has this hash."""
+
+    reason = "CREDENTIAL_NOT_FOUND"
+
+
+class ReceiptNotFoundError(NotFoundError):
+    """The ledger has no such receipt of this workspace."""
+
+    reason = "RECEIPT_NOT_FOUND"
+
+
+class ReceiptMalformedError(InvalidArgumentError):
+    """The bytes are no receipt, or one without id or workspace."""
+
+    reason = "RECEIPT_MALFORMED"
+
+
+class ReceiptProducerError(PermissionDeniedError):
+    """A service put a receipt that names another producer."""
+
+    reason = "RECEIPT_PRODUCER"
+
+
+class ReceiptDiffersError(AlreadyExistsError):
+    """The ledger holds other bytes under this receipt id."""
+
+    reason = "RECEIPT_DIFFERS"

@@ -1,0 +1,102 @@
+"""API keys: making, granting and revoking them without locking a workspace out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from counterfoil_chassis.errors import FieldViolation
+from counterfoil_governance.entities import Key
+from counterfoil_governance.errors import (
+    CredentialNotFoundError,
+    ExpiryPastError,
+    LastAdminKeyError,
+    PrincipalDisabledError,
+)
+from counterfoil_governance.scopes import GOVERNANCE_WRITE
+from counterfoil_governance.store import Stores
+
+PREFIX: Final = "cfk_"
+RANDOM_BYTES: Final = 32
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A key as its owner sees it once: `text` is never kept."""
+
+    text: str
+
+    @property
+    def sha256(self) -> bytes:
+        """Return what is kept of it."""
+        return hashlib.sha256(self.text.encode()).digest()
+
+    @property
+    def last_four(self) -> str:
+        """Return the end that tells keys apart."""
+        return self.text[-4:]
+
+
+def make_secret(random: bytes) -> Secret:
+    """Return the API key made of 32 random bytes: `cfk_` and 43 URL-safe characters."""
+    if len(random) != RANDOM_BYTES:
+        raise ValueError("an API key is made of 32 random bytes")
+    return Secret(PREFIX + base64.urlsafe_b64encode(random).rstrip(b"=").decode())
+
+
+async def create_key(stores: Stores, key: Key) -> Key:
+    """Keep a new key of an active principal; it is accepted as soon as the transaction commits.
+
+    Raises PrincipalNotFoundError, PrincipalDisabledError, ExpiryPastError.
+    """
+    principal = await stores.principals.get(key.workspace, key.principal_id)
+    if principal.disabled_at is not None:
+        raise PrincipalDisabledError(
+            f"Principal {key.principal_id!r} is disabled and gets no keys. Name an active principal.",
+            metadata={"principal": key.principal_id},
+        )
+    if key.expires_at is not None and key.expires_at <= key.created_at:
+        raise ExpiryPastError(
+            "expires_at lies in the past. Say a later time, or leave it out for a key without end.",
+            violations=[FieldViolation("expires_at", "EXPIRY_PAST", "must lie in the future")],
+        )
+    await stores.keys.add(key)
+    await stores.credentials.put(key)
+    return key
+
+
+async def revoke_key(stores: Stores, *, workspace: str, key_id: str, now: datetime) -> Key:
+    """Refuse a key from now on; revoking it again changes nothing.
+
+    Raises LastAdminKeyError when nobody else could govern the workspace then.
+    """
+    key = await stores.keys.get(workspace, key_id)
+    if key.revoked_at is not None:
+        return key
+    guard_lockout(await stores.keys.unrevoked(workspace), lost=[key], now=now)
+    await stores.keys.revoke(workspace, key_id, at=now)
+    await stores.credentials.delete(key.secret_sha256)
+    return replace(key, revoked_at=now)
+
+
+async def accepted_key(stores: Stores, secret_sha256: bytes, *, now: datetime) -> Key:
+    """Return the key with this digest when it signs in now; raise CredentialNotFoundError otherwise."""
+    key = await stores.keys.by_secret(secret_sha256)
+    if not key.accepted(now):
+        raise CredentialNotFoundError("This API key has expired. Ask for a new one.")
+    return key
+
+
+def guard_lockout(unrevoked: Collection[Key], *, lost: Collection[Key], now: datetime) -> None:
+    """Raise LastAdminKeyError when the lost keys are the last accepted ones with `governance.write`."""
+    governing = {key.key_id for key in unrevoked if key.accepted(now) and GOVERNANCE_WRITE in key.scopes}
+    losing = governing & {key.key_id for key in lost}
+    if losing and losing == governing:
+        raise LastAdminKeyError(
+            "No other active key of this workspace has governance.write. Create one for another principal first.",
+            metadata={"key_id": ",".join(sorted(losing))},
+        )

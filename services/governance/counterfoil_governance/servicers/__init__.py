@@ -1,0 +1,1 @@
+"""Governance's RPC families, one file each."""

@@ -1,0 +1,103 @@
+"""PrincipalService: translate, open the transaction, delegate, translate back."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+from google.protobuf.message import Message
+
+from counterfoil.governance.v1 import principals_pb2 as pb
+from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceServicer
+from counterfoil_chassis.clock import Clock, to_timestamp
+from counterfoil_chassis.idempotency import Idempotency
+from counterfoil_chassis.identity import current_caller
+from counterfoil_chassis.paging import Pager
+from counterfoil_governance import principals
+from counterfoil_governance.entities import Principal, PrincipalKind
+from counterfoil_governance.store import Stores, Transactions
+
+Context = grpc.aio.ServicerContext[Message, Message]
+
+_KINDS: Final = {
+    pb.Principal.Kind.HUMAN: PrincipalKind.HUMAN,
+    pb.Principal.Kind.PROGRAM: PrincipalKind.PROGRAM,
+}
+_KINDS_IN_PROTO: Final = {kind: number for number, kind in _KINDS.items()}
+
+
+class PrincipalServicer(PrincipalServiceServicer):
+    """Serves the principals of the caller's workspace."""
+
+    def __init__(self, transactions: Transactions, *, idempotency: Idempotency, pager: Pager, clock: Clock) -> None:
+        self._transactions = transactions
+        self._idempotency = idempotency
+        self._pager = pager
+        self._clock = clock
+
+    async def CreatePrincipal(self, request: pb.CreatePrincipalRequest, context: Context) -> pb.Principal:
+        """Create a principal."""
+        workspace = current_caller().workspace
+
+        async with self._transactions.begin() as stores:
+            return await self._idempotency.once(
+                stores.connection,
+                request,
+                method="CreatePrincipal",
+                workspace=workspace,
+                answer=pb.Principal,
+                make=lambda: self._create(stores, request, workspace=workspace),
+            )
+
+    async def GetPrincipal(self, request: pb.GetPrincipalRequest, context: Context) -> pb.Principal:
+        """Return one principal."""
+        async with self._transactions.read() as stores:
+            return to_proto(await stores.principals.get(current_caller().workspace, request.principal_id))
+
+    async def ListPrincipals(self, request: pb.ListPrincipalsRequest, context: Context) -> pb.ListPrincipalsResponse:
+        """List the workspace's principals by id."""
+        workspace = current_caller().workspace
+        page = self._pager.open(request, method="ListPrincipals", workspace=workspace)
+        after = page.after[0] if page.after else ""
+        async with self._transactions.read() as stores:
+            found = await stores.principals.list(workspace, after=after, limit=page.limit + 1)
+        answer = pb.ListPrincipalsResponse(principals=[to_proto(principal) for principal in found[: page.limit]])
+        if len(found) > page.limit:
+            answer.next_page_token = self._pager.token(
+                request, method="ListPrincipals", workspace=workspace, after=[answer.principals[-1].principal_id]
+            )
+        return answer
+
+    async def DisablePrincipal(self, request: pb.DisablePrincipalRequest, context: Context) -> pb.Principal:
+        """Disable a principal with its keys."""
+        async with self._transactions.begin() as stores:
+            return to_proto(
+                await principals.disable_principal(
+                    stores,
+                    workspace=current_caller().workspace,
+                    principal_id=request.principal_id,
+                    now=self._clock.now(),
+                )
+            )
+
+    async def _create(self, stores: Stores, request: pb.CreatePrincipalRequest, *, workspace: str) -> pb.Principal:
+        principal = Principal(
+            workspace=workspace,
+            principal_id=request.principal_id,
+            display_name=request.display_name,
+            kind=_KINDS[request.kind],
+            created_at=self._clock.now(),
+        )
+        return to_proto(await principals.create_principal(stores, principal))
+
+
+def to_proto(principal: Principal) -> pb.Principal:
+    """Return the principal as callers see it."""
+    disabled = principal.disabled_at is not None
+    return pb.Principal(
+        principal_id=principal.principal_id,
+        display_name=principal.display_name,
+        kind=_KINDS_IN_PROTO[principal.kind],
+        state=pb.Principal.State.DISABLED if disabled else pb.Principal.State.ACTIVE,
+        created_at=to_timestamp(principal.created_at),
+    )

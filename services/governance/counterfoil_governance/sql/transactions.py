@@ -1,0 +1,47 @@
+"""Opens transactions on governance's database with every store bound to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.watch import Feed
+from counterfoil_governance.sql.credentials import SqlCredentialFeed
+from counterfoil_governance.sql.keys import SqlKeys
+from counterfoil_governance.sql.principals import SqlPrincipals
+from counterfoil_governance.sql.receipts import SqlReceipts
+from counterfoil_governance.sql.workspaces import SqlWorkspaces
+from counterfoil_governance.store import Stores
+
+
+class SqlTransactions:
+    """Transactions whose changes of credentials reach the feed's watchers once they commit."""
+
+    def __init__(self, database: Database, feed: Feed) -> None:
+        self._database = database
+        self._feed = feed
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Stores]:
+        """Open a transaction that writes; it commits at exit and rolls back on an error."""
+        async with self._database.begin() as connection:
+            yield self._stores(connection)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Stores]:
+        """Open a transaction that reads one state."""
+        async with self._database.read() as connection:
+            yield self._stores(connection)
+
+    def _stores(self, connection: AsyncConnection) -> Stores:
+        return Stores(
+            workspaces=SqlWorkspaces(connection),
+            principals=SqlPrincipals(connection),
+            keys=SqlKeys(connection),
+            credentials=SqlCredentialFeed(connection, self._feed),
+            receipts=SqlReceipts(connection),
+            connection=connection,
+        )

@@ -1,0 +1,121 @@
+"""What governance's rules need from storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_governance.entities import Key, Principal, ReceiptEntry, Workspace
+
+
+class WorkspaceStore(Protocol):
+    """Workspaces of one transaction; the caller opens and commits it."""
+
+    async def get(self, workspace: str) -> Workspace:
+        """Return one workspace; raise WorkspaceNotFoundError when there is none."""
+
+    async def add(self, workspace: Workspace) -> None:
+        """Keep a new workspace; raise WorkspaceExistsError when its id is taken."""
+
+    async def change(self, workspace: Workspace) -> None:
+        """Replace the name and timezone of the workspace with this id."""
+
+    async def any(self) -> bool:
+        """Tell whether there is a workspace at all."""
+
+
+class PrincipalStore(Protocol):
+    """Principals of one transaction."""
+
+    async def get(self, workspace: str, principal_id: str) -> Principal:
+        """Return one principal; raise PrincipalNotFoundError when absent or in another workspace."""
+
+    async def list(self, workspace: str, *, after: str, limit: int) -> Sequence[Principal]:
+        """Return at most `limit` principals with ids above `after`, by id."""
+
+    async def add(self, principal: Principal) -> None:
+        """Keep a new principal; raise PrincipalExistsError when its id is taken."""
+
+    async def disable(self, workspace: str, principal_id: str, *, at: datetime) -> None:
+        """Mark a principal as disabled."""
+
+    async def enable(self, workspace: str, principal_id: str) -> None:
+        """Let a principal act again; the keys it had stay revoked."""
+
+
+class KeyStore(Protocol):
+    """API keys of one transaction."""
+
+    async def get(self, workspace: str, key_id: str) -> Key:
+        """Return one key; raise KeyNotFoundError when absent or in another workspace."""
+
+    async def list(self, workspace: str, *, principal_id: str, after: str, limit: int) -> Sequence[Key]:
+        """Return at most `limit` keys with ids above `after`, by id; of all principals when `principal_id` is empty."""
+
+    async def unrevoked(self, workspace: str) -> Sequence[Key]:
+        """Return the keys that were not revoked; some may have expired."""
+
+    async def by_secret(self, secret_sha256: bytes) -> Key:
+        """Return the unrevoked key with this digest, of any workspace; raise CredentialNotFoundError without one."""
+
+    async def bootstrap(self) -> Key | None:
+        """Return the newest key that came from the bootstrap setting, revoked or not."""
+
+    async def add(self, key: Key) -> None:
+        """Keep a new key."""
+
+    async def revoke(self, workspace: str, key_id: str, *, at: datetime) -> None:
+        """Mark a key as revoked."""
+
+
+class CredentialFeed(Protocol):
+    """The accepted keys as the gateway watches them; changes reach it once the transaction commits."""
+
+    async def put(self, key: Key) -> None:
+        """Say that a key is accepted."""
+
+    async def delete(self, secret_sha256: bytes) -> None:
+        """Say that the key with this digest is refused from now on."""
+
+
+class ReceiptStore(Protocol):
+    """The ledger of receipts: rows are added, never changed or deleted."""
+
+    async def get(self, workspace: str, receipt_id: str) -> ReceiptEntry:
+        """Return one receipt; raise ReceiptNotFoundError when absent or in another workspace."""
+
+    async def list(self, workspace: str, *, producer: str, before: str, limit: int) -> Sequence[ReceiptEntry]:
+        """Return at most `limit` receipts, newest first, with unique ids below `before` ("" = from the newest)."""
+
+    async def bodies(self, receipt_ids: Sequence[str]) -> Mapping[tuple[str, str], bytes]:
+        """Return the bytes kept under these ids in any workspace, by (workspace, receipt id)."""
+
+    async def add(self, entries: Sequence[ReceiptEntry], *, at: datetime) -> None:
+        """Append receipts whose ids are new."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Every store of one open transaction; `connection` is for the chassis, which keeps its tables beside ours."""
+
+    workspaces: WorkspaceStore
+    principals: PrincipalStore
+    keys: KeyStore
+    credentials: CredentialFeed
+    receipts: ReceiptStore
+    connection: AsyncConnection
+
+
+class Transactions(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Stores]:
+        """Open a transaction that writes; it commits at exit and rolls back on an error."""
+
+    def read(self) -> AbstractAsyncContextManager[Stores]:
+        """Open a transaction that reads one state."""
