@@ -1,0 +1,1 @@
+"""The microservice chassis: serve, call, errors, identity, settings, telemetry, storage, watch. No domain noun."""

@@ -1,0 +1,133 @@
+"""One service's database: transactions that run callbacks after they commit, on SQLite (WAL) or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+_WRITES = "counterfoil_writes"
+_PRAGMAS = (
+    "PRAGMA busy_timeout = 10000",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+class Database:
+    """Opens transactions on one SQLAlchemy URL; create it inside the running loop and close it at the end.
+
+    On SQLite the writers of this process queue for one lock, first come first served: SQLite's own busy handler polls.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        if sqlite:
+            self._engine = create_async_engine(url, pool_size=8, max_overflow=8, connect_args={"isolation_level": None})
+            set_up_sqlite(self._engine.sync_engine)
+        else:
+            self._engine = create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True)
+        self._writer = asyncio.Lock() if sqlite else None
+        self._writing: asyncio.Task[Any] | None = None
+        self._callbacks: WeakKeyDictionary[AsyncConnection, list[Callable[[], None]]] = WeakKeyDictionary()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """Open a write transaction: commit at exit, roll back on error; callbacks run after the commit.
+
+        It does not nest: pass the connection on. A cancellation that arrives during the commit waits for its end.
+        """
+        callbacks: list[Callable[[], None]] = []
+        async with self._turn(), self._connection(writes=True) as connection:
+            self._callbacks[connection] = callbacks
+            yield connection
+            await _unbroken(connection.commit())
+        for callback in callbacks:
+            callback()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """Open a read transaction: one consistent state of the database; nothing is committed."""
+        async with self._connection(writes=False) as connection:
+            yield connection
+
+    def after_commit(self, connection: AsyncConnection, callback: Callable[[], None]) -> None:
+        """Have a callback run once the connection's transaction has committed; it must not raise or block."""
+        callbacks = self._callbacks.get(connection)
+        if callbacks is None:
+            raise LookupError("the connection is not one of this database's open write transactions")
+        callbacks.append(callback)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._writer is None:
+            yield
+            return
+        if self._writing is not None and self._writing is asyncio.current_task():
+            raise RuntimeError("begin() inside begin(): pass the open connection on")
+        async with self._writer:
+            self._writing = asyncio.current_task()
+            try:
+                yield
+            finally:
+                self._writing = None
+
+    @asynccontextmanager
+    async def _connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+        connection = self._engine.connect()
+        await connection.start()
+        try:
+            await connection.execution_options(**{_WRITES: writes})
+            await connection.begin()
+            yield connection
+        finally:
+            await _unbroken(connection.close())  # rolls back what was not committed
+
+
+def set_up_sqlite(engine: Engine) -> None:
+    """Make an engine's SQLite connections durable, checked, and begin writes at once.
+
+    A transaction that reads first and writes later can fail at its first write, whatever the timeout, because another
+    writer came between; BEGIN IMMEDIATE waits at the beginning instead. The driver must not begin transactions itself:
+    connect with `isolation_level=None`.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _set_pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in _PRAGMAS:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+async def _unbroken(work: Coroutine[Any, Any, None]) -> None:
+    """Await work to its end; a cancellation meanwhile is delivered after it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled

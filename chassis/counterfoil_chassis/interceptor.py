@@ -1,0 +1,240 @@
+"""The server's one interceptor: token, permission, field rules, deadline, and errors as rich statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+from opentelemetry import trace
+
+from counterfoil_chassis import telemetry
+from counterfoil_chassis.call import enter_deadline
+from counterfoil_chassis.errors import Code, CounterfoilError, DeadlineExceededError, InternalError, UnavailableError
+from counterfoil_chassis.fields import check_fields
+from counterfoil_chassis.identity import MissingTokenError, TokenVerifier, enter_call
+from counterfoil_chassis.methods import Method, methods_of
+from counterfoil_chassis.status import DETAILS_KEY, code_of, status_of, to_status
+
+# The classes take parameters in the stubs only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+HEALTH = "/grpc.health.v1.Health/"
+_BEARER = "Bearer "
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_MAKERS: dict[tuple[bool, bool], Callable[..., Handler]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+_DRAINING = "the server is stopping; connect again and go on from the last message"
+_logger = logging.getLogger(__name__)
+
+
+class DrainingError(UnavailableError):
+    """The process is stopping; connect again and go on."""
+
+    reason = "DRAINING"
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Guards every method of the registered services by what its descriptor says.
+
+    Streams without a deadline are those that follow something without end: `end_followers` ends them when the process
+    drains, so that they do not hold it up.
+    """
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+        self._methods: dict[str, Method] = {}
+        self._handlers: dict[str, Handler] = {}
+        self._followers: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    def serve(self, service: str) -> list[Method]:
+        """Let calls to a service through, by its full name, and return its methods."""
+        methods = list(methods_of(service))
+        self._methods.update({method.path: method for method in methods})
+        return methods
+
+    def end_followers(self) -> None:
+        """End the streams without a deadline now, with UNAVAILABLE; later ones end at once."""
+        self._draining = True
+        for task in self._followers:
+            task.cancel()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the guarded handler of a method, made once; None for an unknown one (gRPC answers UNIMPLEMENTED)."""
+        path = handler_call_details.method
+        if path not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[path] = self._guarded(path, handler)
+        return self._handlers[path]
+
+    def _guarded(self, path: str, handler: Handler) -> Handler:
+        # gRPC's own kinds differ only in which attribute holds the behaviour.
+        behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        guarded: Any
+        if path.startswith(HEALTH):
+            guarded = self._unending(behaviour) if handler.response_streaming else behaviour
+        elif handler.response_streaming:
+            guarded = self._many(self._methods[path], behaviour)
+        else:
+            guarded = self._one(self._methods[path], behaviour)
+        make = _MAKERS[handler.request_streaming, handler.response_streaming]
+        return make(
+            guarded,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _one(self, method: Method, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        async def answer(request: Any, context: Context) -> Any:
+            try:
+                return await behaviour(self._enter(method, request, context), context)
+            except Exception as error:  # noqa: BLE001 - every failure becomes a status
+                await _fail(method, error, context)
+
+        return answer
+
+    def _many(self, method: Method, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+            follows = _remaining(context) is None
+            try:
+                with self._follower(follows=follows):
+                    async for message in behaviour(self._enter(method, request, context), context):
+                        yield message
+            except asyncio.CancelledError:
+                if not (follows and self._draining and _uncancelled()):
+                    raise
+                await _fail(method, DrainingError(_DRAINING), context)
+            except Exception as error:  # noqa: BLE001 - every failure becomes a status
+                await _fail(method, error, context)
+
+        return answer
+
+    @contextmanager
+    def _follower(self, *, follows: bool) -> Iterator[None]:
+        task = asyncio.current_task()
+        if task is None or not follows:
+            yield
+            return
+        if self._draining:
+            raise DrainingError(_DRAINING)
+        self._followers.add(task)
+        try:
+            yield
+        finally:
+            self._followers.discard(task)
+
+    def _unending(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap the health service's Watch, which writes by itself and never ends."""
+
+        async def answer(request: Any, context: Context) -> None:
+            with self._follower(follows=True):
+                await behaviour(request, context)
+
+        return answer
+
+    def _enter(self, method: Method, request: Any, context: Context) -> Any:
+        """Check one call and set what the handler may ask for; return the request, its messages checked."""
+        remaining = _remaining(context)
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceededError("the call arrived after its deadline")
+        enter_deadline(remaining)
+        token = _token(context)
+        caller = self._verifier.verify(token)
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.set_attributes(
+                {telemetry.ATTRIBUTE_WORKSPACE: caller.workspace, telemetry.ATTRIBUTE_PRINCIPAL: caller.principal}
+            )
+        method.check(caller)
+        enter_call(caller, token)
+        if isinstance(request, Message):
+            check_fields(request)
+            return request
+        return _checked(request)
+
+
+async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        check_fields(request)
+        yield request
+
+
+def _remaining(context: Context) -> float | None:
+    """Return the seconds until the caller's deadline, None when it set none (the stubs forget that case)."""
+    return context.time_remaining()
+
+
+def _token(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str):
+            if value.startswith(_BEARER):
+                return value.removeprefix(_BEARER)
+            break
+    raise MissingTokenError("send `authorization: Bearer <token>`")
+
+
+def _uncancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.uncancel() == 0
+
+
+async def _fail(method: Method, error: Exception, context: Context) -> NoReturn:
+    """End the call with the status of a failure; what nobody expected is logged and told as INTERNAL."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    status = _status(method, error)
+    span = trace.get_current_span()
+    if span.is_recording() and isinstance(error, CounterfoilError):
+        span.set_attribute(telemetry.ATTRIBUTE_REASON, error.reason)
+    await context.abort(
+        _CODES[status.code], status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),)
+    )
+
+
+def _status(method: Method, error: Exception) -> Status:
+    if isinstance(error, CounterfoilError):
+        if error.code is Code.INTERNAL:
+            _logger.error("call failed", exc_info=error, extra={"method": method.path, "reason": error.reason})
+        return to_status(error)
+    if isinstance(error, grpc.aio.AioRpcError):
+        return _status_of_callee(method, error)
+    _logger.error("call failed unexpectedly", exc_info=error, extra={"method": method.path})
+    return to_status(_internal())
+
+
+def _status_of_callee(method: Method, error: grpc.aio.AioRpcError) -> Status:
+    """Pass a callee's refusal on; a token of ours that it does not know, or its bug, is not the caller's fault."""
+    code = code_of(error)
+    if code in {Code.UNAUTHENTICATED, Code.INTERNAL, Code.UNKNOWN, Code.UNIMPLEMENTED}:
+        _logger.error("call to another service failed", exc_info=error, extra={"method": method.path})
+        return to_status(_internal())
+    status = status_of(error)
+    if status is not None:
+        return status
+    if code is Code.DEADLINE_EXCEEDED:
+        return to_status(DeadlineExceededError("another service took too long; try again or allow more time"))
+    if code is Code.UNAVAILABLE:
+        return to_status(UnavailableError("another service is not available; try again"))
+    return Status(code=int(code), message=error.details() or code.name)
+
+
+def _internal() -> InternalError:
+    trace_id = telemetry.current_trace_id()
+    return InternalError("this failed on our side; report the trace id", metadata={"trace_id": trace_id})

@@ -1,0 +1,63 @@
+"""What a method's descriptor says about who may call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from counterfoil.common.v1 import options_pb2
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from counterfoil_chassis.errors import PermissionDeniedError, StartError
+from counterfoil_chassis.identity import Caller, require_scope
+
+
+class ServiceNotAllowedError(PermissionDeniedError):
+    """The method is not for services, or not for this one."""
+
+    reason = "SERVICE_NOT_ALLOWED"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One RPC: `/package.Service/Name`, the scope a principal needs, the services that may call for themselves."""
+
+    path: str
+    scope: str
+    services: frozenset[str]
+    request: type[Message]
+
+    def check(self, caller: Caller) -> None:
+        """Raise PermissionDeniedError unless the caller may call it; with neither option nobody may."""
+        if caller.service:
+            if caller.service not in self.services:
+                raise ServiceNotAllowedError(
+                    f"the service {caller.service} may not call this for itself", metadata={"method": self.path}
+                )
+        elif self.scope:
+            require_scope(caller, self.scope)
+        else:
+            raise ServiceNotAllowedError("only services call this", metadata={"method": self.path})
+
+
+def methods_of(service: str) -> Iterator[Method]:
+    """Yield the methods of a service by its full name; raise StartError when its protos are not imported."""
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        raise StartError(f"the service {service} is not in the imported protos") from None
+    for method in descriptor.methods:
+        yield _method(method)
+
+
+def _method(method: MethodDescriptor) -> Method:
+    options = method.GetOptions()
+    return Method(
+        path=f"/{method.containing_service.full_name}/{method.name}",
+        scope=options.Extensions[options_pb2.scope],
+        services=frozenset(options.Extensions[options_pb2.services]),
+        request=GetMessageClass(method.input_type),
+    )

@@ -1,0 +1,331 @@
+"""Run a service: one gRPC server with health, readiness, background work, signals and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from opentelemetry.instrumentation.grpc import aio_server_interceptor
+from pydantic import ValidationError
+
+from counterfoil_chassis import logs, telemetry
+from counterfoil_chassis.call import MESSAGE_OPTIONS
+from counterfoil_chassis.clock import Clock, Ids, SystemClock, SystemIds
+from counterfoil_chassis.errors import StartError
+from counterfoil_chassis.fields import warm
+from counterfoil_chassis.identity import (
+    TokenSigner,
+    TokenVerifier,
+    derive_secret,
+    load_private_key,
+    load_trusted_keys,
+)
+from counterfoil_chassis.interceptor import Interceptor
+from counterfoil_chassis.migrate import prepare, upgrade
+from counterfoil_chassis.settings import ServiceSettings
+from counterfoil_chassis.tracing import is_traced
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+READINESS = "readiness"
+LIVENESS = "liveness"
+_DRAIN_PAUSE_SECONDS = 0.3
+_SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
+    *MESSAGE_OPTIONS,
+    ("grpc.so_reuseport", 0),  # else a second process shares the port unnoticed
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Host:
+    """What the process gives to the service it hosts; `secret` is 32 bytes derived from the private key."""
+
+    name: str
+    clock: Clock
+    ids: Ids
+    signer: TokenSigner
+    verifier: TokenVerifier
+    secret: bytes
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a service hosts: servicers with their `add_XServicer_to_server`, work for the process's life, readiness.
+
+    `ready` is awaited, with the background work running, before readiness says SERVING. A background task that raises
+    ends the process with exit code 1; one that returns has done its work.
+    """
+
+    servicers: Sequence[tuple[Callable[..., None], object]]
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    ready: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+
+@dataclass
+class Running:
+    """A service that serves: its address `host:port` and its host."""
+
+    address: str
+    host: Host
+
+
+Build = Callable[[SettingsT, Host, AsyncExitStack], Awaitable[Service]]
+
+
+def make_host(name: str, settings: ServiceSettings, *, clock: Clock | None = None, ids: Ids | None = None) -> Host:
+    """Read the keys the settings name and return the host; raise StartError when one is missing or unreadable."""
+    if settings.private_key_file is None or settings.trusted_keys_dir is None:
+        raise StartError("the settings name no private key or no folder of trusted keys")
+    clock = clock or SystemClock()
+    key = load_private_key(settings.private_key_file)
+    return Host(
+        name=name,
+        clock=clock,
+        ids=ids or SystemIds(clock),
+        signer=TokenSigner(name, key, clock),
+        verifier=TokenVerifier(load_trusted_keys(settings.trusted_keys_dir), clock),
+        secret=derive_secret(key),
+    )
+
+
+def run(name: str, settings_type: type[SettingsT], build: Build[SettingsT], *, migrations: str | None = None) -> None:
+    """Be a service's `main()`: serve until SIGTERM or SIGINT, or with the argument `migrate` upgrade the database.
+
+    Exits 0 when told to stop, 1 when background work failed, 2 with one line on stderr when it cannot start.
+    `migrations` is the package that holds the folder `migrations`.
+    """
+    try:
+        sys.exit(_main(name, settings_type, build, migrations))
+    except StartError as error:
+        sys.stderr.write(f"counterfoil {name}: {error}\n")
+        sys.exit(2)
+
+
+def _main(name: str, settings_type: type[SettingsT], build: Build[SettingsT], migrations: str | None) -> int:
+    arguments = sys.argv[1:]
+    if arguments not in ([], ["migrate"]):
+        raise StartError("the only argument there is: migrate")
+    settings = _settings(settings_type)
+    logs.configure(name, level=settings.log_level)
+    if arguments:
+        if migrations is None:
+            raise StartError("this service has no database to migrate")
+        upgrade(settings.database_url, migrations)
+        return 0
+    host = make_host(name, settings)
+    _require_free(settings.listen)
+    _make_data_dir(settings)
+    if migrations:
+        prepare(settings.database_url, migrations)
+    telemetry.configure(name, settings.otlp_endpoint, ratio=settings.trace_ratio)
+    try:
+        return uvloop.run(_serve(settings, host, build))
+    finally:
+        telemetry.flush()
+
+
+def _settings(settings_type: type[SettingsT]) -> SettingsT:
+    try:
+        return settings_type()
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise StartError(f"the setting {place} is wrong: {first['msg']}") from None
+
+
+def _make_data_dir(settings: ServiceSettings) -> None:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        probe = settings.data_dir / f".write-probe-{settings.service_name()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StartError(f"the data folder {settings.data_dir} cannot be written: {error.strerror}") from None
+
+
+def _require_free(listen: str) -> None:
+    """Raise StartError when the address is taken; gRPC itself would print its own story."""
+    name, _, port = listen.rpartition(":")
+    if not port.isdigit():
+        raise StartError(f"the address {listen} is not host:port")
+    name = name.strip("[]")
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((name, int(port)))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise StartError(f"cannot listen on {listen}: {reason}; stop what uses it or set another address") from None
+
+
+async def _serve(settings: SettingsT, host: Host, build: Build[SettingsT]) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        server = _Server(await build(settings, host, stack), host)
+        await server.start(settings.listen)
+        stack.push_async_callback(server.stop, settings.drain_seconds, pause=_DRAIN_PAUSE_SECONDS)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.set_threshold(20_000, 25, 25)
+        _logger.info("serving", extra={"address": server.address})
+        failure = await server.watch(stopping)
+        if failure is None:
+            _logger.info("stopping")
+            return 0
+        _logger.critical("background work failed", exc_info=failure)
+    return 1
+
+
+@asynccontextmanager
+async def started(
+    name: str,
+    settings: SettingsT,
+    build: Build[SettingsT],
+    *,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    migrations: str | None = None,
+) -> AsyncIterator[Running]:
+    """Serve in the running loop while the block runs, ready from its first line; for tests.
+
+    The settings name the data folder; its keys must exist (`write_key_pair`). Background work that failed raises at
+    the block's end.
+    """
+    host = make_host(name, settings, clock=clock, ids=ids)
+    _require_free(settings.listen)
+    _make_data_dir(settings)
+    if migrations:
+        await asyncio.to_thread(prepare, settings.database_url, migrations)
+    telemetry.configure(name, settings.otlp_endpoint, ratio=settings.trace_ratio)
+    async with AsyncExitStack() as stack:
+        server = _Server(await build(settings, host, stack), host)
+        await server.start(settings.listen)
+        stack.push_async_callback(server.stop, settings.drain_seconds)
+        await server.ready()
+        yield Running(address=server.address, host=host)
+        server.check()
+
+
+class _Server:
+    """One gRPC server with its health and background tasks."""
+
+    def __init__(self, service: Service, host: Host) -> None:
+        self.address = ""
+        self._service = service
+        self._interceptor = Interceptor(host.verifier)
+        self._health = health.aio.HealthServicer()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._readying: asyncio.Task[None] | None = None
+        tracing = aio_server_interceptor(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
+        self._server = grpc.aio.server(interceptors=[tracing, self._interceptor], options=_SERVER_OPTIONS)
+
+    async def start(self, listen: str) -> None:
+        """Bind, serve, and start the background work; readiness follows by itself."""
+        for name, value in (("", False), (READINESS, False), (LIVENESS, True)):
+            await self._set_health(name, serving=value)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        registrar = _Registrar(self._server)
+        for add, servicer in self._service.servicers:
+            add(servicer, registrar)
+        for service in registrar.services:
+            for method in self._interceptor.serve(service):
+                warm(method.request)
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {listen}: {error}") from None
+        self.address = f"{listen.rpartition(':')[0]}:{port}"
+        await self._server.start()
+        self._tasks = [asyncio.create_task(work()) for work in self._service.background]
+        self._readying = asyncio.create_task(self._become_ready())
+
+    async def ready(self) -> None:
+        """Wait until readiness says SERVING; raise what failed instead."""
+        pending = set(self._all_tasks())
+        while self._readying in pending:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            self.check()
+        self.check()
+
+    def _all_tasks(self) -> list[asyncio.Task[None]]:
+        return [*self._tasks, *([self._readying] if self._readying else [])]
+
+    def check(self) -> None:
+        """Raise what failed in the background, if anything did."""
+        for task in self._all_tasks():
+            if task.done() and not task.cancelled() and (failure := task.exception()):
+                raise failure
+
+    async def watch(self, stopping: asyncio.Event) -> BaseException | None:
+        """Wait for the order to stop (None) or for background work to fail (its failure)."""
+        told = asyncio.create_task(stopping.wait())
+        pending: set[asyncio.Task[Any]] = {told, *self._all_tasks()}
+        try:
+            while told in pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if not task.cancelled() and (failure := task.exception()):
+                        return failure
+            return None
+        finally:
+            told.cancel()
+
+    async def stop(self, grace: float, *, pause: float = 0.0) -> None:
+        """Say NOT_SERVING, let balancers notice, let running calls finish within the grace, end the background work."""
+        await self._set_health("", serving=False)
+        await self._set_health(READINESS, serving=False)
+        if self._readying is not None:
+            self._readying.cancel()
+        await asyncio.sleep(pause)
+        stop = asyncio.create_task(self._server.stop(grace))
+        await asyncio.sleep(0)  # first refuse new calls, then end the streams that would never end
+        self._interceptor.end_followers()
+        await stop
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _become_ready(self) -> None:
+        if self._service.ready is not None:
+            await self._service.ready()
+        await self._set_health("", serving=True)
+        await self._set_health(READINESS, serving=True)
+
+    async def _set_health(self, name: str, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(name, status)
+
+
+class _Registrar:
+    """Stands between generated `add_XServicer_to_server` functions and the server, and notes the services' names."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self.services: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Pass handlers on."""
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Pass handlers on and note the service."""
+        self.services.append(service)
+        self._server.add_registered_method_handlers(service, handlers)

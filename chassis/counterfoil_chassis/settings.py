@@ -1,0 +1,80 @@
+"""What every service reads from the environment; a service's own settings subclass it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Settings shared by all services; defaults run on one laptop.
+
+    A subclass sets `env_prefix="COUNTERFOIL_<SERVICE>_"` and the default of `listen`. The service's name, from the
+    prefix, gives the defaults of the key file and database. Keyword arguments take precedence over the environment.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    listen: str = Field(default="127.0.0.1:0", description="Address the server binds; port 0 picks a free one.")
+    data_dir: Path = Field(
+        default=Path(".counterfoil"),
+        validation_alias="COUNTERFOIL_DATA_DIR",
+        description="Folder of everything stored locally.",
+    )
+    trusted_keys_dir: Path | None = Field(
+        default=None,
+        validation_alias="COUNTERFOIL_TRUSTED_KEYS_DIR",
+        description="Folder of the public keys `<service>.pem` whose tokens are accepted; "
+        "by default `keys/trusted` in the data folder.",
+    )
+    private_key_file: Path | None = Field(
+        default=None,
+        description="The service's own Ed25519 key; by default `keys/<service>.pem` in the data folder.",
+    )
+    database_url: str = Field(
+        default="",
+        description="SQLAlchemy URL of the service's database; by default the SQLite file `<service>.db` in the data "
+        "folder.",
+    )
+    otlp_endpoint: str = Field(
+        default="",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="OTLP/gRPC endpoint that traces are sent to; empty = they are not.",
+    )
+    trace_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        validation_alias="COUNTERFOIL_TRACE_RATIO",
+        description="Share of the requests that start a trace; a caller's own decision is always followed.",
+    )
+    log_level: str = Field(
+        default="INFO",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+        validation_alias="COUNTERFOIL_LOG_LEVEL",
+        description="Lowest level that is logged: DEBUG, INFO, WARNING or ERROR.",
+    )
+    drain_seconds: float = Field(
+        default=5.0, ge=0, description="How long running calls may go on after the process was told to stop."
+    )
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        name = self.service_name()
+        fill = object.__setattr__  # the model is frozen for everybody else
+        if self.trusted_keys_dir is None:
+            fill(self, "trusted_keys_dir", self.data_dir / "keys" / "trusted")
+        if self.private_key_file is None:
+            fill(self, "private_key_file", self.data_dir / "keys" / f"{name}.pem")
+        if not self.database_url:
+            fill(self, "database_url", f"sqlite+aiosqlite:///{self.data_dir / f'{name}.db'}")
+        return self
+
+    @classmethod
+    def service_name(cls) -> str:
+        """Return the service's name as its environment prefix gives it, e.g. `models`."""
+        prefix = cls.model_config.get("env_prefix") or "COUNTERFOIL_SERVICE_"
+        return prefix.removeprefix("COUNTERFOIL_").removesuffix("_").lower()

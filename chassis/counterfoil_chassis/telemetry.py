@@ -1,0 +1,125 @@
+"""Tracing: one trace per request across services; the names of our own spans and attributes, and nothing else's."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+SPAN_OUTBOX_DELIVER = "outbox deliver"
+SPAN_LOG_CONSUME = "log consume"
+ATTRIBUTE_WORKSPACE = "counterfoil.workspace"
+ATTRIBUTE_PRINCIPAL = "counterfoil.principal"
+ATTRIBUTE_REASON = "counterfoil.reason"
+ATTRIBUTE_TOPIC = "counterfoil.topic"
+ATTRIBUTE_ITEMS = "counterfoil.items"
+
+_EXPORT_SECONDS = 5
+_FLUSH_SECONDS = 3
+_logger = logging.getLogger(__name__)
+_traceparent = TraceContextTextMapPropagator()
+
+
+class _QuietExporter(SpanExporter):
+    """Reports a collector's loss and return once each; the exporter's own logger would repeat itself."""
+
+    def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
+        self._exporter = exporter
+        self._endpoint = endpoint
+        self._lost = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send the spans, or drop them."""
+        result = self._exporter.export(spans)
+        lost = result is not SpanExportResult.SUCCESS
+        if lost and not self._lost:
+            _logger.warning("traces are not delivered", extra={"endpoint": self._endpoint})
+        if self._lost and not lost:
+            _logger.info("traces are delivered again", extra={"endpoint": self._endpoint})
+        self._lost = lost
+        return result
+
+    def shutdown(self) -> None:
+        """Close the connection."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Do nothing: spans are sent as they come."""
+        return True
+
+
+def configure(service_name: str, endpoint: str, *, ratio: float = 1.0) -> None:
+    """Set up tracing for this process, once; later calls change nothing. An empty endpoint exports nowhere.
+
+    Call it after a fork, never before: exporting starts a thread and a gRPC channel. `ratio` is the share of new
+    traces that are kept; a trace that came in keeps its own decision.
+    """
+    if isinstance(trace.get_tracer_provider(), TracerProvider):
+        return
+    provider = TracerProvider(
+        resource=Resource.create({SERVICE_NAME: service_name}),
+        sampler=ParentBased(TraceIdRatioBased(ratio)),
+        shutdown_on_exit=False,
+    )
+    if endpoint:
+        for noisy in ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        exporter = OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=_EXPORT_SECONDS)
+        provider.add_span_processor(BatchSpanProcessor(_QuietExporter(exporter, endpoint), schedule_delay_millis=1000))
+    trace.set_tracer_provider(provider)
+
+
+def flush() -> None:
+    """Send what is waiting and stop exporting, within three seconds whatever the collector does."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        # The exporter's own timeouts do not cover its waits; a daemon thread does not hold the process.
+        thread = threading.Thread(target=provider.shutdown, daemon=True)
+        thread.start()
+        thread.join(_FLUSH_SECONDS)
+
+
+def tracer() -> trace.Tracer:
+    """Return the tracer for spans of our own."""
+    return trace.get_tracer("counterfoil")
+
+
+def current_trace_id() -> str:
+    """Return the running trace's id, 32 hex digits, or "" when there is none."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else ""
+
+
+def current_traceparent() -> str:
+    """Return the running span as a W3C `traceparent`, or "" when there is none."""
+    carrier: dict[str, str] = {}
+    _traceparent.inject(carrier)
+    return carrier.get("traceparent", "")
+
+
+def context_of(traceparent: str) -> Context:
+    """Return the context that a stored `traceparent` names; an empty or malformed one names none."""
+    return _traceparent.extract({"traceparent": traceparent}, context=Context())
+
+
+def links_to(traceparents: Sequence[str]) -> list[trace.Link]:
+    """Return a link to each valid stored `traceparent`, for work that serves many requests at once."""
+    contexts = (trace.get_current_span(context_of(each)).get_span_context() for each in traceparents)
+    return [trace.Link(context) for context in contexts if context.is_valid]
+
+
+@contextmanager
+def continued(name: str, traceparent: str) -> Iterator[trace.Span]:
+    """Run a block in a span of our own that continues the trace of a stored `traceparent`."""
+    with tracer().start_as_current_span(name, context=context_of(traceparent)) as span:
+        yield span
