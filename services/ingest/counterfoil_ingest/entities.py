@@ -50,7 +50,8 @@ class Candidate:
     """One record before its verdict.
 
     `data` is its JSON text in one line (or the bytes as they arrived, when they are no JSON), `value` the same parsed.
-    A protocol that could not make a record of it says so in `findings`; it then goes to quarantine.
+    A protocol that could not make a record of it says so in `findings`; it then goes to quarantine. `origin` is what
+    was sent, parsed, where the protocol made another record of it: quarantine keeps that, not the mapped record.
     """
 
     record_id: str
@@ -58,6 +59,7 @@ class Candidate:
     data: bytes
     value: Any
     findings: tuple[Finding, ...] = ()
+    origin: Any = None
 
 
 @dataclass(frozen=True, slots=True)

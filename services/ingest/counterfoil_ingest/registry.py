@@ -1,4 +1,4 @@
-"""The compiled contracts in force, kept in memory: watched from the contracts service, asked for when one is not known yet.
+"""The compiled contracts in force, kept in memory: watched from the contracts service, asked for when not known yet.
 
 The last good state is kept: while contracts is unreachable, known datasets validate as before.
 """

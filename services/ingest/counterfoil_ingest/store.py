@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
-from counterfoil_ingest.entities import Block, DatasetCounts, Quarantined, Source, WriteKey
+from counterfoil_ingest.entities import Block, DatasetCounts, Quarantined, Source, Verdict, WriteKey
 
 
 class Log(Protocol):
@@ -38,6 +40,53 @@ class Log(Protocol):
 
     def counts(self, workspace: str) -> list[DatasetCounts]:
         """Return how much there is of each dataset that ever got a record, by name."""
+        ...
+
+
+Effect = Callable[[sqlite3.Connection, Sequence[Verdict]], None]
+"""Work that commits with the records it belongs to, told their verdicts."""
+
+
+class LogTransaction(Protocol):
+    """One transaction of the log's writer."""
+
+    connection: sqlite3.Connection
+    """For effects; they must not commit."""
+
+    def add_block(self, block: Block, *, datasets: Mapping[str, int]) -> int:
+        """Append a block that begins at its partition's head; return its sequence. `datasets` counts its records."""
+        ...
+
+    def add_quarantined(self, record: Quarantined) -> str:
+        """Keep a record in quarantine; return its id, which is the older one when the same bytes are there already."""
+        ...
+
+
+class LogWriter(Log, Protocol):
+    """The log as its one writer sees it; these are called from one thread."""
+
+    def transaction(self) -> AbstractContextManager[LogTransaction]:
+        """Begin a transaction that is durable when it ends without an exception; raise LogUnavailableError."""
+        ...
+
+    def identify(self, workspace: str, partition: int, offset: int) -> tuple[str, str]:
+        """Return (source id, record id) of the record at an offset."""
+        ...
+
+    def blocks_after(self, sequence: int) -> Iterator[tuple[int, Block]]:
+        """Yield (sequence, block) of every block after a sequence, in the order of their commits."""
+        ...
+
+    def records(self) -> int:
+        """Return how many records the log holds in all."""
+        ...
+
+    def last_sequence(self) -> int:
+        """Return the sequence of the newest block; 0 when there is none."""
+        ...
+
+    def announce(self, heads: Mapping[tuple[str, int], int]) -> None:
+        """Make committed heads known and wake who waits for them; called in the event loop."""
         ...
 
 

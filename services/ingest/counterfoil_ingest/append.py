@@ -1,0 +1,289 @@
+"""The write path: records are judged in the event loop, then written by one thread, many requests per commit.
+
+Whatever arrives while one commit runs goes into the next, so the disk's flush is shared without a timer. A verdict is
+given only after the commit that holds its record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import orjson
+from counterfoil_chassis.clock import Ids
+
+from counterfoil_ingest import blocks, validation
+from counterfoil_ingest.dedup import DedupTable, hash_of, scope_of
+from counterfoil_ingest.entities import Batch, Block, Candidate, Finding, Header, Outcome, Quarantined, Verdict
+from counterfoil_ingest.errors import ContractsUnavailableError, LogBusyError, LogUnavailableError
+from counterfoil_ingest.registry import Compiled, Contracts
+from counterfoil_ingest.store import Effect, LogTransaction, LogWriter
+
+PARTITION = 0
+"""The one partition that version 1 writes."""
+
+_BLOCK_RECORDS = 5_000
+_BLOCK_BYTES = 2 << 20  # of lines; with one record of at most 1 MiB on top, a block fits into a gRPC message of 8 MiB
+_WAITING_BYTES = 256 << 20  # what may wait for the writer before callers are told to come back
+_AT_ONCE = 1_000  # records judged before the event loop gets its turn
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One judged batch on its way to the writer. `quarantined` is candidate index -> (new id, findings)."""
+
+    batch: Batch
+    contracts: Mapping[str, Compiled | None]
+    quarantined: Mapping[int, tuple[str, tuple[Finding, ...]]]
+    retry: frozenset[str]
+    effect: Effect | None
+    size: int
+    done: asyncio.Future[list[Verdict]]
+
+
+class Appender:
+    """Appends batches to the log; made by `open_appender`, ended by `close`."""
+
+    def __init__(self, log: LogWriter, table: DedupTable, *, contracts: Contracts, ids: Ids) -> None:
+        self._log = log
+        self._table = table
+        self._contracts = contracts
+        self._ids = ids
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-writer")
+        self._waiting: list[_Job] = []
+        self._waiting_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def append(self, batch: Batch, *, effect: Effect | None = None) -> list[Verdict]:
+        """Return the verdict of each candidate once what is kept is durable.
+
+        `effect` runs in the transaction that keeps the batch, which then holds nothing else; when it raises, nothing of
+        the batch is kept. Raises LogBusyError when too much waits already, LogUnavailableError when nothing was kept.
+        """
+        contracts, unknown = await self._contracts_of(batch)
+        quarantined = await self._judge(batch, contracts, unknown)
+        size = sum(len(each.data) for each in batch.candidates)
+        if self._closed or self._waiting_bytes + size > _WAITING_BYTES:
+            raise LogBusyError(
+                "Too much waits for the log. Send it again after a second.", retry_after=timedelta(seconds=1)
+            )
+        done: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Job(batch, contracts, quarantined, unknown, effect, size, done))
+        self._waiting_bytes += size
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_all())
+        return await done
+
+    async def close(self) -> None:
+        """Write what waits, then end; later appends are refused."""
+        self._closed = True
+        while self._writing is not None:
+            await self._writing
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._table.close)
+        self._thread.shutdown()
+
+    async def _contracts_of(self, batch: Batch) -> tuple[dict[str, Compiled | None], frozenset[str]]:
+        """Return dataset -> contract in force, and the datasets of which that cannot be said now."""
+        found: dict[str, Compiled | None] = {}
+        unknown = set()
+        for dataset in {each.dataset for each in batch.candidates}:
+            try:
+                found[dataset] = await self._contracts.find(batch.workspace, dataset)
+            except ContractsUnavailableError:
+                unknown.add(dataset)
+        return found, frozenset(unknown)
+
+    async def _judge(
+        self, batch: Batch, contracts: Mapping[str, Compiled | None], unknown: frozenset[str]
+    ) -> dict[int, tuple[str, tuple[Finding, ...]]]:
+        bad = {}
+        for index, candidate in enumerate(batch.candidates):
+            if candidate.dataset in unknown and not candidate.findings:
+                continue
+            findings = validation.findings_of(candidate, contracts.get(candidate.dataset))
+            if findings:
+                bad[index] = (self._ids.new(), findings)
+            if index % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+        return bad
+
+    async def _write_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                jobs = self._take()
+                try:
+                    group = await loop.run_in_executor(self._thread, self._write, jobs)
+                except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to those who wait for these jobs)
+                    self._fail(jobs, error)
+                    continue
+                self._log.announce(group.heads)
+                for job, verdicts in zip(jobs, group.verdicts, strict=True):
+                    if not job.done.done():
+                        job.done.set_result(verdicts)
+        finally:
+            self._writing = None
+
+    def _take(self) -> list[_Job]:
+        """Take what goes into the next commit: all that waits, but a batch with an effect goes alone."""
+        count = next((index for index, job in enumerate(self._waiting) if job.effect is not None), len(self._waiting))
+        jobs = self._waiting[: count or 1]
+        del self._waiting[: count or 1]
+        self._waiting_bytes -= sum(job.size for job in jobs)
+        return jobs
+
+    def _fail(self, jobs: Sequence[_Job], error: Exception) -> None:
+        if not isinstance(error, LogUnavailableError) and jobs[0].effect is None:
+            _logger.error("append failed", exc_info=error)
+        for job in jobs:
+            if not job.done.done():
+                job.done.set_exception(error)
+
+    def _write(self, jobs: Sequence[_Job]) -> _Group:
+        """Write jobs in one transaction; runs in the writer's thread."""
+        group = _Group(self._log, self._table)
+        with self._log.transaction() as transaction:
+            group.verdicts = [group.place(job, transaction) for job in jobs]
+            group.finish(transaction)
+            for job, verdicts in zip(jobs, group.verdicts, strict=True):
+                if job.effect is not None:
+                    job.effect(transaction.connection, verdicts)
+            self._table.reserve(len(group.hashes))  # may need disk, so it has to come before the commit
+        if group.hashes:
+            self._table.enter(group.hashes, group.offsets, watermark=self._log.last_sequence())
+        return group
+
+
+@dataclass(slots=True)
+class _OpenBlock:
+    """A block that is being filled."""
+
+    workspace: str
+    first_offset: int
+    lines: list[bytes] = field(default_factory=list)
+    size: int = 0
+    headers: list[Header] = field(default_factory=list)
+    datasets: dict[str, int] = field(default_factory=dict)
+
+
+class _Group:
+    """What one commit writes."""
+
+    def __init__(self, log: LogWriter, table: DedupTable) -> None:
+        self._log = log
+        self._table = table
+        self._open: dict[str, _OpenBlock] = {}
+        self._seen: dict[bytes, dict[str, int]] = {}
+        self.heads: dict[tuple[str, int], int] = {}
+        self.hashes: list[int] = []
+        self.offsets: list[int] = []
+        self.verdicts: list[list[Verdict]] = []
+
+    def place(self, job: _Job, transaction: LogTransaction) -> list[Verdict]:
+        """Give each candidate its place: the log, quarantine, or none."""
+        batch = job.batch
+        scope = scope_of(batch.workspace, batch.source_id)
+        seen = self._seen.setdefault(scope, {})
+        hashes = [hash_of(scope, each.record_id) for each in batch.candidates]
+        known = self._table.contains(hashes)
+        header = Header(
+            batch.source_id,
+            batch.received_at,
+            batch.traceparent,
+            {dataset: each.version for dataset, each in job.contracts.items() if each is not None},
+        )
+        verdicts = []
+        for index, candidate in enumerate(batch.candidates):
+            record_id, dataset = candidate.record_id, candidate.dataset
+            older = seen.get(record_id)
+            if older is None and known[index]:
+                older = self._older(batch, record_id, hashes[index])
+            if older is not None:
+                verdict = Verdict(Outcome.DUPLICATE, record_id, dataset, PARTITION, older)
+            elif index in job.quarantined:
+                verdict = _quarantine(job, index, transaction)
+            elif dataset in job.retry:
+                verdict = Verdict(Outcome.RETRY, record_id, dataset)
+            else:
+                offset = self._append(batch.workspace, candidate, header, transaction)
+                seen[record_id] = offset
+                self.hashes.append(hashes[index])
+                self.offsets.append(offset)
+                verdict = Verdict(Outcome.ACCEPTED, record_id, dataset, PARTITION, offset)
+            verdicts.append(verdict)
+        return verdicts
+
+    def finish(self, transaction: LogTransaction) -> None:
+        """Write the blocks that are not full."""
+        for open_block in self._open.values():
+            self._write(open_block, transaction)
+        self._open.clear()
+
+    def _older(self, batch: Batch, record_id: str, hash_: int) -> int | None:
+        """Return the offset of the record with this very id; another id may share its hash."""
+        for offset in self._table.matches(hash_):
+            if offset >= self._log.head(batch.workspace, PARTITION):
+                continue  # of another workspace, whose log is longer
+            if self._log.identify(batch.workspace, PARTITION, offset) == (batch.source_id, record_id):
+                return offset
+        return None
+
+    def _append(self, workspace: str, candidate: Candidate, header: Header, transaction: LogTransaction) -> int:
+        key = (workspace, PARTITION)
+        offset = self.heads.get(key)
+        if offset is None:
+            offset = self._log.head(*key)
+        self.heads[key] = offset + 1
+        target = self._open.get(workspace)
+        if target is None:
+            target = self._open[workspace] = _OpenBlock(workspace, offset)
+        if not target.headers or target.headers[-1] is not header:
+            target.headers.append(header)
+        line = blocks.line(offset, len(target.headers) - 1, candidate.dataset, candidate.record_id, candidate.data)
+        target.lines.append(line)
+        target.size += len(line)
+        target.datasets[candidate.dataset] = target.datasets.get(candidate.dataset, 0) + 1
+        if len(target.lines) >= _BLOCK_RECORDS or target.size >= _BLOCK_BYTES:
+            self._write(self._open.pop(workspace), transaction)
+        return offset
+
+    def _write(self, full: _OpenBlock, transaction: LogTransaction) -> None:
+        block = Block(
+            full.workspace,
+            PARTITION,
+            full.first_offset,
+            len(full.lines),
+            blocks.LAYOUT,
+            blocks.encode(full.lines),
+            tuple(full.headers),
+        )
+        transaction.add_block(block, datasets=full.datasets)
+
+
+def _quarantine(job: _Job, index: int, transaction: LogTransaction) -> Verdict:
+    batch, candidate = job.batch, job.batch.candidates[index]
+    quarantine_id, findings = job.quarantined[index]
+    compiled = job.contracts.get(candidate.dataset)
+    kept = transaction.add_quarantined(
+        Quarantined(
+            quarantine_id=quarantine_id,
+            workspace=batch.workspace,
+            dataset=candidate.dataset,
+            source_id=batch.source_id,
+            record_id=candidate.record_id,
+            findings=findings,
+            contract_id=compiled.contract_id if compiled else "",
+            contract_version=compiled.version if compiled else "",
+            received_at=batch.received_at,
+            traceparent=batch.traceparent,
+            raw=candidate.data if candidate.origin is None else orjson.dumps(candidate.origin),
+        )
+    )
+    return Verdict(Outcome.QUARANTINED, candidate.record_id, candidate.dataset, quarantine_id=kept, findings=findings)

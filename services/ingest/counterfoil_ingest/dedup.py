@@ -1,0 +1,261 @@
+"""Which records the log holds already: a memory-mapped hash table, rebuilt from the log when it cannot be trusted.
+
+A slot is a 64-bit hash of (workspace, source, record id) and the record's offset. Open addressing with linear probing;
+looked up and filled by numpy for whole batches. Two ids may share a hash, so a hit only says where to look: the caller
+reads the record at that offset and compares the ids. A record is thus never taken for another one.
+
+The file is a cache. Its head names the log it belongs to and the last block it covers (the watermark): blocks after it
+are entered when it is opened. A file that is missing, damaged, of another log, or that was open when the *machine*
+stopped (its pages may be lost in part) is made anew. A killed process loses no page of a shared mapping.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from counterfoil_ingest import blocks
+from counterfoil_ingest.store import LogWriter
+
+Hashes = npt.NDArray[np.uint64]
+Offsets = npt.NDArray[np.int64]
+
+_logger = logging.getLogger(__name__)
+
+_HEAD_BYTES = 4096
+_HEAD = struct.Struct("<8sQQQ36s36s?")  # magic, capacity, entries, watermark, log epoch, boot id, closed
+_MAGIC = b"cfdedup1"
+_FULL = 0.6  # beyond this load, probes grow long
+_FEW = 16  # below so many ids a plain loop beats numpy's fixed cost per call
+
+
+class UntrustedTableError(Exception):
+    """The file cannot be used; make a new one from the log."""
+
+
+def hash_of(scope: bytes, record_id: str) -> int:
+    """Return the 64-bit hash (XXH3) of a record id under its scope; never 0, which marks an empty slot."""
+    return xxhash.xxh3_64_intdigest(scope + record_id.encode("utf-8", "surrogatepass")) or 1
+
+
+def scope_of(workspace: str, source_id: str) -> bytes:
+    """Return what tells record ids of different workspaces and sources apart; length-prefixed, so no two are alike."""
+    return b"%d:%b%d:%b" % (len(workspace), workspace.encode(), len(source_id), source_id.encode())
+
+
+class DedupTable:
+    """The table of one log. One thread writes and reads it; nothing locks."""
+
+    def __init__(self, path: Path, *, epoch: str, capacity: int, boot_id: str) -> None:
+        """Map the file at `path`, which must hold `capacity` slots; use `open_table` or `new_table`."""
+        self.path = path
+        self._epoch = epoch
+        self._boot_id = boot_id
+        self._capacity = capacity
+        self._mask = capacity - 1
+        self._entries = 0
+        self._watermark = 0
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), _HEAD_BYTES + 16 * capacity)
+        self._hashes: Hashes = np.frombuffer(self._map, np.uint64, capacity, _HEAD_BYTES)
+        self._offsets: Offsets = np.frombuffer(self._map, np.int64, capacity, _HEAD_BYTES + 8 * capacity)
+        self._hash_view = memoryview(self._map)[_HEAD_BYTES : _HEAD_BYTES + 8 * capacity].cast("Q")
+        self._offset_view = memoryview(self._map)[_HEAD_BYTES + 8 * capacity :].cast("q")
+
+    @property
+    def watermark(self) -> int:
+        """The sequence of the last block that is entered."""
+        return self._watermark
+
+    @property
+    def entries(self) -> int:
+        """How many records are entered."""
+        return self._entries
+
+    def matches(self, hash_: int) -> Iterator[int]:
+        """Yield the offset of every record entered under a hash; usually none or one."""
+        slot = hash_ & self._mask
+        hashes, mask = self._hash_view, self._mask
+        while (found := hashes[slot]) != 0:
+            if found == hash_:
+                yield self._offset_view[slot]
+            slot = (slot + 1) & mask
+
+    def contains(self, hashes: Sequence[int]) -> Sequence[bool]:
+        """Tell for each hash whether anything is entered under it."""
+        if len(hashes) < _FEW:
+            return [next(self.matches(each), None) is not None for each in hashes]
+        wanted = np.array(hashes, np.uint64)
+        found = np.zeros(len(wanted), np.bool_)
+        pending = np.arange(len(wanted))
+        slots = (wanted & np.uint64(self._mask)).astype(np.int64)
+        while len(pending):
+            there = self._hashes[slots]
+            hit = there == wanted[pending]
+            found[pending[hit]] = True
+            going_on = ~hit & (there != 0)
+            pending = pending[going_on]
+            slots = (slots[going_on] + 1) & self._mask
+        answer: list[bool] = found.tolist()
+        return answer
+
+    def reserve(self, more: int) -> None:
+        """Make room for more records; raise OSError when the disk has none, and `enter` will then not fail for it."""
+        if self._entries + more > _FULL * self._capacity:
+            self._grow(self._entries + more)
+
+    def enter(self, hashes: Sequence[int], offsets: Sequence[int], *, watermark: int) -> None:
+        """Enter records that are in the log for good; entering one again changes nothing."""
+        self.reserve(len(hashes))
+        if len(hashes) < _FEW:
+            for hash_, offset in zip(hashes, offsets, strict=True):
+                self._enter_one(hash_, offset)
+        elif len(hashes):
+            self._enter_many(np.array(hashes, np.uint64), np.array(offsets, np.int64))
+        self._watermark = watermark
+        self._write_head(closed=False)
+
+    def close(self) -> None:
+        """Write everything to disk and mark the file as whole."""
+        self._map.flush()
+        self._write_head(closed=True)
+        self._map.flush()
+        self._unmap()
+
+    def _enter_one(self, hash_: int, offset: int) -> None:
+        slot = hash_ & self._mask
+        hashes = self._hash_view
+        while (there := hashes[slot]) != 0:
+            if there == hash_ and self._offset_view[slot] == offset:
+                return
+            slot = (slot + 1) & self._mask
+        self._offset_view[slot] = offset  # before the hash: a kill in between leaves the slot empty
+        hashes[slot] = hash_
+        self._entries += 1
+
+    def _enter_many(self, hashes: Hashes, offsets: Offsets) -> None:
+        slots = (hashes & np.uint64(self._mask)).astype(np.int64)
+        while len(hashes):
+            there = self._hashes[slots]
+            same = (there == hashes) & (self._offsets[slots] == offsets)
+            free = np.flatnonzero(there == 0)
+            # Several may want one free slot: the first gets it, the others look on.
+            targets, first = np.unique(slots[free], return_index=True)
+            won = free[first]
+            self._offsets[targets] = offsets[won]
+            self._hashes[targets] = hashes[won]
+            self._entries += len(won)
+            going_on = ~same
+            going_on[won] = False
+            hashes, offsets = hashes[going_on], offsets[going_on]
+            slots = (slots[going_on] + 1) & self._mask
+
+    def _grow(self, entries: int) -> None:
+        larger = self.path.with_suffix(".growing")
+        create(larger, capacity=capacity_for(entries * 2))
+        grown = DedupTable(larger, epoch=self._epoch, capacity=capacity_for(entries * 2), boot_id=self._boot_id)
+        used = np.flatnonzero(self._hashes)
+        grown._enter_many(self._hashes[used], self._offsets[used])
+        grown.restore(entries=grown._entries, watermark=self._watermark)
+        self._unmap()
+        grown.path = larger.replace(self.path)
+        self.__dict__ = grown.__dict__
+        _logger.info("dedup table grown", extra={"entries": self._entries, "capacity": self._capacity})
+
+    def _write_head(self, *, closed: bool) -> None:
+        head = _HEAD.pack(
+            _MAGIC, self._capacity, self._entries, self._watermark, self._epoch.encode(), self._boot_id.encode(), closed
+        )
+        self._map[: _HEAD.size + 4] = head + struct.pack("<I", zlib.crc32(head))
+
+    def restore(self, *, entries: int, watermark: int) -> None:
+        """Take over what the file's head says."""
+        self._entries = entries
+        self._watermark = watermark
+        self._write_head(closed=False)
+
+    def _unmap(self) -> None:
+        self._hash_view.release()
+        self._offset_view.release()
+        del self._hashes, self._offsets  # arrays hold the mapping open
+        self._map.close()
+
+
+def capacity_for(entries: int) -> int:
+    """Return the number of slots for so many records: a power of two, at least 65,536, at most 60 % full."""
+    return max(1 << 16, 1 << int(entries / _FULL).bit_length())
+
+
+def create(path: Path, *, capacity: int) -> None:
+    """Make an empty file for so many slots; raise OSError when the disk has no room."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        size = _HEAD_BYTES + 16 * capacity
+        file.truncate(size)
+        if hasattr(os, "posix_fallocate"):
+            # A write through the mapping to a page the disk has no room for would kill the process (SIGBUS).
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+def new_table(path: Path, *, epoch: str, entries: int, boot_id: str) -> DedupTable:
+    """Replace the file by an empty table with room for so many records."""
+    capacity = capacity_for(entries)
+    path.unlink(missing_ok=True)
+    create(path, capacity=capacity)
+    return DedupTable(path, epoch=epoch, capacity=capacity, boot_id=boot_id)
+
+
+def open_table(path: Path, *, epoch: str, boot_id: str) -> DedupTable:
+    """Open the file of a log's life; raise UntrustedTableError when it has to be made anew."""
+    try:
+        with path.open("rb") as file:
+            stored = file.read(_HEAD.size + 4)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UntrustedTableError(str(error)) from error
+    if len(stored) < _HEAD.size + 4 or zlib.crc32(stored[:-4]) != struct.unpack("<I", stored[-4:])[0]:
+        raise UntrustedTableError("its head is damaged")
+    fields: Any = _HEAD.unpack(stored[:-4])
+    magic, capacity, entries, watermark, of_epoch, of_boot, closed = fields
+    if magic != _MAGIC or size != _HEAD_BYTES + 16 * capacity or of_epoch.rstrip(b"\0") != epoch.encode():
+        raise UntrustedTableError("it is of another log or another size")
+    if not closed and (not boot_id or of_boot.rstrip(b"\0") != boot_id.encode()):
+        raise UntrustedTableError("the machine stopped while it was open")
+    table = DedupTable(path, epoch=epoch, capacity=capacity, boot_id=boot_id)
+    table.restore(entries=entries, watermark=watermark)
+    return table
+
+
+def load_table(path: Path, log: LogWriter, *, boot_id: str) -> DedupTable:
+    """Open the log's table, or make it anew, with every record of the log entered."""
+    try:
+        table = open_table(path, epoch=log.epoch, boot_id=boot_id)
+        if table.watermark > log.last_sequence():
+            table.close()
+            raise UntrustedTableError("it is ahead of the log")
+    except UntrustedTableError as error:
+        _logger.info("dedup table is made anew", extra={"why": str(error), "records": log.records()})
+        table = new_table(path, epoch=log.epoch, entries=log.records(), boot_id=boot_id)
+    for sequence, block in log.blocks_after(table.watermark):
+        scopes = {each.source_id: scope_of(block.workspace, each.source_id) for each in block.headers}
+        hashes = [hash_of(scopes[source_id], record_id) for source_id, record_id in blocks.names(block)]
+        table.enter(hashes, range(block.first_offset, block.next_offset), watermark=sequence)
+    return table
+
+
+def boot_id() -> str:
+    """Return what changes when the machine restarts; empty where the system does not tell (not Linux)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

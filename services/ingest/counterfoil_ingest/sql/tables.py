@@ -1,0 +1,101 @@
+"""Every table of the write path. Times are microseconds UTC; every key of business data starts with the workspace."""
+
+from __future__ import annotations
+
+from counterfoil_chassis import tables as chassis_tables
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+CHASSIS = chassis_tables.add_to(metadata)
+
+LOG_STATE = Table(
+    "log_state",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+LOG_BLOCK = Table(
+    "log_block",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("layout", Integer, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("headers", LargeBinary, nullable=False),
+    Column("datasets", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("workspace", "partition", "first_offset"),
+    UniqueConstraint("sequence"),
+)
+
+DATASET_COUNT = Table(
+    "dataset_count",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("quarantined", BigInteger, nullable=False),
+    Column("last_received_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace", "dataset"),
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("quarantine_id", String(36), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("source_id", String(63), nullable=False),
+    Column("record_id", Text, nullable=False),
+    Column("raw_sha256", LargeBinary(32), nullable=False),
+    Column("findings", Text, nullable=False),
+    Column("reasons", Text, nullable=False),
+    Column("contract_id", Text, nullable=False),
+    Column("contract_version", String(64), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("traceparent", String(64), nullable=False),
+    Column("raw_zstd", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("workspace", "quarantine_id"),
+    UniqueConstraint("workspace", "source_id", "record_id", "raw_sha256"),
+    Index("quarantine_by_dataset", "workspace", "dataset", "quarantine_id"),
+)
+
+SOURCE = Table(
+    "source",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("source_id", String(36), nullable=False),
+    Column("display_name", String(200), nullable=False),
+    Column("protocol", String(64), nullable=False),
+    Column("mappings", Text, nullable=False),
+    Column("write_key_last_four", String(4), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace", "source_id"),
+)
+
+SOURCE_KEY = Table(
+    "source_key",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("source_id", String(36), nullable=False),
+    Column("secret_sha256", LargeBinary(32), nullable=False),
+    Column("valid_until", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace", "source_id", "secret_sha256"),
+    UniqueConstraint("secret_sha256"),
+)
