@@ -1,0 +1,303 @@
+"""Records between JSON and Arrow: rows of the log to columns of the lake, and columns to chunks on the wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from types import NoneType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+import zstandard
+
+from counterfoil_ingest.entities import LogRecord
+from counterfoil_ingest.registry import ColumnType
+
+EXTRA = "_extra"
+"""The column of the properties that no contract column holds, as JSON text."""
+
+DAY = "_received_day"
+"""The lake's partition column: the day, UTC, a record was received."""
+
+SYSTEM_SCHEMA = pa.schema(
+    [
+        (EXTRA, pa.string()),
+        ("_partition", pa.int32()),
+        ("_offset", pa.int64()),
+        ("_received_at", pa.timestamp("us", "UTC")),
+        ("_contract_version", pa.string()),
+        ("_record_id", pa.string()),
+        ("_source_id", pa.string()),
+        (DAY, pa.date32()),
+    ]
+)
+"""The columns every table of the lake has after those of its contract."""
+
+ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
+    ColumnType.VARCHAR: pa.string(),
+    ColumnType.BIGINT: pa.int64(),
+    ColumnType.DOUBLE: pa.float64(),
+    ColumnType.BOOLEAN: pa.bool_(),
+    ColumnType.DATE: pa.date32(),
+    ColumnType.TIMESTAMPTZ: pa.timestamp("us", "UTC"),
+    ColumnType.JSON: pa.string(),
+}
+
+CHUNK_ROWS = 65_536
+CHUNK_BYTES = 2 << 20
+
+# The interpreter's lock is held while orjson reads a slice: about 10 ms, so that the event loop is not kept waiting.
+_SLICE = 2_000
+_INT64 = range(-(1 << 63), 1 << 63)
+_INTEGER = re.compile(r"[+-]?\d{1,19}\Z", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
+_ZONED = r"(?:[Zz]|[+-]\d\d:?\d\d)$"
+
+_LOSSLESS: Mapping[ColumnType, frozenset[type]] = {
+    ColumnType.VARCHAR: frozenset({str}),
+    ColumnType.BIGINT: frozenset({int}),
+    ColumnType.DOUBLE: frozenset({int, float}),
+    ColumnType.BOOLEAN: frozenset({bool}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LakeColumn:
+    """One column of a lake table; `timezone` is that of zoneless timestamps, "" when there is none."""
+
+    name: str
+    type: ColumnType
+    timezone: str = ""
+
+    @property
+    def field(self) -> pa.Field:
+        """The column's Arrow field."""
+        return pa.field(self.name, ARROW_TYPES[self.type])
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One complete Arrow IPC stream, zstd-compressed as a whole."""
+
+    data: bytes
+    rows: int
+
+
+def schema_of(columns: Sequence[LakeColumn]) -> pa.Schema:
+    """Return the schema of a lake table with these contract columns."""
+    return pa.schema([*(column.field for column in columns), *SYSTEM_SCHEMA])
+
+
+def to_table(records: Sequence[LogRecord], columns: Sequence[LakeColumn], *, partition: int) -> pa.Table:
+    """Return records as rows of the lake, in their order.
+
+    A value that its column cannot hold becomes null and is kept in `_extra`, as are undeclared properties: none fails.
+    """
+    body = _read_flat(records, columns)
+    if body is None:
+        slices = (records[start : start + _SLICE] for start in range(0, len(records), _SLICE))
+        body = pa.concat_tables([_read_objects(each, columns) for each in slices])
+    received = pa.array([record.header.received_at for record in records], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    system = {
+        "_partition": pa.repeat(pa.scalar(partition, pa.int32()), len(records)),
+        "_offset": pa.array([record.offset for record in records], pa.int64()),
+        "_received_at": received,
+        "_contract_version": pa.array([record.contract_version or None for record in records], pa.string()),
+        "_record_id": pa.array([record.record_id for record in records], pa.string()),
+        "_source_id": pa.array([record.header.source_id for record in records], pa.string()),
+        DAY: received.cast(pa.date32()),
+    }
+    for name, values in system.items():
+        body = body.append_column(SYSTEM_SCHEMA.field(name), values)
+    return body
+
+
+def _read_flat(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -> pa.Table | None:
+    """Read records that all fit their columns, in C++ and without the interpreter's lock; None = some do not."""
+    if not columns or any(column.type is ColumnType.JSON for column in columns):
+        return None
+    timed = (ColumnType.DATE, ColumnType.TIMESTAMPTZ)  # pyarrow's own reader knows only some of their spellings
+    schema = pa.schema([pa.field(c.name, pa.string()) if c.type in timed else c.field for c in columns])
+    text = b"\n".join([record.data for record in records])
+    try:
+        table = pj.read_json(
+            pa.BufferReader(text),
+            read_options=pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+        ).select(schema.names)
+        if table.num_rows != len(records):
+            return None
+        arrays = [
+            _cast_times(table.column(index), column) if column.type in timed else table.column(index)
+            for index, column in enumerate(columns)
+        ]
+    except pa.ArrowException:
+        return None
+    fields = [column.field for column in columns]
+    body = pa.table(arrays, schema=pa.schema(fields))
+    return body.append_column(SYSTEM_SCHEMA.field(EXTRA), pa.nulls(len(records), pa.string()))
+
+
+def _cast_times(values: pa.ChunkedArray | pa.Array, column: LakeColumn) -> pa.ChunkedArray | pa.Array:
+    """Convert ISO 8601 text in one step; raise pa.ArrowInvalid when the values are not all alike."""
+    if column.type is ColumnType.DATE:
+        return values.cast(pa.date32())
+    zoned = pc.all(pc.match_substring_regex(values, _ZONED)).as_py()
+    if zoned in (None, True):
+        return values.cast(pa.timestamp("us", "UTC"))
+    if not column.timezone:
+        raise pa.ArrowInvalid("a zoneless timestamp without a default timezone")
+    local = values.cast(pa.timestamp("us"))
+    moments = pc.assume_timezone(local, column.timezone, ambiguous="earliest", nonexistent="raise")
+    return moments.cast(pa.timestamp("us", "UTC"))
+
+
+def _read_objects(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -> pa.Table:
+    rows: list[dict[str, Any]] = orjson.loads(b"[" + b",".join([record.data for record in records]) + b"]")
+    spare: dict[int, dict[str, Any]] = {}
+    arrays = [_to_array([row.get(column.name) for row in rows], column, spare) for column in columns]
+    declared = {column.name for column in columns}
+    for index, row in enumerate(rows):
+        if not row.keys() <= declared:
+            undeclared = {name: value for name, value in row.items() if name not in declared}
+            spare[index] = undeclared | spare.get(index, {})
+    extra = [orjson.dumps(spare[index]).decode() if index in spare else None for index in range(len(rows))]
+    fields = [*(column.field for column in columns), SYSTEM_SCHEMA.field(EXTRA)]
+    return pa.table([*arrays, pa.array(extra, pa.string())], schema=pa.schema(fields))
+
+
+def _to_array(values: list[Any], column: LakeColumn, spare: dict[int, dict[str, Any]]) -> pa.Array:
+    """Convert one column; what it cannot hold goes to `spare` under the row's index."""
+    target = ARROW_TYPES[column.type]
+    kinds = set(map(type, values)) - {NoneType}
+    try:  # pa.array alone would cut 1.5 to 1 and take True for 1.0: hence the look at the types
+        if kinds <= _LOSSLESS.get(column.type, frozenset()):
+            return pa.array(values, target)
+        if kinds <= {str} and column.type in (ColumnType.DATE, ColumnType.TIMESTAMPTZ):
+            return _cast_times(pa.array(values, pa.string()), column)
+    except (pa.ArrowException, OverflowError):
+        pass  # one by one, to tell those that fit from those that do not
+    convert = _converter(column)
+    converted: list[Any] = []
+    for index, value in enumerate(values):
+        try:
+            converted.append(None if value is None else convert(value))
+        except (TypeError, ValueError, OverflowError):
+            converted.append(None)
+            spare.setdefault(index, {})[column.name] = value
+    return pa.array(converted, target)
+
+
+def _converter(column: LakeColumn) -> Callable[[Any], Any]:
+    if column.type is ColumnType.TIMESTAMPTZ:
+        zone = ZoneInfo(column.timezone) if column.timezone else None
+        return lambda value: _to_moment(value, zone)
+    return _CONVERTERS[column.type]
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict | list):
+        raise TypeError("an object or array is no text")
+    return orjson.dumps(value).decode()
+
+
+def _to_integer(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, str) and not _INTEGER.match(value)):
+        raise TypeError("no integer")
+    number = int(value)
+    if number not in _INT64 or (isinstance(value, float) and number != value):
+        raise ValueError("no 64-bit integer")
+    return number
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.match(value)):
+        raise TypeError("no number")
+    return float(value)
+
+
+def _to_boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise TypeError("neither true nor false")
+
+
+def _to_date(value: Any) -> date:
+    if not _DAY.match(value):
+        raise ValueError("no day")
+    return date.fromisoformat(value)
+
+
+def _to_moment(value: Any, zone: ZoneInfo | None) -> datetime:
+    if not isinstance(value, str) or len(value) < len("2017-01-01"):
+        raise TypeError("no timestamp")
+    moment = datetime.fromisoformat(value.upper())
+    if moment.tzinfo is None:
+        if zone is None:
+            raise ValueError("a zoneless timestamp without a default timezone")
+        moment = moment.replace(tzinfo=zone)
+    return moment.astimezone(UTC)
+
+
+_CONVERTERS: Mapping[ColumnType, Callable[[Any], Any]] = {
+    ColumnType.VARCHAR: _to_text,
+    ColumnType.BIGINT: _to_integer,
+    ColumnType.DOUBLE: _to_float,
+    ColumnType.BOOLEAN: _to_boolean,
+    ColumnType.DATE: _to_date,
+    ColumnType.JSON: lambda value: orjson.dumps(value).decode(),
+}
+
+
+def chunks(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[Chunk]:
+    """Cut tables of one schema into chunks of at most CHUNK_ROWS rows and CHUNK_BYTES, in order.
+
+    No rows at all make one empty chunk. A single row larger than CHUNK_BYTES makes a chunk of its own.
+    """
+    waiting: list[pa.Table] = []
+    rows = 0
+    empty = True
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        if rows >= CHUNK_ROWS:
+            joined = pa.concat_tables(waiting)
+            whole = rows - rows % CHUNK_ROWS
+            for start in range(0, whole, CHUNK_ROWS):
+                yield from _cut(joined.slice(start, CHUNK_ROWS))
+            waiting, rows, empty = [joined.slice(whole)], rows - whole, False
+    if rows or empty:
+        yield from _cut(pa.concat_tables(waiting) if waiting else schema.empty_table())
+
+
+def _cut(table: pa.Table) -> Iterator[Chunk]:
+    pieces = max(1, -(-table.nbytes // (CHUNK_BYTES * 9 // 10)))
+    step = max(1, -(-table.num_rows // pieces))
+    for start in range(0, max(1, table.num_rows), step):
+        piece = table.slice(start, step)
+        stream = _serialise(piece)
+        if len(stream) > CHUNK_BYTES and piece.num_rows > 1:  # rows of uneven size
+            half = piece.num_rows // 2
+            yield from _cut(piece.slice(0, half))
+            yield from _cut(piece.slice(half))
+        else:
+            yield Chunk(zstandard.ZstdCompressor(level=1).compress(stream), piece.num_rows)
+
+
+def _serialise(table: pa.Table) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        for batch in table.combine_chunks().to_batches():
+            writer.write_batch(batch)
+    return memoryview(sink.getvalue())

@@ -1,0 +1,193 @@
+"""The Delta tables of one workspace and how far they have come. All of it blocks: call it from the lake's thread."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+from counterfoil_ingest.arrow import ARROW_TYPES, DAY, LakeColumn, schema_of
+from counterfoil_ingest.registry import ColumnType
+
+_CURSOR_FILE = "_cursor.json"
+_CONFIGURATION = {
+    "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 1 days",
+    "delta.enableExpiredLogCleanup": "true",
+}
+_SMALL_BYTES = 32 << 20
+_SMALL_FILES = 24  # so many small files of one day are made one
+_KEEP_REPLACED_HOURS = 1  # a query that began before a compaction still reads the files it replaced
+
+
+@dataclass(frozen=True, slots=True)
+class LakeFile:
+    """One Parquet file of a table with the range of what it holds; `version` is set when all its rows share one."""
+
+    path: str
+    day: date
+    rows: int
+    first_partition: int
+    last_partition: int
+    first_offset: int
+    last_offset: int
+    contract_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LakeTable:
+    """One table at one moment: its files stay readable for an hour after a compaction has replaced them."""
+
+    dataset: str
+    schema: pa.Schema
+    files: tuple[LakeFile, ...]
+
+
+class WorkspaceTables:
+    """The tables of one workspace below `directory`, for one life (epoch, erasure revision) of the log.
+
+    Each table's own cursor is a Delta application transaction in the commit that holds the rows, so that a crash
+    neither repeats nor skips any. The cursor file says up to where *every* table has come: it only saves reading from
+    the start, and when a table has less than the file claims, the log is read from the start.
+    """
+
+    def __init__(self, directory: Path, *, life: str, partition: int = 0) -> None:
+        self._directory = directory
+        self._life = life
+        self._app_id = f"log/{life}/{partition}"
+        self._tables: dict[str, DeltaTable] = {}
+        self._done: dict[str, int] = {}
+        self._writes: dict[str, int] = {}
+        self.cursor = 0
+        self._open()
+
+    def _open(self) -> None:
+        claimed = self._read_cursor_file()
+        if claimed is None or claimed["life"] != self._life:
+            claimed = {"life": self._life, "offset": 0, "tables": {}}
+        for path in sorted(self._directory.glob("*/_delta_log")):
+            table = DeltaTable(path.parent)
+            done = table.transaction_version(self._app_id)
+            if done is None:  # of another life of the log: its offsets mean something else
+                shutil.rmtree(path.parent)
+                continue
+            self._tables[path.parent.name] = table
+            self._done[path.parent.name] = done
+        complete = all(self._done.get(name, -1) >= offset for name, offset in claimed["tables"].items())
+        self.cursor = claimed["offset"] if complete else 0
+        self._write_cursor_file()
+
+    def intact(self) -> bool:
+        """Say whether the folder is still there; when it was deleted, everything is written again."""
+        return (self._directory / _CURSOR_FILE).exists()
+
+    def done(self, dataset: str) -> int:
+        """Return the exclusive offset up to which a dataset's records are in its table."""
+        return max(self._done.get(dataset, 0), self.cursor)
+
+    def columns(self, dataset: str, wanted: Sequence[LakeColumn]) -> list[LakeColumn]:
+        """Return the contract's columns with the types that the table has: a column keeps its first type."""
+        table = self._tables.get(dataset)
+        if table is None:
+            return list(wanted)
+        fields = {field.name: field.type for field in pa.schema(table.schema().to_arrow())}
+        return [_keep_type(column, fields.get(column.name)) for column in wanted]
+
+    def append(self, dataset: str, rows: pa.Table, columns: Sequence[LakeColumn], *, until: int) -> None:
+        """Commit rows and the exclusive offset they bring the table to, together."""
+        table = self._tables.get(dataset)
+        if table is None:
+            table = DeltaTable.create(
+                self._directory / dataset,
+                schema_of(columns),
+                partition_by=[DAY],
+                configuration=_CONFIGURATION,
+                commit_properties=self._transaction(0),
+            )
+            self._tables[dataset] = table
+        write_deltalake(table, rows, mode="append", schema_mode="merge", commit_properties=self._transaction(until))
+        self._done[dataset] = until
+        self._writes[dataset] = self._writes.get(dataset, 0) + 1
+
+    def advance(self, until: int) -> None:
+        """Note that every table has come to an offset."""
+        self.cursor = until
+        self._write_cursor_file()
+
+    def compact(self) -> None:
+        """Make one file of many small ones, where a table was written often enough to have them."""
+        for dataset, writes in self._writes.items():
+            if writes >= _SMALL_FILES:
+                self._compact(self._tables[dataset])
+                self._writes[dataset] = 0
+
+    def view(self, dataset: str) -> LakeTable | None:
+        """Return a table as it is now; None when it has none."""
+        table = self._tables.get(dataset)
+        if table is None:
+            return None
+        actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        files = tuple(_lake_file(action, self._directory / dataset) for action in actions)
+        return LakeTable(dataset, pa.schema(table.schema().to_arrow()), files)
+
+    def _compact(self, table: DeltaTable) -> None:
+        small: dict[Any, int] = {}
+        for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+            if action["size_bytes"] < _SMALL_BYTES:
+                day = action[f"partition.{DAY}"]
+                small[day] = small.get(day, 0) + 1
+        if max(small.values(), default=0) < _SMALL_FILES:
+            return
+        table.optimize.compact(target_size=2 * _SMALL_BYTES)
+        table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False)
+
+    def _transaction(self, until: int) -> CommitProperties:
+        return CommitProperties(app_transactions=[Transaction(self._app_id, until)])
+
+    def _read_cursor_file(self) -> dict[str, Any] | None:
+        try:
+            claimed: dict[str, Any] = orjson.loads((self._directory / _CURSOR_FILE).read_bytes())
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return None
+        return claimed
+
+    def _write_cursor_file(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        fresh = self._directory / f"{_CURSOR_FILE}.new"
+        claims: Mapping[str, Any] = {"life": self._life, "offset": self.cursor, "tables": self._done}
+        with fresh.open("wb") as file:
+            file.write(orjson.dumps(claims))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._directory / _CURSOR_FILE)
+
+
+def _keep_type(column: LakeColumn, present: pa.DataType | None) -> LakeColumn:
+    if present is None or present == ARROW_TYPES[column.type]:
+        return column
+    kept = next(kind for kind, arrow in ARROW_TYPES.items() if arrow == present and kind is not ColumnType.JSON)
+    return LakeColumn(column.name, kept, column.timezone)
+
+
+def _lake_file(action: Mapping[str, Any], root: Path) -> LakeFile:
+    same = action["min._contract_version"] == action["max._contract_version"] and (
+        action["null_count._contract_version"] == 0
+    )
+    return LakeFile(
+        path=str(root / action["path"]),
+        day=action[f"partition.{DAY}"],
+        rows=action["num_records"],
+        first_partition=action["min._partition"],
+        last_partition=action["max._partition"],
+        first_offset=action["min._offset"],
+        last_offset=action["max._offset"],
+        contract_version=action["min._contract_version"] if same else None,
+    )

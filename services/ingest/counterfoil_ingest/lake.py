@@ -1,0 +1,227 @@
+"""The lake: a consumer of the log that keeps every workspace's records as Delta tables and catches up when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+from deltalake.exceptions import DeltaError
+
+from counterfoil_ingest import blocks
+from counterfoil_ingest.arrow import SYSTEM_SCHEMA, LakeColumn, to_table
+from counterfoil_ingest.delta import LakeTable, WorkspaceTables
+from counterfoil_ingest.entities import LogRecord
+from counterfoil_ingest.errors import BlockUnreadableError, ContractsUnavailableError
+from counterfoil_ingest.read_errors import LakeBehindError
+from counterfoil_ingest.registry import Compiled
+from counterfoil_ingest.store import Log
+
+_T = TypeVar("_T")
+_logger = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 5.0
+COMMIT_ROWS = 50_000
+_PARTITION = 0
+_READ_BYTES = 512 << 10  # of compressed blocks: some ten thousand records
+_TICK_SECONDS = 0.5
+_RETRY_SECONDS = 2.0
+_RESERVED = {name.lower() for name in SYSTEM_SCHEMA.names}
+_COLUMN_NAME = re.compile(r"[^\s,;{}()=`\"\\/.]{1,255}\Z")  # what Parquet, Delta and SQL engines agree to read
+
+
+class ContractSource(Protocol):
+    """Where the lake learns what columns a dataset has."""
+
+    def in_force(self, workspace: str, dataset: str) -> Compiled | None:
+        """Return what is known to be in force, without asking."""
+        ...
+
+    async def find(self, workspace: str, dataset: str) -> Compiled | None:
+        """Return what is in force, asking when not known; raise ContractsUnavailableError."""
+        ...
+
+
+def lake_columns(compiled: Compiled | None) -> list[LakeColumn]:
+    """Return the columns a lake table has for a contract: none when there is no contract.
+
+    A property that no table can have as a column (a reserved or unusual name) is left to `_extra`.
+    """
+    columns: dict[str, LakeColumn] = {}
+    for column in compiled.columns if compiled else ():
+        key = column.name.lower()
+        if key not in _RESERVED and key not in columns and _COLUMN_NAME.match(column.name):
+            columns[key] = LakeColumn(column.name, column.type, column.default_timezone)
+    return list(columns.values())
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the loop knows of one workspace; `tables` is used by the lake's thread only."""
+
+    tables: WorkspaceTables | None = None
+    cursor: int = 0
+    visited: float = 0.0
+    retry_at: float = 0.0
+    waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Records read from the log for one round, by dataset, and the offset they lead to."""
+
+    until: int
+    records: dict[str, list[LogRecord]]
+
+
+class Lake:
+    """Delta tables below `directory`/<workspace>/<dataset>/, written behind the log by one thread of its own."""
+
+    def __init__(
+        self,
+        directory: Path,
+        log: Log,
+        contracts: ContractSource,
+        *,
+        commit_seconds: float = COMMIT_SECONDS,
+        commit_rows: int = COMMIT_ROWS,
+    ) -> None:
+        self._directory = directory
+        self._log = log
+        self._contracts = contracts
+        self._commit_seconds = commit_seconds
+        self._commit_rows = commit_rows
+        self._progress: dict[str, _Progress] = {}
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lake")
+
+    async def run(self) -> None:
+        """Follow the log of every workspace: a commit per interval, per `commit_rows` records, or when asked."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self._wake.clear()
+                for workspace in self._log.workspaces():
+                    self._progress.setdefault(workspace, _Progress())
+                due = [name for name in sorted(self._progress) if self._is_due(name, now=loop.time())]
+                for workspace in due:
+                    await self._visit(workspace)
+                if not due:
+                    await self._pause()
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(min(_TICK_SECONDS, self._commit_seconds)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass  # time to look whether an interval has passed
+
+    async def flush(self, workspace: str, offset: int, *, within: float) -> None:
+        """Return once every record below an exclusive offset is in the lake; raise LakeBehindError after `within` s."""
+        progress = self._progress.setdefault(workspace, _Progress())
+        if progress.cursor >= offset and (offset == 0 or self._cursor_file(workspace).exists()):
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        progress.waiting.append((offset, reached))
+        self._wake.set()
+        try:
+            await asyncio.wait_for(reached, within)
+        except TimeoutError:
+            raise LakeBehindError(
+                "The lake has not caught up with the log yet. Try again in a moment.",
+                metadata={"offset": str(offset), "reached": str(progress.cursor)},
+                retry_after=timedelta(seconds=2),
+            ) from None
+        finally:
+            progress.waiting = [each for each in progress.waiting if each[1] is not reached]
+
+    async def table(self, workspace: str, dataset: str) -> LakeTable | None:
+        """Return a table as it is now; None when nothing was written to it yet."""
+        return await self._call(lambda: self._tables(workspace).view(dataset))
+
+    def _is_due(self, workspace: str, *, now: float) -> bool:
+        progress = self._progress[workspace]
+        if now < progress.retry_at:
+            return False
+        if progress.waiting:
+            return True
+        behind = self._log.head(workspace, _PARTITION) - progress.cursor
+        return behind >= self._commit_rows or (behind > 0 and now - progress.visited >= self._commit_seconds)
+
+    async def _visit(self, workspace: str) -> None:
+        """Do one round for a workspace and tell those who wait for it."""
+        progress = self._progress[workspace]
+        loop = asyncio.get_running_loop()
+        try:
+            progress.cursor = await self._round(workspace)
+        except (DeltaError, OSError, pa.ArrowException, BlockUnreadableError, ContractsUnavailableError) as error:
+            progress.tables = None  # opened afresh: after a failed commit the kept handles may not show what is on disk
+            progress.retry_at = loop.time() + _RETRY_SECONDS
+            _logger.warning("lake round failed", extra={"workspace": workspace, "error": str(error)})
+            return
+        progress.visited = loop.time()
+        for offset, reached in progress.waiting:
+            if offset <= progress.cursor and not reached.done():
+                reached.set_result(None)
+        progress.waiting = [each for each in progress.waiting if not each[1].done()]
+
+    async def _round(self, workspace: str) -> int:
+        """Bring a workspace's tables `commit_rows` records further; return the exclusive offset reached."""
+        read = await self._call(lambda: self._read(workspace))
+        columns = {}
+        for dataset, records in read.records.items():
+            compiled = self._contracts.in_force(workspace, dataset)
+            if compiled is None and any(record.contract_version for record in records):
+                compiled = await self._contracts.find(workspace, dataset)
+            columns[dataset] = lake_columns(compiled)
+        return await self._call(lambda: self._write(workspace, read, columns))
+
+    def _read(self, workspace: str) -> _Read:
+        tables = self._tables(workspace)
+        until = tables.cursor
+        records: dict[str, list[LogRecord]] = {}
+        rows = 0
+        while rows < self._commit_rows:
+            found = self._log.read(workspace, _PARTITION, until, max_bytes=_READ_BYTES)
+            for block in found:
+                for record in blocks.decode(block):
+                    if record.offset >= tables.done(record.dataset) and record.offset >= until:
+                        records.setdefault(record.dataset, []).append(record)
+                        rows += 1
+                until = block.next_offset
+            if not found:
+                break
+        return _Read(until, records)
+
+    def _write(self, workspace: str, read: _Read, wanted: dict[str, list[LakeColumn]]) -> int:
+        tables = self._tables(workspace)
+        for dataset, records in read.records.items():
+            columns = tables.columns(dataset, wanted[dataset])
+            rows = to_table(records, columns, partition=_PARTITION)
+            tables.append(dataset, rows, columns, until=read.until)
+        if read.until > tables.cursor:
+            tables.advance(read.until)
+        tables.compact()
+        return tables.cursor
+
+    def _tables(self, workspace: str) -> WorkspaceTables:
+        progress = self._progress.setdefault(workspace, _Progress())
+        if progress.tables is None or not progress.tables.intact():
+            life = f"{self._log.epoch}/{self._log.erasure_revision}"
+            progress.tables = WorkspaceTables(self._directory / workspace, life=life, partition=_PARTITION)
+        return progress.tables
+
+    def _cursor_file(self, workspace: str) -> Path:
+        return self._directory / workspace / "_cursor.json"
+
+    async def _call(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
