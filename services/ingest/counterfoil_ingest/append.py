@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import orjson
 from counterfoil_chassis.clock import Ids
 
 from counterfoil_ingest import blocks, validation
-from counterfoil_ingest.dedup import DedupTable, hash_of, scope_of
+from counterfoil_ingest.dedup import DedupTable, boot_id, hash_of, load_table, scope_of
 from counterfoil_ingest.entities import Batch, Block, Candidate, Finding, Header, Outcome, Quarantined, Verdict
 from counterfoil_ingest.errors import ContractsUnavailableError, LogBusyError, LogUnavailableError
 from counterfoil_ingest.registry import Compiled, Contracts
@@ -287,3 +288,9 @@ def _quarantine(job: _Job, index: int, transaction: LogTransaction) -> Verdict:
         )
     )
     return Verdict(Outcome.QUARANTINED, candidate.record_id, candidate.dataset, quarantine_id=kept, findings=findings)
+
+
+async def open_appender(log: LogWriter, table_path: Path, *, contracts: Contracts, ids: Ids) -> Appender:
+    """Open the dedup table, made anew from the log where it must be, and return the log's appender."""
+    table = await asyncio.to_thread(load_table, table_path, log, boot_id=boot_id())
+    return Appender(log, table, contracts=contracts, ids=ids)
