@@ -22,6 +22,10 @@ SECURITY: tuple[tuple[bytes, bytes], ...] = (
 """On every answer. Whatever shows pages sets a policy of its own."""
 
 
+class CallerLeftError(Exception):
+    """The caller closed the connection before its request was whole; there is nobody to answer."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """A whole answer."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from counterfoil_gateway.asgi import Receive
+from counterfoil_gateway.asgi import CallerLeftError, Receive
 from counterfoil_gateway.problems import C, Problem
 
 MAX_BODY = 4 << 20
@@ -31,7 +30,7 @@ def refuse_encoding(headers: Mapping[bytes, bytes]) -> None:
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the whole body; raise Problem above 4 MiB and CancelledError when the caller left."""
+    """Return the whole body; raise Problem above 4 MiB and CallerLeftError."""
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise too_large()
@@ -40,7 +39,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":
-            raise asyncio.CancelledError
+            raise CallerLeftError
         chunk: bytes = event.get("body", b"")
         size += len(chunk)
         if size > MAX_BODY:

@@ -74,6 +74,10 @@ class Calls:
         self._made: dict[str, Any] = {m.name: _multicallable(channels[m.owner], m) for m in api.methods}
         self._made.update(composed or {})
 
+    def any(self, method: Method) -> Any:
+        """Return what calls a method of whichever kind."""
+        return self._made[method.name]
+
     def unary(self, method: Method) -> Unary:
         """Return what calls a method that takes one message and answers one."""
         call: Unary = self._made[method.name]

@@ -90,6 +90,10 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         status = status_pb2.Status(code=self.code.value[0], message=self.detail)
         info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
         status.details.add().Pack(info)
+        if self.errors:
+            violation = error_details_pb2.BadRequest.FieldViolation
+            found = [violation(field=e.field, reason=e.code, description=e.detail) for e in self.errors]
+            status.details.add().Pack(error_details_pb2.BadRequest(field_violations=found))
         return ((DETAILS_KEY, status.SerializeToString()),)
 
 

@@ -12,7 +12,7 @@ import grpc
 from opentelemetry import trace
 
 from counterfoil_gateway.api import Api, Binding, Method
-from counterfoil_gateway.asgi import Receive, Reply, Scope, Send
+from counterfoil_gateway.asgi import CallerLeftError, Receive, Reply, Scope, Send
 from counterfoil_gateway.bodies import read_body, refuse_encoding
 from counterfoil_gateway.calls import Calls, Metadata, UnaryCall
 from counterfoil_gateway.deadlines import timeout_of
@@ -128,6 +128,8 @@ class Rest:
             reply = refusal(from_rpc(error, body))
         except Problem as problem:
             reply = refusal(problem)
+        except CallerLeftError:
+            return
         except Exception:
             log.exception("request failed", extra={"verb": scope["method"], "path": scope["path"]})
             reply = refusal(internal())

@@ -1,0 +1,85 @@
+"""Sends what event protocols receive to ingest, and says what the sender is to be told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import grpc
+from counterfoil.common.v1.verdict_pb2 import Verdict
+from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, AppendManyResponse, AppendResult
+from counterfoil_chassis.call import outgoing
+from counterfoil_chassis.clock import Clock, to_timestamp
+from counterfoil_chassis.identity import TokenSigner
+from counterfoil_chassis.telemetry import current_traceparent
+
+from counterfoil_gateway.bodies import too_large
+from counterfoil_gateway.credentials import SignedIn
+from counterfoil_gateway.problems import C, Problem
+
+APPEND_MANY = "/counterfoil.ingest.v1.AppendService/AppendMany"
+TIMEOUT = 10.0
+RETRY_AFTER = "1"
+_SENDERS_FAULT = frozenset({C.INVALID_ARGUMENT.value[0], C.OUT_OF_RANGE.value[0]})
+_BUSY = frozenset({C.RESOURCE_EXHAUSTED.value[0]})
+
+
+class Appender:
+    """One request in, one item of AppendMany out."""
+
+    def __init__(self, channel: grpc.aio.Channel, *, signer: TokenSigner, clock: Clock) -> None:
+        self._call: Any = channel.unary_unary(
+            APPEND_MANY,
+            request_serializer=AppendManyRequest.SerializeToString,
+            response_deserializer=AppendManyResponse.FromString,
+        )
+        self._signer = signer
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """Return when a request is received."""
+        return self._clock.now()
+
+    async def append(
+        self, signed_in: SignedIn, body: bytes, *, protocol: str, route: str, content_type: str, received_at: datetime
+    ) -> None:
+        """Return once every record of the body is kept or quarantined.
+
+        Raise Problem: 400 when the body cannot be read at all, 413, 429 or 503 when it is to be sent again.
+        """
+        item = AppendItem(
+            token=signed_in.token,
+            protocol=protocol,
+            route=route,
+            body=body,
+            content_type=content_type,
+            received_at=to_timestamp(received_at),
+            traceparent=current_traceparent(),
+        )
+        request = AppendManyRequest(items=[item])
+        try:
+            response = await self._call(request, **outgoing(default=TIMEOUT, signer=self._signer))
+        except grpc.aio.AioRpcError as error:
+            raise _later(error.code().value[0], error.details() or "") from error
+        _check(response.results[0])
+
+
+def _check(result: AppendResult) -> None:
+    if result.code in _SENDERS_FAULT:
+        if result.reason == "BODY_TOO_LARGE":
+            raise too_large()
+        raise Problem(C.INVALID_ARGUMENT, result.detail, result.reason or "BAD_JSON")
+    if result.code:
+        wait = str(result.retry_after.seconds + 1) if result.HasField("retry_after") else RETRY_AFTER
+        raise _later(result.code, result.detail, wait)
+    if any(v.outcome == Verdict.RETRY for v in result.verdicts):
+        # What was kept is found again by its id, so sending all of it once more adds nothing twice.
+        raise _later(C.UNAVAILABLE.value[0], "not every event could be kept")
+
+
+def _later(code: int, detail: str, wait: str = RETRY_AFTER) -> Problem:
+    """Return what makes every SDK keep its events and send them again; anything below 500 but 429 would lose them."""
+    headers = {"retry-after": wait}
+    if code in _BUSY:
+        return Problem(C.RESOURCE_EXHAUSTED, f"too much at once; send it again: {detail}", "BUSY", headers=headers)
+    return Problem(C.UNAVAILABLE, f"events cannot be taken now; send them again: {detail}", "BUSY", headers=headers)

@@ -1,0 +1,198 @@
+"""The door for events: one bare ASGI application in front of everything else, since every event passes it.
+
+Event protocols are modules of the entry point group `counterfoil.routes`; each offers `routes(door)`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, cast
+
+from counterfoil_chassis.telemetry import context_of, tracer
+from opentelemetry.trace import SpanKind
+
+from counterfoil_gateway import write_keys
+from counterfoil_gateway.access import API_KEY, describe
+from counterfoil_gateway.append import Appender
+from counterfoil_gateway.asgi import SECURITY, App, CallerLeftError, Fields, Receive, Reply, Scope, Send
+from counterfoil_gateway.bodies import read_body
+from counterfoil_gateway.credentials import Keyring, SignedIn, unauthenticated
+from counterfoil_gateway.problems import Problem, internal
+
+GROUP = "counterfoil.routes"
+log = logging.getLogger(__name__)
+SEND_A_WRITE_KEY = (
+    "send a write key: as Basic user, X-Write-Key, ?writeKey or writeKey in the body; POST /v1/sources makes one"
+)
+_PREFLIGHT: Fields = [
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, content-type, content-encoding, anonymousid, sentat, x-write-key",
+    ),
+    (b"access-control-max-age", b"86400"),
+]
+_ALWAYS: Fields = [
+    *SECURITY,
+    (b"access-control-expose-headers", b"Retry-After"),  # else a browser's SDK cannot see how long to wait
+    (b"vary", b"Origin"),
+]
+
+
+@dataclass(frozen=True)
+class EventRequest:
+    """One request to an event route."""
+
+    scope: Scope
+    receive: Receive
+    headers: Mapping[bytes, bytes]
+    path_key: str
+    """The write key in the path, where the route has one."""
+
+    @property
+    def query(self) -> bytes:
+        """Return the raw query string."""
+        return cast("bytes", self.scope["query_string"])
+
+
+@dataclass(frozen=True)
+class EventRoute:
+    """One verb and path of an event protocol, with what the API document says of it."""
+
+    verb: str
+    path: str
+    """May hold `{write_key}`."""
+    answer: Callable[[EventRequest], Awaitable[Reply]]
+    operation: str
+    summary: str
+    media_types: tuple[str, ...] = ()
+    """What the body may be; empty = there is none."""
+    gives: str = "application/json"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Query parameters with their meaning."""
+
+
+class RouteModule(Protocol):
+    """What a module of the entry point group offers."""
+
+    def routes(self, door: EventDoor) -> Sequence[EventRoute]:
+        """Return the protocol's routes; they sign in and send through the door."""
+
+
+_ByVerb: TypeAlias = dict[str, EventRoute]
+
+
+class EventDoor:
+    """Serves event routes and passes every other request on."""
+
+    def __init__(self, keys: Keyring, appender: Appender) -> None:
+        self.appender = appender
+        self._keys = keys
+        self._exact: dict[bytes, _ByVerb] = {}
+        self._patterns: list[tuple[re.Pattern[bytes], _ByVerb]] = []
+        self.routes: list[EventRoute] = []
+        self.then: App = _nothing
+
+    def load(self) -> None:
+        """Add the routes of every installed protocol."""
+        for entry in importlib.metadata.entry_points(group=GROUP):
+            self.add(cast("RouteModule", entry.load()))
+
+    def add(self, module: RouteModule) -> None:
+        """Add the routes of one protocol; raise ValueError when a path is taken."""
+        for route in module.routes(self):
+            self.routes.append(route)
+            if "{write_key}" in route.path:
+                pattern = re.escape(route.path.encode()).replace(rb"\{write_key\}", rb"([^/]+)")
+                self._patterns.append((re.compile(pattern), {route.verb: route}))
+                continue
+            by_verb = self._exact.setdefault(route.path.encode(), {})
+            if route.verb in by_verb:
+                message = f"{route.verb} {route.path} is taken"
+                raise ValueError(message)
+            by_verb[route.verb] = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve an event request, or pass it on."""
+        if scope["type"] != "http":
+            await self.then(scope, receive, send)
+            return
+        by_verb, path_key = self._find(scope)
+        verb: str = scope["method"]
+        route = by_verb.get(verb)
+        if route is not None:
+            await self._serve(route, EventRequest(scope, receive, dict(scope["headers"]), path_key), send)
+        elif by_verb and verb == "OPTIONS":
+            headers = dict(scope["headers"])
+            await Reply(204, fields=[*_PREFLIGHT, *_ALWAYS, *_origin(headers)]).to(send)
+        else:
+            await self.then(scope, receive, send)
+
+    def _find(self, scope: Scope) -> tuple[_ByVerb, str]:
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        by_verb = self._exact.get(path) or self._exact.get(path.rstrip(b"/"))
+        if by_verb is not None:
+            return by_verb, ""
+        for pattern, found in self._patterns:
+            if match := pattern.fullmatch(path):
+                return found, match[1].decode("latin-1")
+        return {}, ""
+
+    async def _serve(self, route: EventRoute, request: EventRequest, send: Send) -> None:
+        """Answer within a span of our own: one per request, in the caller's trace when it names one."""
+        parent = context_of(request.headers.get(b"traceparent", b"").decode("latin-1"))
+        name = f"{route.verb} {route.path}"
+        attributes = {"http.request.method": route.verb, "http.route": route.path}
+        with tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
+            try:
+                reply = await route.answer(request)
+            except Problem as problem:
+                reply = Reply(problem.status, problem.json(), problem.fields())
+            except CallerLeftError:
+                return
+            except Exception:
+                log.exception("event request failed", extra={"route": route.path})
+                failure = internal()
+                reply = Reply(failure.status, failure.json(), failure.fields())
+            span.set_attribute("http.response.status_code", reply.status)
+            fields = [*reply.fields, *_ALWAYS, *_origin(request.headers)]
+            await Reply(reply.status, reply.content, fields).to(send)
+
+    async def body_and_source(self, request: EventRequest) -> tuple[bytes, SignedIn]:
+        """Return the body as it came and who sent it; raise Problem.
+
+        The body is parsed only when neither header nor query carries a write key.
+        """
+        key = write_keys.outside(request.headers, request.query)
+        if key:
+            signed_in = await self.sign_in(key)
+            return await read_body(request.receive, request.headers), signed_in
+        body = await read_body(request.receive, request.headers)
+        return body, await self.sign_in(write_keys.inside(body))
+
+    async def sign_in(self, key: str) -> SignedIn:
+        """Return the source that holds a write key; raise Problem 401."""
+        if not key:
+            raise unauthenticated(SEND_A_WRITE_KEY, "CREDENTIAL_MISSING")
+        if key.startswith(API_KEY):
+            text = "this is an API key, and event routes take write keys only; POST /v1/sources makes one"
+            raise unauthenticated(text, "CREDENTIAL_WRONG_KIND")
+        signed_in = await self._keys.sign_in(key)
+        describe(signed_in)
+        return signed_in
+
+
+def _origin(headers: Mapping[bytes, bytes]) -> Fields:
+    """Allow whichever page asks: a write key is public by nature, and there is no cookie that a page could borrow."""
+    origin = headers.get(b"origin")
+    if not origin:
+        return []
+    return [(b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
+
+
+async def _nothing(_scope: Scope, _receive: Receive, _send: Any) -> None:
+    raise RuntimeError("nothing stands behind the event door")

@@ -1,0 +1,1 @@
+"""Event protocols: one file each, found by the entry point group `counterfoil.routes`."""
