@@ -16,6 +16,7 @@ from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
+
 from counterfoil_governance.bootstrap import BootstrapOutcome, bootstrap
 from counterfoil_governance.servicers.credentials import CredentialServicer
 from counterfoil_governance.servicers.keys import KeyServicer

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from counterfoil_chassis.clock import Ids
+
 from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
 from counterfoil_governance.scopes import ALL_SCOPES
 from counterfoil_governance.store import Stores
@@ -19,8 +20,8 @@ class BootstrapOutcome(enum.Enum):
     """What the bootstrap found or did; the value is the line for the log."""
 
     NO_KEY = (
-        "there is no workspace and no bootstrap key: nobody can sign in; set COUNTERFOIL_GOVERNANCE_BOOTSTRAP_KEY_SHA256"
-        " to the hex SHA-256 of a key and start again"
+        "there is no workspace and no bootstrap key, so nobody can sign in: set "
+        "COUNTERFOIL_GOVERNANCE_BOOTSTRAP_KEY_SHA256 to the hex SHA-256 of a key and start again"
     )
     CREATED = "created workspace default with principal admin and the bootstrap key"
     REPLACED = "the bootstrap setting changed: replaced the bootstrap key"

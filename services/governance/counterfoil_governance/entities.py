@@ -20,7 +20,7 @@ class Workspace:
     @property
     def etag(self) -> str:
         """Name the content: equal workspaces have equal etags."""
-        content = "\0".join((self.workspace_id, self.display_name, self.timezone))
+        content = f"{self.workspace_id}\n{self.timezone}\n{self.display_name}"
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -45,7 +45,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class Key:
-    """An API key without the key: `secret_sha256` is its 32-byte digest, `last_four` its end ("" when never seen here)."""
+    """An API key without the key: `secret_sha256` is its 32-byte digest, `last_four` its end ("" when never seen)."""
 
     workspace: str
     key_id: str

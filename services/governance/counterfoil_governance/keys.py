@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from counterfoil_chassis.errors import FieldViolation
+
 from counterfoil_governance.entities import Key
 from counterfoil_governance.errors import (
     CredentialNotFoundError,

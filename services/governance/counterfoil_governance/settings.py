@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from counterfoil_chassis.settings import ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-
-from counterfoil_chassis.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -18,5 +17,5 @@ class Settings(ServiceSettings):
         default="",
         pattern=r"^([0-9a-fA-F]{64})?$",
         description="Hex SHA-256 of the key that principal `admin` of workspace `default` signs in with. "
-        "An empty installation is created with it; a later change revokes the old bootstrap key and accepts the new one.",
+        "An empty installation is created with it; a later change revokes the old bootstrap key for the new one.",
     )

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from counterfoil_chassis.errors import EtagMismatchError, FieldViolation
+
 from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
 from counterfoil_governance.errors import TimezoneUnknownError, UpdateMaskError, WorkspaceNotFoundError
 from counterfoil_governance.scopes import WORKSPACE_SCOPES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-
 from counterfoil_chassis.tables import create_v1
 
 revision = "0001"

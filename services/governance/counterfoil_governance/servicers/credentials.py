@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 import grpc
-from google.protobuf.message import Message
-
 from counterfoil.common.v1.credentials_pb2 import Credential
 from counterfoil.common.v1.watch_pb2 import WatchResponse
 from counterfoil.governance.v1 import credentials_pb2 as pb
 from counterfoil.governance.v1.credentials_pb2_grpc import CredentialServiceServicer
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.watch import Feed
+from google.protobuf.message import Message
+
 from counterfoil_governance import keys
 from counterfoil_governance.entities import Key
 from counterfoil_governance.store import Transactions

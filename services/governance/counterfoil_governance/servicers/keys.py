@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import grpc
-from google.protobuf.message import Message
-
 from counterfoil.governance.v1 import keys_pb2 as pb
 from counterfoil.governance.v1.keys_pb2_grpc import KeyServiceServicer
 from counterfoil_chassis.clock import Clock, Ids, from_timestamp, to_timestamp
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
+from google.protobuf.message import Message
+
 from counterfoil_governance import keys, scopes
 from counterfoil_governance.entities import Key
 from counterfoil_governance.store import Stores, Transactions
@@ -22,7 +22,7 @@ RandomBytes = Callable[[int], bytes]
 
 
 class KeyServicer(KeyServiceServicer):
-    """Serves the API keys of the caller's workspace; the key itself is in the answer that creates it, and nowhere else."""
+    """Serves the API keys of the caller's workspace; a key itself is in the answer that creates it, nowhere else."""
 
     def __init__(
         self,

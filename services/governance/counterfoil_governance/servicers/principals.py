@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 import grpc
-from google.protobuf.message import Message
-
 from counterfoil.governance.v1 import principals_pb2 as pb
 from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceServicer
 from counterfoil_chassis.clock import Clock, to_timestamp
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
+from google.protobuf.message import Message
+
 from counterfoil_governance import principals
 from counterfoil_governance.entities import Principal, PrincipalKind
 from counterfoil_governance.store import Stores, Transactions

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import grpc
-from google.protobuf.message import DecodeError, Message
-
 from counterfoil.common.v1 import receipts_pb2 as common
 from counterfoil.governance.v1 import receipts_pb2 as pb
 from counterfoil.governance.v1.receipts_pb2_grpc import ReceiptServiceServicer
@@ -14,6 +12,8 @@ from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.errors import UnimplementedError
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
+from google.protobuf.message import DecodeError, Message
+
 from counterfoil_governance import receipts
 from counterfoil_governance.entities import ReceiptEntry
 from counterfoil_governance.errors import ReceiptMalformedError

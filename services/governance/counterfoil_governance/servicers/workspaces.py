@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import grpc
-from google.protobuf.message import Message
-
 from counterfoil.governance.v1 import workspaces_pb2 as pb
 from counterfoil.governance.v1.workspaces_pb2_grpc import WorkspaceServiceServicer
 from counterfoil_chassis.clock import Clock, Ids, from_timestamp, to_timestamp
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
+from google.protobuf.message import Message
+
 from counterfoil_governance import keys, workspaces
 from counterfoil_governance.entities import Workspace
 from counterfoil_governance.servicers.keys import RandomBytes

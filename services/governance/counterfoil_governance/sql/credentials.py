@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from counterfoil.common.v1.credentials_pb2 import Credential
 from counterfoil_chassis.clock import to_timestamp
 from counterfoil_chassis.watch import Feed, record_delete, record_put
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from counterfoil_governance.entities import Key
 
 TOPIC: Final = "credentials"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from counterfoil_chassis.clock import from_micros, to_micros
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_chassis.clock import from_micros, to_micros
 from counterfoil_governance.entities import Key
 from counterfoil_governance.errors import CredentialNotFoundError, KeyNotFoundError
 from counterfoil_governance.sql.tables import KEYS

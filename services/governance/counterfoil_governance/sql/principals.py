@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from counterfoil_chassis.clock import from_micros, to_micros
 from sqlalchemy import ColumnElement, Row, and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_chassis.clock import from_micros, to_micros
 from counterfoil_governance.entities import Principal, PrincipalKind
 from counterfoil_governance.errors import PrincipalExistsError, PrincipalNotFoundError
 from counterfoil_governance.sql.tables import PRINCIPALS

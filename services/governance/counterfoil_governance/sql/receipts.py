@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from counterfoil_chassis.clock import to_micros
 from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_chassis.clock import to_micros
 from counterfoil_governance.entities import ReceiptEntry
 from counterfoil_governance.errors import ReceiptNotFoundError
 from counterfoil_governance.sql.tables import RECEIPTS

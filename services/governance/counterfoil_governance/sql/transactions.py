@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.watch import Feed
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from counterfoil_governance.sql.credentials import SqlCredentialFeed
 from counterfoil_governance.sql.keys import SqlKeys
 from counterfoil_governance.sql.principals import SqlPrincipals

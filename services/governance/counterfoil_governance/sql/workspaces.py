@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from counterfoil_chassis.clock import from_micros, to_micros
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_chassis.clock import from_micros, to_micros
 from counterfoil_governance.entities import Workspace
 from counterfoil_governance.errors import WorkspaceExistsError, WorkspaceNotFoundError
 from counterfoil_governance.sql.tables import WORKSPACES
