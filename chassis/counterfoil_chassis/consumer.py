@@ -1,0 +1,129 @@
+"""Consumers of a log: a batch's effect and the place after it commit together, so nothing is missed or done twice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import grpc
+from sqlalchemy import and_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_chassis.backoff import Backoff
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.errors import FailedPreconditionError
+from counterfoil_chassis.status import failure_of
+from counterfoil_chassis.tables import TABLES
+
+T = TypeVar("T")
+
+_table = TABLES.cursor
+_logger = logging.getLogger(__name__)
+
+
+class EpochUnknownError(FailedPreconditionError):
+    """The log's life is not the one the cursor belongs to: the log was restored, and offsets may mean other records."""
+
+    reason = "EPOCH_UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where to read next: an offset in one life of the log; an empty epoch means nothing was read yet."""
+
+    log_epoch: str
+    next_offset: int
+
+
+@dataclass(frozen=True)
+class Batch(Generic[T]):
+    """Some records and the offset after them; `records` None is a heartbeat."""
+
+    log_epoch: str
+    next_offset: int
+    records: T | None
+
+
+class LogConsumer(Generic[T]):
+    """Reads one partition of one workspace's log from its stored cursor and applies batch after batch.
+
+    `read(cursor)` opens the stream; `apply(connection, records)` does the effect in the transaction that also moves
+    the cursor. A failing stream is opened again from the cursor; an error of `apply` ends the consumer.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        name: str,
+        workspace: str,
+        partition: int,
+        read: Callable[[Cursor], AsyncIterable[Batch[T]]],
+        apply: Callable[[AsyncConnection, T], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._key = {"workspace": workspace, "consumer": name, "partition": partition}
+        self._read = read
+        self._apply = apply
+
+    async def run(self) -> None:
+        """Consume for ever; raise EpochUnknownError, which says what to do, when the log was restored."""
+        backoff = Backoff(first=0.1, longest=5.0)
+        while True:
+            try:
+                cursor = await self.cursor()
+                async for batch in self._read(cursor):
+                    await self._take(batch)
+                    backoff.reset()
+            except grpc.aio.AioRpcError as error:
+                failure = failure_of(error)
+                if failure.reason == EpochUnknownError.reason:
+                    raise self._epoch_unknown("another") from error
+                if backoff.attempt == 0:
+                    fields = {**self._key, "cause": f"{failure.code.name}: {failure.detail}"}
+                    _logger.warning("reading the log is interrupted", extra=fields)
+            await backoff.pause()
+
+    async def cursor(self) -> Cursor:
+        """Return the stored cursor; at the beginning, offset 0 of no epoch."""
+        async with self._database.read() as connection:
+            return await self._cursor(connection)
+
+    async def _take(self, batch: Batch[T]) -> None:
+        if batch.records is None:
+            known = (await self.cursor()).log_epoch
+            self._check_epoch(known, batch.log_epoch)
+            return
+        async with self._database.begin() as connection:
+            cursor = await self._cursor(connection)
+            self._check_epoch(cursor.log_epoch, batch.log_epoch)
+            if batch.next_offset <= cursor.next_offset:
+                return  # done by another reader of the same name
+            await self._apply(connection, batch.records)
+            await self._store(connection, batch)
+
+    def _check_epoch(self, known: str, found: str) -> None:
+        if known not in ("", found):
+            raise self._epoch_unknown(found)
+
+    def _epoch_unknown(self, found: str) -> EpochUnknownError:
+        consumer = self._key["consumer"]
+        return EpochUnknownError(
+            f"the log was restored: consumer {consumer} stands in another life of it; rebuild what it made, "
+            "then delete its row of the table cursor to read from the start",
+            metadata={"log_epoch": found, **{key: str(value) for key, value in self._key.items()}},
+        )
+
+    async def _cursor(self, connection: AsyncConnection) -> Cursor:
+        here = and_(*(_table.c[column] == value for column, value in self._key.items()))
+        row = (await connection.execute(select(_table.c.log_epoch, _table.c.next_offset).where(here))).first()
+        return Cursor(log_epoch=row.log_epoch, next_offset=row.next_offset) if row else Cursor("", 0)
+
+    async def _store(self, connection: AsyncConnection, batch: Batch[T]) -> None:
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        place = {"log_epoch": batch.log_epoch, "next_offset": batch.next_offset}
+        row = insert(_table).values(**self._key, **place)
+        await connection.execute(row.on_conflict_do_update(index_elements=list(_table.primary_key), set_=place))
