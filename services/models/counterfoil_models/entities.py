@@ -204,6 +204,17 @@ class ModelEvent:
 
 
 @dataclass(frozen=True)
+class Change:
+    """An event to append: one version's step from a state to another, by whom and why."""
+
+    version: int
+    from_state: State | None
+    to_state: State
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Point:
     """One day of a forecast; lower <= mean <= upper."""
 

@@ -103,3 +103,21 @@ class ArtifactCorruptError(DataLossError):
     """The artifact's bytes are not those that were kept, or are gone."""
 
     reason = "ARTIFACT_CORRUPT"
+
+
+class HistoryTooShortError(FailedPreconditionError):
+    """The data has fewer whole days than the champion's method needs."""
+
+    reason = "HISTORY_TOO_SHORT"
+
+
+class SnapshotErasedError(FailedPreconditionError):
+    """An erasure changed records of the snapshot since it was taken."""
+
+    reason = "SNAPSHOT_ERASED"
+
+
+class SnapshotExpiredError(FailedPreconditionError):
+    """The snapshot belongs to a log that is no longer kept."""
+
+    reason = "SNAPSHOT_EPOCH_UNKNOWN"

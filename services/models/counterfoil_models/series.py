@@ -91,6 +91,8 @@ def cut(spec: SeriesSpec, timezone: str, records: pa.Table, lookup: pa.Table | N
         NoWholeDaysError: no whole day is left.
         SeriesTooLargeError: more than 7,320 days or 5,000 series.
     """
+    if not records.num_rows:
+        raise NoWholeDaysError(f"{spec.dataset} holds no records.")
     records = _filtered(spec, records)
     gaps: list[Gap] = []
     days, sub_day = _days(_column(records, spec.time_field), spec.time_field, ZoneInfo(timezone))

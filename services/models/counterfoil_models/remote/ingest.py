@@ -1,0 +1,99 @@
+"""Snapshots from ingest, as Arrow."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import pyarrow as pa
+import zstandard
+from counterfoil.common.v1 import snapshot_pb2
+from counterfoil.ingest.v1 import records_pb2, records_pb2_grpc
+from counterfoil_chassis.call import outgoing
+from counterfoil_chassis.identity import TokenSigner
+from counterfoil_chassis.status import failure_of
+
+from counterfoil_models.entities import Contract, Snapshot
+from counterfoil_models.errors import SnapshotErasedError, SnapshotExpiredError
+from counterfoil_models.store import SnapshotRead
+
+MAX_CHUNK_BYTES = 64 << 20
+"""What one message may decompress to; ingest sends 2 MiB."""
+
+_TAKE_SECONDS = 30.0
+_READ_SECONDS = 600.0
+_GONE = {error.reason: error for error in (SnapshotErasedError, SnapshotExpiredError)}
+
+
+class IngestSnapshots:
+    """See `store.SnapshotSource`."""
+
+    def __init__(self, channel: grpc.aio.Channel, signer: TokenSigner) -> None:
+        self._records = records_pb2_grpc.RecordServiceStub(channel)
+        self._signer = signer
+
+    async def take(self, dataset: str) -> Snapshot:
+        """Take a snapshot on behalf of the running request's caller."""
+        request = records_pb2.CreateSnapshotRequest(dataset=dataset)
+        return snapshot_of(await self._records.CreateSnapshot(request, **outgoing(default=_TAKE_SECONDS)))
+
+    async def read(self, snapshot: Snapshot, columns: Sequence[str], *, workspace: str) -> SnapshotRead:
+        """Read columns of a snapshot as this service itself.
+
+        Raises SnapshotErasedError or SnapshotExpiredError when its records are no longer those that were cited.
+        """
+        request = records_pb2.ReadSnapshotRequest(
+            snapshot=snapshot_message(snapshot), columns=columns, workspace=workspace
+        )
+        tables: list[Any] = []
+        contracts: list[Contract] = []
+        rows = 0
+        try:
+            call = self._records.ReadSnapshot(request, **outgoing(default=_READ_SECONDS, signer=self._signer))
+            async for chunk in call:
+                contracts += [_contract(one, snapshot.dataset) for one in chunk.contracts]
+                rows += chunk.rows
+                if chunk.arrow_ipc_zstd:
+                    tables.append(_table(chunk.arrow_ipc_zstd))
+        except grpc.aio.AioRpcError as error:
+            failure = failure_of(error)
+            gone = _GONE.get(failure.reason)
+            if gone is None:
+                raise
+            raise gone(failure.detail, metadata=failure.metadata) from error
+        table = pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in columns})
+        return SnapshotRead(table, rows, tuple(contracts))
+
+
+def snapshot_of(message: snapshot_pb2.Snapshot) -> Snapshot:
+    """Read a snapshot's message."""
+    return Snapshot(
+        dataset=message.dataset,
+        offsets=tuple((one.partition, one.offset) for one in message.offsets),
+        log_epoch=message.log_epoch,
+        erasure_revision=message.erasure_revision,
+    )
+
+
+def snapshot_message(snapshot: Snapshot) -> snapshot_pb2.Snapshot:
+    """Write a snapshot as a message."""
+    return snapshot_pb2.Snapshot(
+        dataset=snapshot.dataset,
+        offsets=[
+            snapshot_pb2.PartitionOffset(partition=partition, offset=offset) for partition, offset in snapshot.offsets
+        ],
+        log_epoch=snapshot.log_epoch,
+        erasure_revision=snapshot.erasure_revision,
+    )
+
+
+def _contract(message: records_pb2.SnapshotContract, dataset: str) -> Contract:
+    return Contract(message.contract_id, message.version, dataset, message.compiled_sha256)
+
+
+def _table(data: bytes) -> Any:
+    # a reader, since a frame written as a stream does not say its size; it also bounds what a frame may grow to
+    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as reader:
+        plain = reader.read(MAX_CHUNK_BYTES)
+    with pa.ipc.open_stream(plain) as stream:
+        return stream.read_all()

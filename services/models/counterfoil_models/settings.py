@@ -1,0 +1,20 @@
+"""Everything the models service reads from the environment."""
+
+from counterfoil_chassis.settings import ServiceSettings
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+
+class Settings(ServiceSettings):
+    """Defaults run on one laptop; production overrides them by environment variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="COUNTERFOIL_MODELS_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    listen: str = Field(default="127.0.0.1:7104", description="Address the server binds; port 0 picks a free one.")
+    ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
+    governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
+    image_digest: str = Field(
+        default="", description="Digest of the container image that runs, for receipts; empty = none runs."
+    )

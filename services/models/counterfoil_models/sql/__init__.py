@@ -1,0 +1,1 @@
+"""The stores on a relational database, by SQLAlchemy Core."""

@@ -1,0 +1,38 @@
+"""Transactions with their stores."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from counterfoil_chassis.database import Database
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_models.sql.forecasts import SqlForecastStore
+from counterfoil_models.sql.models import SqlModelStore
+
+
+class SqlTransaction:
+    """The stores of one open transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self.models = SqlModelStore(connection)
+        self.forecasts = SqlForecastStore(connection)
+
+
+class SqlStores:
+    """See `store.Stores`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[SqlTransaction]:
+        """Open a write transaction: commits at exit, rolls back on error."""
+        async with self._database.begin() as connection:
+            yield SqlTransaction(connection)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[SqlTransaction]:
+        """Open a read transaction."""
+        async with self._database.read() as connection:
+            yield SqlTransaction(connection)

@@ -1,0 +1,152 @@
+"""What the rules need from storage and from other services."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from counterfoil_models.entities import (
+    Change,
+    Contract,
+    Forecast,
+    Model,
+    ModelEvent,
+    ModelVersion,
+    SeriesBacktest,
+    SkippedSeries,
+    Snapshot,
+)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a training ended; an empty `error_reason` = nothing went wrong."""
+
+    finished_at: datetime
+    artifact_sha256: str = ""
+    artifact_bytes: int = 0
+    backtests: tuple[SeriesBacktest, ...] = ()
+    skipped: tuple[SkippedSeries, ...] = ()
+    error_reason: str = ""
+    error_detail: str = ""
+
+
+@dataclass(frozen=True)
+class KeptReceipt:
+    """A receipt's bytes as they were first kept, and the output it stands behind as it is stored now."""
+
+    payload: bytes
+    forecast_id: str
+    output_json: str
+
+
+@dataclass(frozen=True)
+class SnapshotRead:
+    """A snapshot's records as an Arrow table, how many there were, and their contracts."""
+
+    table: Any
+    rows: int
+    contracts: tuple[Contract, ...]
+
+
+class ModelStore(Protocol):
+    """Models, versions and events of one transaction; the caller opens and commits it."""
+
+    async def add(self, model: Model) -> None:
+        """Add a model; raise ModelExistsError when its id is taken."""
+
+    async def get(self, workspace: str, model_id: str) -> Model:
+        """Return one model with its champion; raise ModelNotFoundError."""
+
+    async def page(self, workspace: str, *, limit: int, after: str) -> list[Model]:
+        """Return models by id, from the one after `after` on."""
+
+    async def add_version(self, version: ModelVersion) -> None:
+        """Add a version; its events give it a state."""
+
+    async def next_version(self, workspace: str, model_id: str) -> int:
+        """Return the number the next version gets."""
+
+    async def get_version(self, workspace: str, model_id: str, version: int) -> ModelVersion:
+        """Return one version; raise ModelVersionNotFoundError."""
+
+    async def page_versions(self, workspace: str, model_id: str, *, limit: int, before: int) -> list[ModelVersion]:
+        """Return versions, newest first, below `before` (0 = from the newest)."""
+
+    async def end_training(self, workspace: str, model_id: str, version: int, ending: Ending) -> None:
+        """Keep how a training ended."""
+
+    async def running(self, workspace: str, model_id: str) -> int:
+        """Return the version that is being trained, 0 = none."""
+
+    async def unfinished(self) -> list[ModelVersion]:
+        """Return the versions of every workspace whose training has not ended."""
+
+    async def append(self, workspace: str, model_id: str, changes: Sequence[Change], *, now: datetime) -> None:
+        """Append events; they are never changed or deleted."""
+
+    async def events(
+        self, workspace: str, model_id: str, *, after: int = 0, limit: int | None = None
+    ) -> list[ModelEvent]:
+        """Return events, oldest first, after a sequence."""
+
+
+class ForecastStore(Protocol):
+    """Forecasts and receipts of one transaction; the caller opens and commits it."""
+
+    async def find(self, workspace: str, question_sha256: str) -> Forecast | None:
+        """Return the forecast that answered this question before."""
+
+    async def get(self, workspace: str, forecast_id: str) -> Forecast:
+        """Return one forecast; raise ForecastNotFoundError."""
+
+    async def page(self, workspace: str, *, model_id: str, limit: int, before: str) -> list[Forecast]:
+        """Return forecasts, newest first, with ids below `before` ("" = from the newest), of a model ("" = of all)."""
+
+    async def add(self, forecast: Forecast, *, receipt: bytes) -> None:
+        """Keep a forecast with its receipt's bytes."""
+
+    async def receipt(self, workspace: str, receipt_id: str) -> KeptReceipt:
+        """Return a receipt; raise ReceiptNotFoundError."""
+
+
+class Transaction(Protocol):
+    """The stores of one transaction, and its connection for the chassis tables."""
+
+    connection: Any
+    models: ModelStore
+    forecasts: ForecastStore
+
+
+class Stores(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a write transaction: commits at exit, rolls back on error."""
+
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a read transaction."""
+
+
+class ArtifactStore(Protocol):
+    """Artifacts by the SHA-256 of their bytes; blocking, to be called from a worker."""
+
+    def put(self, data: bytes) -> str:
+        """Keep bytes durably and return their hash; the same bytes again change nothing."""
+
+    def get(self, sha256: str) -> bytes:
+        """Return the bytes; raise ArtifactCorruptError when they are gone or do not have this hash."""
+
+
+class SnapshotSource(Protocol):
+    """Snapshots of datasets, from ingest."""
+
+    async def take(self, dataset: str) -> Snapshot:
+        """Take a snapshot on behalf of the running request's caller."""
+
+    async def read(self, snapshot: Snapshot, columns: Sequence[str], *, workspace: str) -> SnapshotRead:
+        """Read columns of a snapshot as this service itself.
+
+        Raises SnapshotErasedError or SnapshotExpiredError when its records are no longer those that were cited.
+        """

@@ -1,0 +1,139 @@
+"""Training in the background: one version at a time, in the trace of the request that asked for it."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+from counterfoil_chassis.clock import Clock
+from counterfoil_chassis.errors import CounterfoilError
+from counterfoil_chassis.status import failure_of
+from counterfoil_chassis.telemetry import continued
+
+from counterfoil_models.entities import Change, ForecastSpec, Input
+from counterfoil_models.models import fail, finish
+from counterfoil_models.reading import read_series
+from counterfoil_models.store import ArtifactStore, Ending, SnapshotSource, Stores
+from counterfoil_models.training import Training, train_version, verdict
+from counterfoil_models.worker import Worker
+
+SPAN_TRAIN = "train model version"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One version to train, from what, and the trace it belongs to."""
+
+    workspace: str
+    model_id: str
+    version: int
+    spec: ForecastSpec
+    timezone: str
+    inputs: tuple[Input, ...]
+    traceparent: str
+
+
+class Trainer:
+    """Trains what is submitted, in order. What a stopped process leaves undone is ended at its next start."""
+
+    def __init__(
+        self,
+        *,
+        stores: Stores,
+        source: SnapshotSource,
+        artifacts: ArtifactStore,
+        worker: Worker,
+        clock: Clock,
+        libraries: Mapping[str, str],
+    ) -> None:
+        self._stores = stores
+        self._source = source
+        self._artifacts = artifacts
+        self._worker = worker
+        self._clock = clock
+        self._libraries = libraries
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+
+    def submit(self, job: Job) -> None:
+        """Take a job; its version is in the store already."""
+        self._jobs.put_nowait(job)
+
+    async def run(self) -> None:
+        """Train for the process's life."""
+        while True:
+            job = await self._jobs.get()
+            with continued(SPAN_TRAIN, job.traceparent):
+                await self._train(job)
+
+    async def end_interrupted(self) -> None:
+        """Fail the versions whose training died with an earlier process."""
+        detail = "The process stopped while this version was trained; train a new one."
+        async with self._stores.begin() as transaction:
+            for version in await transaction.models.unfinished():
+                place = (version.workspace, version.model_id)
+                now = self._clock.now()
+                ending = Ending(now, error_reason="TRAINING_INTERRUPTED", error_detail=detail)
+                await transaction.models.end_training(*place, version.version, ending)
+                changes = fail(version.version, reason=f"TRAINING_INTERRUPTED: {detail}")
+                await transaction.models.append(*place, changes, now=now)
+
+    async def _train(self, job: Job) -> None:
+        try:
+            training, sha256, size = await self._make(job)
+        except CounterfoilError as error:
+            await self._fail(job, error.reason, error.message)
+        except grpc.aio.AioRpcError as error:
+            failure = failure_of(error)
+            await self._fail(job, failure.reason, failure.detail or "A service this needs gave no reason; try again.")
+        except Exception:
+            _logger.exception("training failed", extra={"model": job.model_id, "version": job.version})
+            await self._fail(job, "TRAINING_FAILED", "Training failed on our side; the version's trace leads to the log.")
+        else:
+            await self._finish(job, training, sha256=sha256, size=size)
+
+    async def _make(self, job: Job) -> tuple[Training, str, int]:
+        reading = await read_series(
+            self._source,
+            self._worker,
+            spec=job.spec,
+            timezone=job.timezone,
+            inputs=job.inputs,
+            workspace=job.workspace,
+        )
+        training = await self._worker.run(
+            train_version,
+            job.spec,
+            reading.table,
+            timezone=job.timezone,
+            inputs=job.inputs,
+            libraries=self._libraries,
+        )
+        if training.artifact is None:
+            return training, "", 0
+        data = training.artifact.encode()
+        return training, await self._worker.run(self._artifacts.put, data), len(data)
+
+    async def _finish(self, job: Job, training: Training, *, sha256: str, size: int) -> None:
+        accepted, reason = verdict(training)
+        ending = Ending(
+            self._clock.now(),
+            artifact_sha256=sha256,
+            artifact_bytes=size,
+            backtests=training.backtests,
+            skipped=training.skipped,
+        )
+        changes = finish(job.version, accepted=accepted, reason=reason, trained=bool(sha256))
+        await self._end(job, ending, changes)
+        _logger.info("trained", extra={"model": job.model_id, "version": job.version, "accepted": accepted})
+
+    async def _fail(self, job: Job, reason: str, detail: str) -> None:
+        ending = Ending(self._clock.now(), error_reason=reason, error_detail=detail)
+        await self._end(job, ending, fail(job.version, reason=f"{reason}: {detail}"))
+
+    async def _end(self, job: Job, ending: Ending, changes: Sequence[Change]) -> None:
+        async with self._stores.begin() as transaction:
+            await transaction.models.end_training(job.workspace, job.model_id, job.version, ending)
+            await transaction.models.append(job.workspace, job.model_id, changes, now=ending.finished_at)
