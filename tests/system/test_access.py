@@ -1,0 +1,208 @@
+"""Who may do what, for every public method through both doors: generated from the descriptor image."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from counterfoil.ingest.v1 import imports_pb2, queries_pb2
+
+from tests.system.doors import Door, GrpcDoor, Refusal, RestDoor, annotated_methods, public_methods, refusal
+from tests.system.installation import Installation, until
+from tests.system.story import EXCEPTIONS, STORY, World
+from tests.system.tenant import Tenant, ok, problem
+
+NAMES_NOTHING = {
+    "WorkspaceService/CreateWorkspace": "makes a new one",
+    "PrincipalService/CreatePrincipal": "makes a new one in the caller's workspace",
+    "ContractService/CheckContract": "judges the document it is given",
+    "ContractService/SubmitContract": "makes a new one in the caller's workspace",
+    "SourceService/CreateSource": "makes a new one in the caller's workspace",
+    "QueryService/RunQuery": "names tables in its text; test_queries_see_no_other_workspace holds it",
+    "ModelService/CreateModel": "names a dataset that need not exist yet; it is looked for in training",
+}
+"""Methods that name no resource which could belong to another workspace, and why."""
+
+LISTS = {name for name in annotated_methods() if name.split("/")[1].startswith("List")}
+NESTED_LISTS = {
+    "ContractService/ListContractVersions",
+    "ModelService/ListModelVersions",
+    "ModelService/ListModelEvents",
+    "RecordService/ListRecords",
+}
+"""Lists under a resource: the resource itself is not found."""
+
+NAMES_RESOURCE = annotated_methods().keys() - NAMES_NOTHING.keys() - (LISTS - NESTED_LISTS)
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def door(request: pytest.FixtureRequest, rest_door: RestDoor, grpc_door: GrpcDoor) -> Door:
+    """Each door in turn."""
+    return rest_door if request.param == "rest" else grpc_door
+
+
+@pytest.fixture(scope="module")
+def outsider(make_tenant: Callable[[str], Tenant]) -> Tenant:
+    """A workspace in which nothing was ever done."""
+    return make_tenant("outsider")
+
+
+@pytest.fixture(scope="module")
+def bad_keys(outsider: Tenant, rest_door: RestDoor) -> dict[str, str | None]:
+    """Keys that are no good, each once it is refused."""
+    revoked = ok(outsider.http.post("/v1/keys", json={"principal_id": "admin"}))
+    ok(outsider.http.post(f"/v1/keys/{revoked['key']['key_id']}:revoke", json={}))
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    expired = ok(outsider.http.post("/v1/keys", json={"principal_id": "admin", "expires_at": soon}))
+    robot = {"principal_id": "robot", "kind": "PROGRAM"}
+    ok(outsider.http.post("/v1/principals", json=robot))
+    disabled = ok(outsider.http.post("/v1/keys", json={"principal_id": "robot"}))
+    ok(outsider.http.post("/v1/principals/robot:disable", json={}))
+    keys = {
+        "none": None,
+        "unknown": "cfk_" + "A" * 43,
+        "malformed": "let me in",
+        "revoked": revoked["api_key"],
+        "expired": expired["api_key"],
+        "of a disabled principal": disabled["api_key"],
+    }
+    for what, key in keys.items():
+        until(lambda key=key: _is_refused(outsider, key), seconds=5, what=f"the key that is {what} is still accepted")
+    return keys
+
+
+def _is_refused(tenant: Tenant, key: str | None) -> bool | None:
+    with tenant.installation.http(key) as client:
+        return True if client.get("/v1/workspaces").status_code == 401 else None
+
+
+def _refusal(door: Door, name: str, request: Any, key: str | None) -> Refusal:
+    with pytest.raises(Refusal) as refused:
+        door.call(public_methods()[name], request, key=key)
+    return refused.value
+
+
+@pytest.mark.parametrize("name", annotated_methods())
+@pytest.mark.parametrize("what", ["none", "unknown", "malformed", "revoked", "expired", "of a disabled principal"])
+def test_refuses_a_caller_without_a_good_key(
+    name: str, what: str, door: Door, worlds: tuple[World, World], bad_keys: dict[str, str | None]
+):
+    refused = _refusal(door, name, worlds[0].requests[name], bad_keys[what])
+    assert refused.code == "UNAUTHENTICATED"
+    assert refused.http_status in (401, None)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES_RESOURCE))
+def test_finds_nothing_of_another_workspace(name: str, door: Door, worlds: tuple[World, World], outsider: Tenant):
+    refused = _refusal(door, name, worlds[0].requests[name], outsider.key)
+    assert refused.code == "NOT_FOUND", refused
+    assert refused.http_status in (404, None)
+
+
+@pytest.mark.parametrize("name", sorted(LISTS - NESTED_LISTS))
+def test_lists_nothing_of_another_workspace(name: str, door: Door, worlds: tuple[World, World], outsider: Tenant):
+    method = public_methods()[name]
+    seen = door.call(method, method.input(), key=outsider.key)
+    own = door.call(method, method.input(), key=worlds[0].tenant.key)
+    [items] = [field.name for field in method.output.DESCRIPTOR.fields if field.is_repeated]
+    assert own[items], "the other workspace has something to hide"
+    shared = [item for item in seen[items] if item in own[items]]
+    assert [item for item in shared if not item.get("shipped")] == []
+    assert worlds[0].workspace not in str(seen)
+
+
+def test_queries_see_no_other_workspace(worlds: tuple[World, World], outsider: Tenant):
+    assert worlds[0].tenant.sql("SELECT count(*) FROM sales") != [[0]]
+    answer = outsider.http.post("/v1/sql", json={"sql": "SELECT count(*) FROM sales"})
+    problem(answer, status=400)
+
+
+@pytest.mark.parametrize("name", annotated_methods())
+def test_names_the_policy_when_a_scope_is_missing(
+    name: str, door: Door, worlds: tuple[World, World], narrow_keys: dict[str, str]
+):
+    scope = public_methods()[name].scope
+    key = narrow_keys["contracts.read" if scope != "contracts.read" else "models.read"]
+    refused = _refusal(door, name, worlds[0].requests[name], key)
+    assert refused.code == "PERMISSION_DENIED"
+    assert refused.reason == "SCOPE_MISSING"
+    assert refused.metadata["policy_id"] == f"scope:{scope}"
+    assert refused.http_status in (403, None)
+
+
+@pytest.fixture(scope="module")
+def narrow_keys(worlds: tuple[World, World]) -> dict[str, str]:
+    """Keys of the first workspace with one scope each."""
+    client = worlds[0].tenant.http
+    return {
+        scope: ok(client.post("/v1/keys", json={"principal_id": "admin", "scopes": [scope]}))["api_key"]
+        for scope in ("contracts.read", "models.read")
+    }
+
+
+@pytest.mark.parametrize("name", EXCEPTIONS)
+def test_guards_the_streams_too(
+    name: str,
+    installation: Installation,
+    worlds: tuple[World, World],
+    bad_keys: dict[str, str | None],
+    narrow_keys: dict[str, str],
+):
+    expected = dict.fromkeys(bad_keys.values(), "UNAUTHENTICATED")
+    for key, code in {**expected, narrow_keys["contracts.read"]: "PERMISSION_DENIED"}.items():
+        assert _stream_refusal(installation, name, key).code == code
+
+
+def _stream_refusal(installation: Installation, name: str, key: str | None) -> Refusal:
+    with installation.channel() as channel, pytest.raises(grpc.RpcError) as failure:
+        _call_stream(channel, name, metadata=(("x-api-key", key),) if key else ())
+    return refusal(failure.value)
+
+
+def _call_stream(channel: grpc.Channel, name: str, **options: Any) -> None:
+    method = public_methods()[name]
+    codecs = {"request_serializer": method.input.SerializeToString, "response_deserializer": method.output.FromString}
+    if method.client_streaming:
+        header = imports_pb2.ImportHeader(dataset="sales", format=imports_pb2.Import.CSV)
+        parts = iter([imports_pb2.UploadImportRequest(header=header)])
+        channel.stream_unary(method.name, **codecs)(parts, timeout=10, **options)
+    else:
+        list(channel.unary_stream(method.name, **codecs)(queries_pb2.StreamQueryRequest(sql="SELECT 1"), **options))
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/track", "/v1/identify"])
+def test_event_routes_refuse_a_write_key_that_nobody_has(path: str, installation: Installation):
+    with installation.http() as client:
+        for auth in (None, ("cfw_" + "A" * 43, ""), (installation.admin_key, "")):
+            problem(client.post(path, json={"batch": []}, auth=auth), status=401)
+
+
+def test_upload_route_refuses_as_the_method_does(
+    outsider: Tenant, bad_keys: dict[str, str | None], narrow_keys: dict[str, str]
+):
+    for key, status in [*((key, 401) for key in bad_keys.values()), (narrow_keys["contracts.read"], 403)]:
+        with outsider.installation.http(key) as client:
+            answer = client.post("/v1/imports", params={"dataset": "sales", "format": "csv"}, content=b"a\n1\n")
+            problem(answer, status=status)
+
+
+def test_a_write_key_opens_nothing_but_the_event_routes(installation: Installation, outsider: Tenant):
+    _, write_key = outsider.source()
+    with installation.http(write_key) as client:
+        problem(client.get("/v1/datasets"), status=403)
+        problem(client.post("/v1/datasets/events/records", json=[{}]), status=403)
+
+
+def test_a_key_cannot_be_given_more_than_its_maker_may_do(outsider: Tenant):
+    narrow = ok(
+        outsider.http.post("/v1/keys", json={"principal_id": "admin", "scopes": ["governance.write", "ingest.read"]})
+    )
+    with outsider.installation.http(narrow["api_key"]) as client:
+        wide = client.post("/v1/keys", json={"principal_id": "admin", "scopes": ["ingest.admin"]})
+        problem(wide, status=403)
+
+
+def test_story_is_told_for_every_method_here():
+    assert STORY.keys() >= NAMES_RESOURCE
+    assert all(NAMES_NOTHING.values())

@@ -1,0 +1,36 @@
+"""The description of the REST API is valid and says what is there."""
+
+import re
+
+import httpx
+from openapi_spec_validator import validate
+
+from tests.system.doors import annotated_methods
+from tests.system.installation import Installation
+from tests.system.tenant import ok
+
+
+def test_openapi_document_is_valid_and_names_every_annotated_method(installation: Installation):
+    with installation.http() as client:
+        document = ok(client.get("/openapi.json"))
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+    offered = {(verb.upper(), path) for path, item in document["paths"].items() for verb in item}
+    missing = {
+        name
+        for name, method in annotated_methods().items()
+        for binding in method.bindings
+        if not any(verb == binding.verb and _shape(path) == _shape(binding.path) for verb, path in offered)
+    }
+    assert missing == set()
+    assert {("POST", "/v1/imports"), ("POST", "/v1/batch"), ("GET", "/healthz"), ("GET", "/readyz")} <= offered
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+def test_health_is_open_to_everybody(installation: Installation):
+    with installation.http() as client:
+        for path in ("/healthz", "/readyz"):
+            assert client.get(path).status_code == httpx.codes.OK

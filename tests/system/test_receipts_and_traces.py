@@ -1,0 +1,149 @@
+"""One trace from the door to the data, and a receipt that makes its numbers again or says why not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.installation import traceparent
+from tests.system.tenant import DAY_SALES, SALES_MODEL, Tenant, ok, sales_csv
+
+
+@pytest.fixture(scope="module")
+def shop(tenant: Tenant) -> Tenant:
+    """A workspace whose model `shops` serves."""
+    tenant.activate(DAY_SALES.format(version="1.0.0"))
+    assert tenant.upload("sales", sales_csv(150), form="csv")["state"] == "SUCCEEDED"
+    ok(tenant.http.post("/v1/models", json={"model_id": "shops", **SALES_MODEL}))
+    tenant.train("shops")
+    return tenant
+
+
+@pytest.fixture(scope="module")
+def forecast(shop: Tenant) -> tuple[str, dict[str, Any]]:
+    """The trace id of the request, and the forecast it got."""
+    header, trace_id = traceparent()
+    answer = shop.http.post(
+        "/v1/forecasts", json={"model_id": "shops"}, headers={"traceparent": header, "Request-Timeout": "60"}
+    )
+    return trace_id, ok(answer)
+
+
+def test_one_trace_shows_gateway_and_ingest_for_a_post(shop: Tenant):
+    _, write_key = shop.source()
+    header, trace_id = traceparent()
+    event = {"type": "track", "event": "Seen", "userId": "ada"}
+    with shop.installation.http() as client:
+        answer = client.post(
+            "/v1/batch", json={"batch": [event]}, headers={"traceparent": header}, auth=(write_key, "")
+        )
+    assert answer.status_code == 200
+    spans = shop.installation.trace(trace_id, services={"gateway", "ingest"})
+    assert all(span["traceID"] == trace_id for span in spans)
+    _assert_connected(spans)
+
+
+def test_one_trace_shows_gateway_models_and_ingest_for_a_forecast(shop: Tenant, forecast: tuple[str, dict[str, Any]]):
+    trace_id, made = forecast
+    spans = shop.installation.trace(trace_id, services={"gateway", "models", "ingest"})
+    _assert_connected(spans)
+    receipt = ok(shop.http.get(f"/v1/receipts/{made['receipt_id']}"))
+    assert receipt["trace_id"] == trace_id
+
+
+def _assert_connected(spans: list[dict[str, Any]]) -> None:
+    """Every span but the caller's own has its parent in the trace or is the gateway's first."""
+    known = {span["spanID"] for span in spans}
+    orphans = [span for span in spans if span["references"] and span["references"][0]["spanID"] not in known]
+    assert {span["service"] for span in orphans} <= {"gateway"}, orphans
+
+
+def test_a_trace_is_listed_by_its_service_and_its_page_opens(shop: Tenant, forecast: tuple[str, dict[str, Any]]):
+    import httpx
+
+    trace_id, _ = forecast
+    base = shop.installation.traces_url
+    with httpx.Client(base_url=base, trust_env=False) as client:
+        assert {"gateway", "ingest", "models"} <= set(client.get("/api/services").json()["data"])
+        assert client.get("/api/traces", params={"service": "models", "limit": 5}).json()["data"]
+        page = client.get(f"/trace/{trace_id}")
+        assert page.status_code == 200
+        assert "html" in page.headers["content-type"]
+
+
+def test_the_receipt_says_what_stands_behind_the_numbers(shop: Tenant, forecast: tuple[str, dict[str, Any]]):
+    _, made = forecast
+    receipt = ok(shop.http.get(f"/v1/receipts/{made['receipt_id']}"))
+    assert receipt["producer"] == "models"
+    assert receipt["principal"] == "admin"
+    assert receipt["workspace"] == shop.workspace
+    assert receipt["output"] == f"forecasts/{made['forecast_id']}"
+    [series] = receipt["inputs"]
+    assert series["snapshot"]["dataset"] == "sales"
+    assert series["rows"] == 300
+    assert [contract["contract_id"] for contract in receipt["contracts"]] == ["day-sales"]
+    version = ok(shop.http.get("/v1/models/shops/versions/1"))
+    assert receipt["model"]["artifact_sha256"] == version["artifact_sha256"]
+    assert len(receipt["output_sha256"]) == 64
+
+
+def test_asking_again_gives_the_same_forecast_and_receipt(shop: Tenant, forecast: tuple[str, dict[str, Any]]):
+    _, made = forecast
+    assert ok(shop.http.post("/v1/forecasts", json={"model_id": "shops"})) == made
+
+
+def test_the_receipt_replays(shop: Tenant, forecast: tuple[str, dict[str, Any]]):
+    replay = ok(shop.http.post(f"/v1/receipts/{forecast[1]['receipt_id']}:replay", json={}))
+    assert replay["outcome"] == "MATCH", replay
+    assert replay["expected_sha256"] == replay["actual_sha256"]
+
+
+def test_it_replays_still_when_more_data_has_come(shop: Tenant, forecast: tuple[str, dict[str, Any]]):
+    shop.append("sales", [{"sold_at": "2025-03-03T08:00:00Z", "shop": "north", "amount": 999}])
+    replay = ok(shop.http.post(f"/v1/receipts/{forecast[1]['receipt_id']}:replay", json={}))
+    assert replay["outcome"] == "MATCH", replay
+    fresh = ok(shop.http.post("/v1/forecasts", json={"model_id": "shops"}))
+    assert fresh["receipt_id"] != forecast[1]["receipt_id"]
+
+
+@pytest.fixture
+def artifact(shop: Tenant) -> Iterator[Path]:
+    """The champion's artifact on disk, put back afterwards."""
+    sha256 = ok(shop.http.get("/v1/models/shops/versions/1"))["artifact_sha256"]
+    [file] = [path for path in (shop.installation.data / "artifacts").rglob("*") if sha256 in path.name]
+    before, mode = file.read_bytes(), file.stat().st_mode
+    yield file
+    file.chmod(0o600)
+    file.write_bytes(before)
+    file.chmod(mode)
+
+
+def test_an_altered_artifact_is_never_a_silent_match(
+    shop: Tenant, forecast: tuple[str, dict[str, Any]], artifact: Path
+):
+    replay_path = f"/v1/receipts/{forecast[1]['receipt_id']}:replay"
+    content = artifact.read_bytes()
+    digit = next(place for place, byte in enumerate(content) if chr(byte) in "12345678")
+    altered = [
+        content[:digit] + bytes([content[digit] + 1]) + content[digit + 1 :],
+        content + b" ",
+        content[: len(content) // 2],
+        b"",
+    ]
+    for bad in altered:
+        artifact.chmod(0o600)
+        artifact.write_bytes(bad)
+        _assert_no_match(shop, replay_path)
+    artifact.unlink()
+    _assert_no_match(shop, replay_path)
+    artifact.write_bytes(content)
+    assert ok(shop.http.post(replay_path, json={}))["outcome"] == "MATCH"
+
+
+def _assert_no_match(shop: Tenant, replay_path: str) -> None:
+    answer = shop.http.post(replay_path, json={})
+    if answer.status_code == 200:
+        assert answer.json()["outcome"] == "MISMATCH"
+    else:
+        assert answer.json()["reason"] not in ("INTERNAL", "UNKNOWN", "UNAVAILABLE"), answer.text
