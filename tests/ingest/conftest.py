@@ -100,8 +100,8 @@ async def open_log(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         rig.log.close()
 
     async def again() -> LogRig:
-        for rig in list(opened):
-            await close(rig)
+        while opened:
+            await close(opened[0])
         path = tmp_path / "ingest.db"
         upgrade(f"sqlite+aiosqlite:///{path}", "counterfoil_ingest")
         contracts = Contracts(nothing_more, monotonic=time.monotonic)
@@ -113,8 +113,8 @@ async def open_log(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         return opened[-1]
 
     yield again
-    for rig in list(opened):
-        await close(rig)
+    while opened:
+        await close(opened[0])
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from counterfoil_chassis.errors import (
     DataLossError,
-    FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
@@ -58,12 +57,6 @@ class LogUnavailableError(UnavailableError):
     """The log could not be written; nothing of the request was kept."""
 
     reason = "LOG_UNAVAILABLE"
-
-
-class LogInUseError(FailedPreconditionError):
-    """Another process writes this log."""
-
-    reason = "LOG_IN_USE"
 
 
 class LogBusyError(ResourceExhaustedError):

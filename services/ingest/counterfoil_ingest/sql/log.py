@@ -16,10 +16,11 @@ from typing import IO
 
 import orjson
 import zstandard
+from counterfoil_chassis.errors import StartError
 
 from counterfoil_ingest import blocks
 from counterfoil_ingest.entities import Block, DatasetCounts, Finding, Quarantined
-from counterfoil_ingest.errors import BlockUnreadableError, LogInUseError, LogUnavailableError
+from counterfoil_ingest.errors import BlockUnreadableError, LogUnavailableError
 
 _READ = (
     "SELECT workspace, partition, first_offset, count, layout, payload, headers FROM log_block"
@@ -55,7 +56,7 @@ class SqliteLog:
     """The log of one service; `close` it. Reading is safe from any thread, writing from one."""
 
     def __init__(self, path: Path, *, new_epoch: Callable[[], str]) -> None:
-        """Open the log in a migrated database; raise LogInUseError when another process writes it."""
+        """Open the log in a migrated database; raise StartError when another process writes it."""
         self._path = path
         self._lock = _locked(path)
         self._local = threading.local()
@@ -293,7 +294,7 @@ def _locked(path: Path) -> IO[bytes]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise LogInUseError(
-            f"Another process writes the log at {path}. Stop it, or give this one its own COUNTERFOIL_DATA_DIR."
+        raise StartError(
+            f"another process writes the log at {path}: stop it, or give this one its own COUNTERFOIL_DATA_DIR"
         ) from error
     return file

@@ -1,0 +1,143 @@
+"""Bodies as they arrive: inflated within bounds, and taken apart where one bad record would spoil the whole."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from isal import isal_zlib
+
+from counterfoil_ingest import validation
+from counterfoil_ingest.entities import Candidate, Finding
+from counterfoil_ingest.errors import BadGzipError, BadJsonError, BodyTooLargeError, TooManyRecordsError
+
+MAX_BODY_BYTES = 20 << 20
+"""Of one request, decompressed."""
+
+_GZIP = b"\x1f\x8b"
+_GZIP_BITS = 31  # zlib's sign for a gzip header and trailer
+_BOM = b"\xef\xbb\xbf"
+_MAX_ID = 255  # characters; a longer id is stored as its hash
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},:]|[^\s"\[\]{},:]++', re.DOTALL)
+_OPENING, _CLOSING = b"[{", b"]}"
+
+
+def inflate(body: bytes) -> bytes:
+    """Return a body as text, gunzipped when its first bytes are gzip's; its declared encoding is not looked at.
+
+    Raises BodyTooLargeError beyond `MAX_BODY_BYTES`, without having inflated more, and BadGzipError.
+    """
+    if body[:2] != _GZIP:
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+        return body.removeprefix(_BOM)
+    parts: list[bytes] = []
+    room = MAX_BODY_BYTES + 1
+    try:
+        while body:  # gzip members may follow one another (RFC 1952 section 2.2)
+            member = isal_zlib.decompressobj(_GZIP_BITS)
+            parts.append(member.decompress(body, room))
+            room -= len(parts[-1])
+            if room <= 0:
+                raise _too_large()
+            if not member.eof:
+                raise BadGzipError("The body ends in the middle of its gzip data; send it again.")
+            body = member.unused_data
+    except isal_zlib.error as error:
+        raise BadGzipError(f"The body begins as gzip and is none: {error}.") from error
+    return b"".join(parts).removeprefix(_BOM)
+
+
+def elements(array: bytes) -> list[bytes] | None:
+    """Cut the text of a JSON array into its elements, whatever they hold; None when the brackets do not match."""
+    found: list[bytes] = []
+    depth = 0
+    start = 0
+    for token, begin, end in _tokens(array):
+        if depth == 0 and (begin != 0 or token != b"["):
+            return None
+        if token in _OPENING:
+            depth += 1
+            start = end if depth == 1 else start
+        elif token in _CLOSING:
+            depth -= 1
+            if depth == 0:
+                last = array[start:begin].strip()
+                return [*found, last] if last or found else []
+        elif token == b"," and depth == 1:
+            found.append(array[start:begin].strip())
+            start = end
+    return None
+
+
+def member(obj: bytes, key: bytes) -> tuple[int, int] | None:
+    """Return where the value of a JSON object's key lies, when it is an array; None when there is none."""
+    depth = 0
+    start = -1
+    before: list[bytes] = [b"", b""]
+    for token, begin, end in _tokens(obj):
+        if token in _OPENING:
+            if depth == 1 and token == b"[" and before == [b'"%b"' % key, b":"]:
+                start = begin
+            depth += 1
+        elif token in _CLOSING:
+            depth -= 1
+            if depth == 1 and start >= 0:
+                return start, end
+        before = [before[1], token]
+    return None
+
+
+def parse_each(texts: list[bytes]) -> list[Any]:
+    """Parse each text by itself; one that is not JSON becomes an `Unreadable`."""
+    return [_parse_one(text) for text in texts]
+
+
+class Unreadable:
+    """A record's text that is not JSON, with the finding that says so."""
+
+    def __init__(self, text: bytes, finding: Finding) -> None:
+        self.text = text
+        self.finding = finding
+
+    def candidate(self, record_id: str, dataset: str) -> Candidate:
+        """Return it on its way to quarantine, with its bytes."""
+        return Candidate(record_id, dataset, self.text, None, (self.finding,))
+
+
+def id_of(given: str) -> str:
+    """Return a sender's id as it is stored: one of more than 255 characters as its SHA-256."""
+    return given if len(given) <= _MAX_ID else "sha256:" + hashlib.sha256(given.encode()).hexdigest()
+
+
+def not_json(error: Exception) -> BadJsonError:
+    """Return the refusal of a body that is not JSON as a whole."""
+    return BadJsonError(f"The body is not JSON ({error}). Send RFC 8259 JSON in UTF-8.")
+
+
+def too_many(limit: int) -> TooManyRecordsError:
+    """Return the refusal of a body with too many records."""
+    return TooManyRecordsError(f"One request takes at most {limit} records; send the rest in another.")
+
+
+def _parse_one(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return Unreadable(text, validation.not_utf8())
+        return Unreadable(text, validation.too_deep() if "depth" in str(error) else validation.not_json())
+
+
+def _tokens(text: bytes) -> Iterator[tuple[bytes, int, int]]:
+    for match in _TOKEN.finditer(text):
+        yield match.group(), match.start(), match.end()
+
+
+def _too_large() -> BodyTooLargeError:
+    return BodyTooLargeError(f"A body is at most {MAX_BODY_BYTES >> 20} MiB once decompressed; send it in parts.")

@@ -1,0 +1,173 @@
+"""The Segment protocol (spec at segment.com/docs/connections/spec), which RudderStack and Customer.io speak too.
+
+An event becomes a record of the shipped contract `events`: `message_id`, `type`, `event` (of track; the name of page
+and screen), `user_id`, `anonymous_id`, `group_id`, `timestamp`, `properties`, `context`, `traits`; every other key
+follows in snake case. Ids that come as whole numbers become text. Times stay as they were sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from counterfoil_ingest import validation
+from counterfoil_ingest.entities import UNPLANNED, Candidate, SourceMapping
+from counterfoil_ingest.protocols import Request
+from counterfoil_ingest.protocols.body import Unreadable, elements, id_of, member, not_json, parse_each, too_many
+
+MAX_EVENTS = 5_000
+"""Of one batch."""
+
+_NAMES = ("identify", "track", "page", "screen", "group", "alias")
+_TYPES = {**dict(zip(_NAMES, _NAMES, strict=True)), **{name[0]: name for name in _NAMES}}
+_SECRETS = ("writeKey", "write_key")  # browser SDKs put it into each event
+_PLACED = frozenset(("messageId", "type", "timestamp"))
+_IDS = ("user_id", "anonymous_id", "group_id", "previous_id")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def parse(body: bytes, request: Request) -> list[Candidate]:
+    """Return the events of a body: a batch, one event, or an array; the route gives the type of an event without."""
+    envelope, events = _read(body)
+    if len(events) > MAX_EVENTS:
+        raise too_many(MAX_EVENTS)
+    return _Mapper(envelope, request).candidates(events)
+
+
+def _read(body: bytes) -> tuple[Mapping[str, Any], list[Any]]:
+    """Return the envelope (empty for one event) and the events."""
+    try:
+        whole = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return _read_parts(body.strip(), error)
+    if isinstance(whole, list):
+        return {}, whole
+    if isinstance(whole, dict) and isinstance(whole.get("batch"), list):
+        return whole, whole["batch"]
+    return {}, [whole]
+
+
+def _read_parts(body: bytes, error: Exception) -> tuple[Mapping[str, Any], list[Any]]:
+    """Read a body event by event that does not parse as a whole, so that one bad event costs no other."""
+    if (texts := elements(body)) is not None:
+        return {}, parse_each(texts)
+    place = member(body, b"batch")
+    if place is None:
+        if body.startswith(b"{") and elements(b"[" + body + b"]"):
+            return {}, parse_each([body])
+        raise not_json(error)
+    start, end = place
+    try:
+        envelope = orjson.loads(body[:start] + b"[]" + body[end:])
+    except orjson.JSONDecodeError:
+        raise not_json(error) from error
+    return envelope, parse_each(elements(body[start:end]) or [])
+
+
+class _Mapper:
+    """Makes candidates of the events of one request."""
+
+    def __init__(self, envelope: Mapping[str, Any], request: Request) -> None:
+        self._request = request
+        self._type = _TYPES.get(request.route, "")
+        self._context = _object(envelope.get("context"))
+        self._integrations = _object(envelope.get("integrations"))
+        self._sent_at = envelope.get("sentAt")
+        self._timestamp = envelope.get("timestamp")
+        self._datasets: dict[tuple[str, str], str] = {}
+
+    def candidates(self, events: list[Any]) -> list[Candidate]:
+        """Return one candidate per event, in order."""
+        return [self._candidate(event) for event in events]
+
+    def _candidate(self, event: Any) -> Candidate:
+        if isinstance(event, Unreadable):
+            return event.candidate(self._request.new_id(), "")
+        if not isinstance(event, dict):
+            finding = validation.not_an_object()
+            return Candidate(self._request.new_id(), "", orjson.dumps(event), event, (finding,))
+        for secret in _SECRETS:
+            event.pop(secret, None)
+        record = self._record(event)
+        dataset = self._dataset(record.get("type"), record.get("event"))
+        return Candidate(id_of(record["message_id"]), dataset, orjson.dumps(record), record, (), event)
+
+    def _record(self, event: dict[str, Any]) -> dict[str, Any]:
+        type_ = event.get("type") or self._type
+        name_key = "name" if type_ in ("page", "screen") else "event"
+        record: dict[str, Any] = {"message_id": _text(event.get("messageId")) or self._request.new_id()}
+        if type_:
+            record["type"] = type_
+        if event.get(name_key) is not None:
+            record["event"] = event[name_key]
+        time_key, record["timestamp"] = self._time(event)
+        for key, value in event.items():
+            if value is None or key in _PLACED or key in (name_key, time_key):
+                continue
+            column = snake(key)
+            while column in record:  # a second spelling, e.g. `user_id` beside `userId`: both are kept
+                column += "_"
+            record[column] = value
+        self._complete(record, type_)
+        return record
+
+    def _complete(self, record: dict[str, Any], type_: Any) -> None:
+        for column in _IDS:
+            if column in record:
+                record[column] = _text(record[column]) or record[column]
+        for column, shared in (("context", self._context), ("integrations", self._integrations)):
+            if shared and isinstance(own := record.get(column, {}), dict):
+                record[column] = {**shared, **own}
+        if self._sent_at is not None:
+            record.setdefault("sent_at", self._sent_at)
+        if type_ == "identify" and "traits" not in record:
+            traits = _object(record.get("context")).get("traits")
+            if traits is not None:
+                record["traits"] = traits
+
+    def _time(self, event: Mapping[str, Any]) -> tuple[str, Any]:
+        """Return the time of an event, as it was sent, and the event's key it is from."""
+        for key in ("timestamp", "originalTimestamp"):
+            if event.get(key) is not None:
+                return key, event[key]
+        if self._timestamp is not None:
+            return "", self._timestamp
+        moment = datetime.fromtimestamp(self._request.received_at / 1_000_000, UTC)
+        return "", moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def _dataset(self, type_: Any, name: Any) -> str:
+        key = (type_ if isinstance(type_, str) else "", name if isinstance(name, str) else "")
+        found = self._datasets.get(key)
+        if found is None:
+            found = self._datasets[key] = dataset_of(self._request.mappings, type_=key[0], event=key[1])
+        return found
+
+
+def dataset_of(mappings: tuple[SourceMapping, ...], *, type_: str, event: str) -> str:
+    """Return the dataset of the first mapping that fits; `unplanned` when none does."""
+    for mapping in mappings:
+        if mapping.type in ("", type_) and mapping.event in ("", event):
+            return mapping.dataset
+    return UNPLANNED
+
+
+@lru_cache(maxsize=4096)
+def snake(key: str) -> str:
+    """Return a key in snake case: `sentAt` -> `sent_at`, `deviceID` -> `device_id`."""
+    return _HUMP.sub("_", key).lower()
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    """Return an id as text: a string as it is, a whole number in digits, anything else as nothing."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
