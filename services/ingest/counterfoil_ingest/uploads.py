@@ -1,0 +1,86 @@
+"""The spool of uploaded files: bytes are hashed on their way to disk and named only once they are durable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from counterfoil_ingest.imports import file_of
+from counterfoil_ingest.read_errors import DiskFullError, FileTooLargeError
+
+MAX_FILE_BYTES = 10 << 30
+_WRITE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """What was kept."""
+
+    size: int
+    sha256: str
+
+
+class Spool:
+    """Files of imports below one folder; at most `max_bytes` each."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_FILE_BYTES) -> None:
+        self.folder = folder
+        self._max_bytes = max_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def receive(self, import_id: str, chunks: AsyncIterator[bytes]) -> Uploaded:
+        """Keep a file; raise FileTooLargeError or DiskFullError. What broke off leaves nothing behind."""
+        part = self.folder / f"{import_id}.part"
+        try:
+            with part.open("xb") as file:
+                uploaded = await self._write(file, chunks)
+                await asyncio.to_thread(os.fsync, file.fileno())
+            await asyncio.to_thread(_rename, part, file_of(self.folder, import_id))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError("The data folder's disk is full. Make room, then upload the file again.") from error
+            raise
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                part.unlink()
+        return uploaded
+
+    async def _write(self, file: IO[bytes], chunks: AsyncIterator[bytes]) -> Uploaded:
+        digest = hashlib.sha256()
+        size = 0
+        waiting = bytearray()
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise FileTooLargeError(
+                    f"A file may have at most {self._max_bytes} bytes. Split it and upload the parts.",
+                    metadata={"max_bytes": str(self._max_bytes)},
+                )
+            waiting += chunk
+            if len(waiting) >= _WRITE_BYTES:
+                await asyncio.to_thread(_write_and_hash, file, digest, bytes(waiting))
+                waiting.clear()
+        await asyncio.to_thread(_write_and_hash, file, digest, bytes(waiting))
+        return Uploaded(size, digest.hexdigest())
+
+
+def _write_and_hash(file: IO[bytes], digest: hashlib._Hash, data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    digest.update(data)
+
+
+def _rename(part: Path, whole: Path) -> None:
+    part.replace(whole)
+    folder = os.open(whole.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
