@@ -10,18 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import journey
+import report
+import steps
 from counterfoil_cli.client import ApiError, Client
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
-
-sys.path.insert(0, str(Path(__file__).parent))  # the modules beside this one, however it is started
-
-import journey
-import report
-import steps
 from settings import DemoSettings
 
 ORDERS = 3000

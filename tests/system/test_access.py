@@ -190,8 +190,8 @@ def test_upload_route_refuses_as_the_method_does(
 def test_a_write_key_opens_nothing_but_the_event_routes(installation: Installation, outsider: Tenant):
     _, write_key = outsider.source()
     with installation.http(write_key) as client:
-        problem(client.get("/v1/datasets"), status=403)
-        problem(client.post("/v1/datasets/events/records", json=[{}]), status=403)
+        problem(client.get("/v1/datasets"), status=401, reason="CREDENTIAL_WRONG_KIND")
+        problem(client.post("/v1/datasets/events/records", json=[{}]), status=401, reason="CREDENTIAL_WRONG_KIND")
 
 
 def test_a_key_cannot_be_given_more_than_its_maker_may_do(outsider: Tenant):
