@@ -1,0 +1,1 @@
+"""Models: series, forecasts, versions, champions, replay."""

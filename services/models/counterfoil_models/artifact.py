@@ -1,4 +1,7 @@
-"""The artifact of a forecast model: JSON parameters, addressed by the SHA-256 of their canonical form. Never code, never pickle."""
+"""The artifact of a forecast model: JSON parameters, addressed by the SHA-256 of their canonical form.
+
+Never code, never pickle.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

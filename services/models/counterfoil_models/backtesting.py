@@ -23,7 +23,10 @@ MAX_ORIGINS = 6
 
 @dataclass(frozen=True)
 class Trained:
-    """One series' method and parameters with its backtest; `ratios` is |error| / half-width, (origins, horizon), of what serves."""
+    """One series' method and parameters with its backtest.
+
+    `ratios` is |error| / native half-width of what serves, shape (origins, horizon), oldest origin first.
+    """
 
     series: str
     method: Method
@@ -53,9 +56,7 @@ def train(series: str, values: Floats, *, season: int, horizon: int, coverage: f
     """Backtest both methods, choose the one with the smaller error, and fit it to the whole history."""
     cuts = origins(len(values), season=season, horizon=horizon)
     smooth = [_smooth(values[:cut], season=season, horizon=horizon, coverage=coverage) for cut in cuts]
-    naive = [
-        predict_seasonal_naive(values[:cut], season=season, horizon=horizon, coverage=coverage) for cut in cuts
-    ]
+    naive = [predict_seasonal_naive(values[:cut], season=season, horizon=horizon, coverage=coverage) for cut in cuts]
     error = _mean_mase(values, smooth, cuts=cuts, season=season)
     floor = _mean_mase(values, naive, cuts=cuts, season=season)
     smoothing = fit_smoothing(values, season=season) if error < floor else None
@@ -65,9 +66,11 @@ def train(series: str, values: Floats, *, season: int, horizon: int, coverage: f
 
 
 def interval_scale(trained: Sequence[Trained], *, coverage: float, without: int | None = None) -> float:
-    """Return the factor on native half-widths, from all origins but the one left out (counted from the newest, 1 = last)."""
+    """Return the factor on native half-widths, from every origin but one (`without`: 1 = the newest)."""
     kept = [
-        np.delete(one.ratios, len(one.ratios) - without, axis=0) if without and without <= len(one.ratios) else one.ratios
+        np.delete(one.ratios, len(one.ratios) - without, axis=0)
+        if without and without <= len(one.ratios)
+        else one.ratios
         for one in trained
     ]
     pool = np.concatenate([ratios.ravel() for ratios in kept]) if kept else np.empty(0)

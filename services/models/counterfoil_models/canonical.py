@@ -10,7 +10,10 @@ SIGNIFICANT_DIGITS = 9
 
 
 def rounded(value: Any) -> Any:
-    """Round every float inside a JSON value to 9 significant digits; -0 becomes 0. Raise ValueError on NaN or infinity."""
+    """Round every float inside a JSON value to 9 significant digits; -0 becomes 0.
+
+    Raises ValueError on NaN or infinity.
+    """
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError("JSON has no NaN and no infinity")

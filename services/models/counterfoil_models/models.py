@@ -67,10 +67,16 @@ def fail(version: int, *, reason: str) -> list[Change]:
 
 
 def promote(target: ModelVersion, champion: int, *, actor: str, reason: str) -> list[Change]:
-    """Make a version the champion and retire the present one (0 = none); raise StateTransitionError when it may not serve."""
+    """Make a version the champion and retire the present one (0 = none); the champion again changes nothing.
+
+    Raises StateTransitionError when its state does not let it serve.
+    """
+    if target.version == champion:
+        return []
     if target.state not in PROMOTABLE:
         raise StateTransitionError(
-            f"Version {target.version} is {target.state.name}; only a validated, retired or rolled-back version can be promoted.",
+            f"Version {target.version} is {target.state.name}; "
+            "only a validated, retired or rolled-back version can be promoted.",
             metadata={"state": target.state.name},
         )
     changes = [Change(target.version, target.state, State.CHAMPION, actor, reason)]

@@ -13,7 +13,7 @@ LIBRARIES = ("numpy", "pandas", "scipy", "sktime", "statsmodels")
 
 
 def running_code(*, image_digest: str) -> Runtime:
-    """Describe this process: release, Python, platform, and a hash over every installed distribution's name==version."""
+    """Describe this process; `lock_sha256` is over every installed distribution's name==version."""
     return Runtime(
         image_digest=image_digest,
         lock_sha256=sha256_hex("\n".join(sorted(_installed())).encode()),

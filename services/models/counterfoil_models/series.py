@@ -1,6 +1,6 @@
 """Daily series cut from records: exact sums per workspace day, the same whatever the order of the records.
 
-Sums are correctly rounded (Shewchuk 1997, `math.fsum`), so they depend on the records alone, never on their order or batches.
+Sums are correctly rounded (Shewchuk 1997, `math.fsum`), so they depend on the records alone, never on their order.
 A day is an end day, and dropped, when it begins before the oldest record of the dataset or ends after the newest one;
 a record of type DATE spans its whole day.
 """
@@ -137,12 +137,14 @@ def _text(column: Any, name: str) -> Any:
     try:
         return column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise SeriesFieldError(f"Property {name} of type {column.type} has no text.", metadata={"field": name}) from error
+        raise SeriesFieldError(
+            f"Property {name} of type {column.type} has no text.", metadata={"field": name}
+        ) from error
 
 
 def _filtered(spec: SeriesSpec, records: pa.Table) -> pa.Table:
     for condition in spec.filters:
-        equal = pc.equal(_text(_column(records, condition.field), condition.field), condition.value)
+        equal = pc.equal(_text(_column(records, condition.field), condition.field), pa.scalar(condition.value))
         records = records.filter(equal)
     return records
 
@@ -186,8 +188,8 @@ def local_micros(micros: Ints, zone: ZoneInfo) -> Ints:
     first, last = int(micros.min()) // 1_000_000, int(micros.max()) // 1_000_000 + 1
     if last - first > (MAX_DAYS + 2) * 86_400 or not 0 <= first <= last < _LAST_SECOND:
         raise SeriesTooLargeError(
-            f"The times span {(last - first) // 86_400 + 1} days (at most {MAX_DAYS} fit, between the years 1970 and 9998). "
-            "Look for records with a wrong time."
+            f"The times span {(last - first) // 86_400 + 1} days; at most {MAX_DAYS} fit, between the years 1970 and "
+            "9998. Look for records with a wrong time."
         )
     starts, offsets = [first], [_offset(first, zone)]
     for start in range(first, last, _HOUR_S):

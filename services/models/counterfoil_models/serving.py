@@ -70,7 +70,9 @@ def serving_gaps(artifact: Artifact, table: SeriesTable) -> tuple[Gap, ...]:
         gaps.append(Gap("SERIES_NOT_FORECAST", detail, records))
     gone = sorted(trained - table.series.keys())
     if gone:
-        gaps.append(Gap("SERIES_WITHOUT_RECORDS", f"No record is left of {', '.join(gone[:10])}: forecast from zeros.", 0))
+        gaps.append(
+            Gap("SERIES_WITHOUT_RECORDS", f"No record is left of {', '.join(gone[:10])}: forecast from zeros.", 0)
+        )
     return tuple(gaps)
 
 

@@ -90,7 +90,9 @@ class Trainer:
             await self._fail(job, failure.reason, failure.detail or "A service this needs gave no reason; try again.")
         except Exception:
             _logger.exception("training failed", extra={"model": job.model_id, "version": job.version})
-            await self._fail(job, "TRAINING_FAILED", "Training failed on our side; the version's trace leads to the log.")
+            await self._fail(
+                job, "TRAINING_FAILED", "Training failed on our side; the version's trace leads to the log."
+            )
         else:
             await self._finish(job, training, sha256=sha256, size=size)
 

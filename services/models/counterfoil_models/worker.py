@@ -16,7 +16,9 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
-    async def run(self, work: Callable[Arguments, Result], *args: Arguments.args, **options: Arguments.kwargs) -> Result:
+    async def run(
+        self, work: Callable[Arguments, Result], *args: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
         """Return what the work returns or raise what it raises; a cancelled caller leaves begun work to its end."""
         loop = asyncio.get_running_loop()
         call: Callable[[], Any] = partial(work, *args, **options)

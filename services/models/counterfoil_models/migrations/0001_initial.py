@@ -8,8 +8,8 @@ revision = "0001"
 down_revision = None
 
 
-def _text(name: str, **options: object) -> Column[str]:
-    return Column(name, Text, nullable=False, **options)
+def _text(name: str, server_default: str | None = None) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=server_default)
 
 
 def upgrade() -> None:

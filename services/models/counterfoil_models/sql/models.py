@@ -163,10 +163,12 @@ class SqlModelStore:
         return [_event(row) for row in await self._all(query.order_by(MODEL_EVENT.c.sequence).limit(limit))]
 
     async def _one(self, query: Select[Any]) -> Row[Any] | None:
-        return (await self._connection.execute(query)).one_or_none()
+        found: Row[Any] | None = (await self._connection.execute(query)).one_or_none()
+        return found
 
     async def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        return (await self._connection.execute(query)).all()
+        found: Sequence[Row[Any]] = (await self._connection.execute(query)).all()
+        return found
 
 
 def _of(table: Any, workspace: str, model_id: str) -> tuple[Any, Any]:

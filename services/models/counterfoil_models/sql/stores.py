@@ -2,21 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from counterfoil_chassis.database import Database
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_models.sql.forecasts import SqlForecastStore
 from counterfoil_models.sql.models import SqlModelStore
+from counterfoil_models.store import ForecastStore, ModelStore, Transaction
 
 
 class SqlTransaction:
     """The stores of one open transaction."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        self.connection = connection
-        self.models = SqlModelStore(connection)
-        self.forecasts = SqlForecastStore(connection)
+        self.connection: Any = connection
+        self.models: ModelStore = SqlModelStore(connection)
+        self.forecasts: ForecastStore = SqlForecastStore(connection)
 
 
 class SqlStores:
@@ -26,13 +28,13 @@ class SqlStores:
         self._database = database
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[SqlTransaction]:
+    async def begin(self) -> AsyncIterator[Transaction]:
         """Open a write transaction: commits at exit, rolls back on error."""
         async with self._database.begin() as connection:
             yield SqlTransaction(connection)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[SqlTransaction]:
+    async def read(self) -> AsyncIterator[Transaction]:
         """Open a read transaction."""
         async with self._database.read() as connection:
             yield SqlTransaction(connection)

@@ -1,0 +1,71 @@
+"""The models service: series, forecasts, versions, champions, replay."""
+
+from contextlib import AsyncExitStack
+
+from counterfoil.common.v1 import receipts_pb2_grpc
+from counterfoil.models.v1 import forecasts_pb2_grpc, models_pb2_grpc
+from counterfoil_chassis.call import connect
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.idempotency import Idempotency
+from counterfoil_chassis.outbox import OutboxRelay
+from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.serve import Host, Service, run
+
+from counterfoil_models.files.artifacts import FileArtifactStore
+from counterfoil_models.remote.governance import RECEIPTS_TOPIC, Governance
+from counterfoil_models.remote.ingest import IngestSnapshots
+from counterfoil_models.runtime import running_code
+from counterfoil_models.servicers.forecasts import ForecastServicer, ForecastServices
+from counterfoil_models.servicers.models import ModelServicer, ModelServices
+from counterfoil_models.servicers.receipts import ReceiptProducerServicer
+from counterfoil_models.settings import Settings
+from counterfoil_models.sql.stores import SqlStores
+from counterfoil_models.trainer import Trainer
+from counterfoil_models.worker import Worker
+
+
+async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
+    """Compose the service."""
+    database = Database(settings.database_url)
+    stack.push_async_callback(database.close)
+    ingest = await stack.enter_async_context(connect(settings.ingest_target))
+    governance_channel = await stack.enter_async_context(connect(settings.governance_target))
+    governance = Governance(governance_channel, host.signer)
+    # Two threads: a training of minutes must not hold up a forecast of seconds.
+    training, serving = Worker("training"), Worker("serving")
+    stack.callback(training.close)
+    stack.callback(serving.close)
+    stores, source = SqlStores(database), IngestSnapshots(ingest, host.signer)
+    artifacts = FileArtifactStore(settings.data_dir / "artifacts")
+    runtime, pager = running_code(image_digest=settings.image_digest), Pager(host.secret)
+    relay = OutboxRelay(database, RECEIPTS_TOPIC, governance.put_receipts, host.clock)
+    trainer = Trainer(
+        stores=stores,
+        source=source,
+        artifacts=artifacts,
+        worker=training,
+        clock=host.clock,
+        libraries=runtime.libraries,
+    )
+    await trainer.end_interrupted()
+    models = ModelServices(
+        stores, source, trainer, governance.timezone, pager, Idempotency(host.secret, host.clock), host.clock
+    )
+    forecasts = ForecastServices(stores, source, artifacts, serving, runtime, pager, host.clock, host.ids, relay.wake)
+    return Service(
+        servicers=[
+            (models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models)),
+            (forecasts_pb2_grpc.add_ForecastServiceServicer_to_server, ForecastServicer(forecasts)),
+            (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(forecasts)),
+        ],
+        background=[relay.run, trainer.run],
+    )
+
+
+def main() -> None:
+    """Serve, or with the argument `migrate` upgrade the database."""
+    run("models", Settings, build, migrations="counterfoil_models")
+
+
+if __name__ == "__main__":
+    main()

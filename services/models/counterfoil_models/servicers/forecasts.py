@@ -1,0 +1,170 @@
+"""ForecastService: what the champion says of the days to come."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from counterfoil.models.v1 import forecasts_pb2, forecasts_pb2_grpc
+from counterfoil_chassis.clock import Clock, Ids
+from counterfoil_chassis.identity import current_caller, require_scope
+from counterfoil_chassis.outbox import enqueue
+from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.telemetry import current_trace_id
+
+from counterfoil_models.artifact import Artifact, decode
+from counterfoil_models.canonical import canonical_json, sha256_hex
+from counterfoil_models.documents import inputs_document
+from counterfoil_models.entities import Forecast, Input, Model, ModelVersion, Runtime
+from counterfoil_models.errors import NoChampionError
+from counterfoil_models.reading import Reading, read_series, take_inputs
+from counterfoil_models.remote.governance import RECEIPTS_TOPIC
+from counterfoil_models.servicers.messages import forecast_message
+from counterfoil_models.servicers.provenance import PRODUCER, Asked, make_receipt
+from counterfoil_models.serving import chosen_horizon, chosen_series, make_output, serving_gaps
+from counterfoil_models.store import ArtifactStore, SnapshotSource, Stores
+from counterfoil_models.worker import Worker
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True)
+class ForecastServices:
+    """What ForecastService and replay need from elsewhere; `receipts_added` wakes the outbox relay."""
+
+    stores: Stores
+    source: SnapshotSource
+    artifacts: ArtifactStore
+    worker: Worker
+    runtime: Runtime
+    pager: Pager
+    clock: Clock
+    ids: Ids
+    receipts_added: Callable[[], None]
+
+
+class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
+    """See forecasts.proto."""
+
+    def __init__(self, services: ForecastServices) -> None:
+        self._services = services
+        self._stores = services.stores
+
+    async def CreateForecast(
+        self, request: forecasts_pb2.CreateForecastRequest, context: Context
+    ) -> forecasts_pb2.Forecast:
+        """Forecast with the champion on the data as it is now."""
+        caller = current_caller()
+        require_scope(caller, "ingest.read")
+        model, champion = await self._champion(caller.workspace, request.model_id)
+        data = await self._services.worker.run(self._services.artifacts.get, champion.artifact_sha256)
+        artifact = decode(data)
+        asked = Asked(
+            model.model_id,
+            chosen_horizon(artifact, request.horizon_days),
+            chosen_series(artifact, request.series),
+            artifact.timezone,
+        )
+        inputs = await take_inputs(self._services.source, artifact.spec)
+        question = _question(asked, champion, inputs)
+        async with self._stores.read() as transaction:
+            known = await transaction.forecasts.find(caller.workspace, question)
+        if known is not None:
+            return forecast_message(known)
+        forecast, reading = await self._make(artifact, champion, asked=asked, inputs=inputs, question=question)
+        return forecast_message(await self._keep(forecast, reading, model=model, champion=champion, asked=asked))
+
+    async def GetForecast(self, request: forecasts_pb2.GetForecastRequest, context: Context) -> forecasts_pb2.Forecast:
+        """Return one forecast."""
+        async with self._stores.read() as transaction:
+            return forecast_message(await transaction.forecasts.get(current_caller().workspace, request.forecast_id))
+
+    async def ListForecasts(
+        self, request: forecasts_pb2.ListForecastsRequest, context: Context
+    ) -> forecasts_pb2.ListForecastsResponse:
+        """List the workspace's forecasts, newest first, without their points."""
+        pager = self._services.pager
+        place = {"method": "ListForecasts", "workspace": current_caller().workspace}
+        page = pager.open(request, **place)
+        async with self._stores.read() as transaction:
+            found = await transaction.forecasts.page(
+                place["workspace"],
+                model_id=request.model_id,
+                limit=page.limit + 1,
+                before=page.after[0] if page.after else "",
+            )
+        kept = found[: page.limit]
+        token = pager.token(request, **place, after=[kept[-1].forecast_id]) if len(found) > len(kept) else ""
+        return forecasts_pb2.ListForecastsResponse(
+            forecasts=[forecast_message(one, points=False) for one in kept], next_page_token=token
+        )
+
+    async def _champion(self, workspace: str, model_id: str) -> tuple[Model, ModelVersion]:
+        async with self._stores.read() as transaction:
+            model = await transaction.models.get(workspace, model_id)
+            if not model.champion_version:
+                raise NoChampionError(
+                    f"No version of {model_id} serves: train one and promote it.", metadata={"model_id": model_id}
+                )
+            return model, await transaction.models.get_version(workspace, model_id, model.champion_version)
+
+    async def _make(
+        self, artifact: Artifact, champion: ModelVersion, *, asked: Asked, inputs: tuple[Input, ...], question: str
+    ) -> tuple[Forecast, Reading]:
+        reading = await read_series(
+            self._services.source,
+            self._services.worker,
+            spec=artifact.spec,
+            timezone=artifact.timezone,
+            inputs=inputs,
+            workspace=champion.workspace,
+        )
+        output = await self._services.worker.run(
+            make_output,
+            artifact,
+            reading.table,
+            model_id=asked.model_id,
+            version=champion.version,
+            horizon=asked.horizon_days,
+            names=asked.series,
+        )
+        forecast = Forecast(
+            workspace=champion.workspace,
+            forecast_id=self._services.ids.new(),
+            receipt_id=f"{PRODUCER}.{self._services.ids.new()}",
+            question_sha256=question,
+            output=output,
+            inputs=inputs,
+            gaps=serving_gaps(artifact, reading.table),
+            created_at=self._services.clock.now(),
+        )
+        return forecast, reading
+
+    async def _keep(
+        self, forecast: Forecast, reading: Reading, *, model: Model, champion: ModelVersion, asked: Asked
+    ) -> Forecast:
+        """Keep forecast, receipt and outbox row together; the same question answered meanwhile wins."""
+        receipt = make_receipt(
+            forecast,
+            model=model,
+            asked=asked,
+            rows=reading.rows,
+            contracts=reading.contracts,
+            artifact_sha256=champion.artifact_sha256,
+            runtime=self._services.runtime,
+            principal=current_caller().principal,
+            trace_id=current_trace_id(),
+        ).SerializeToString(deterministic=True)
+        async with self._stores.begin() as transaction:
+            known = await transaction.forecasts.find(forecast.workspace, forecast.question_sha256)
+            if known is not None:
+                return known
+            await transaction.forecasts.add(forecast, receipt=receipt)
+            await enqueue(transaction.connection, topic=RECEIPTS_TOPIC, payload=receipt, now=forecast.created_at)
+        self._services.receipts_added()
+        return forecast
+
+
+def _question(asked: Asked, champion: ModelVersion, inputs: tuple[Input, ...]) -> str:
+    document = {**vars(asked), "series": list(asked.series), "version": champion.version}
+    return sha256_hex(canonical_json({**document, "inputs": inputs_document(inputs)}))

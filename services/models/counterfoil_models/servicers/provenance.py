@@ -1,0 +1,107 @@
+"""Receipts of forecasts as messages: what stands behind an output, enough to make it again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+from counterfoil.common.v1 import receipts_pb2
+from counterfoil_chassis.clock import to_timestamp
+
+from counterfoil_models.artifact import KIND
+from counterfoil_models.canonical import canonical_json, output_sha256
+from counterfoil_models.documents import output_document
+from counterfoil_models.entities import Contract, Forecast, Input, Model, Runtime
+from counterfoil_models.remote.ingest import snapshot_message, snapshot_of
+from counterfoil_models.servicers.messages import completeness_message, tier_message
+
+PRODUCER = "models"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The question behind a forecast, with every default filled in."""
+
+    model_id: str
+    horizon_days: int
+    series: tuple[str, ...]
+    timezone: str
+
+    def canonical(self) -> str:
+        """Return the question as canonical JSON, the receipt's parameters."""
+        return canonical_json({**vars(self), "series": list(self.series)}).decode()
+
+
+def asked_of(parameters: str) -> Asked:
+    """Read a receipt's parameters."""
+    document = orjson.loads(parameters)
+    return Asked(**{**document, "series": tuple(document["series"])})
+
+
+def runtime_message(runtime: Runtime) -> receipts_pb2.RuntimeReference:
+    """Write what runs."""
+    return receipts_pb2.RuntimeReference(
+        image_digest=runtime.image_digest,
+        lock_sha256=runtime.lock_sha256,
+        release=runtime.release,
+        python=runtime.python,
+        platform=runtime.platform,
+    )
+
+
+def make_receipt(
+    forecast: Forecast,
+    *,
+    model: Model,
+    asked: Asked,
+    rows: Sequence[int],
+    contracts: Sequence[Contract],
+    artifact_sha256: str,
+    runtime: Runtime,
+    principal: str,
+    trace_id: str,
+) -> receipts_pb2.Receipt:
+    """Write the receipt of a fresh forecast; `rows` are in the order of its inputs."""
+    return receipts_pb2.Receipt(
+        receipt_id=forecast.receipt_id,
+        trace_id=trace_id,
+        producer=PRODUCER,
+        purpose=model.purpose,
+        impact_tier=tier_message(model.impact_tier),
+        created_at=to_timestamp(forecast.created_at),
+        workspace=forecast.workspace,
+        principal=principal,
+        output=f"forecasts/{forecast.forecast_id}",
+        inputs=[
+            receipts_pb2.InputSnapshot(snapshot=snapshot_message(one.snapshot), rows=count, role=one.role)
+            for one, count in zip(forecast.inputs, rows, strict=True)
+        ],
+        contracts=[receipts_pb2.ContractReference(**vars(one)) for one in contracts],
+        model=receipts_pb2.ModelReference(
+            model_id=model.model_id,
+            version=forecast.output.model_version,
+            kind=KIND,
+            artifact_sha256=artifact_sha256,
+        ),
+        runtime=runtime_message(runtime),
+        policy_checks=_policy_checks(forecast, model, at=forecast.created_at),
+        completeness=completeness_message(forecast.gaps),
+        parameters=asked.canonical(),
+        output_sha256=output_sha256(output_document(forecast.output)),
+    )
+
+
+def inputs_of_receipt(receipt: receipts_pb2.Receipt) -> tuple[Input, ...]:
+    """Read the snapshots a receipt cites, in their roles."""
+    return tuple(Input(one.role, snapshot_of(one.snapshot)) for one in receipt.inputs)
+
+
+def _policy_checks(forecast: Forecast, model: Model, *, at: datetime) -> list[receipts_pb2.PolicyCheck]:
+    asked = [("forecast", f"model:{model.model_id}", "scope:models.write")]
+    asked += [("read", f"dataset:{one.snapshot.dataset}", "scope:ingest.read") for one in forecast.inputs]
+    return [
+        receipts_pb2.PolicyCheck(
+            action=action, resource=resource, allowed=True, policy_ids=[policy], checked_at=to_timestamp(at)
+        )
+        for action, resource, policy in asked
+    ]
