@@ -1,0 +1,123 @@
+"""What the rules and stores of contracts share."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a document: a stable reason, a JSON path (`$.schema[0].name`), and what to do about it."""
+
+    reason: str
+    path: str
+    detail: str
+
+
+class ColumnType(enum.Enum):
+    """The type of a lake column in SQL."""
+
+    VARCHAR = "VARCHAR"
+    BIGINT = "BIGINT"
+    DOUBLE = "DOUBLE"
+    BOOLEAN = "BOOLEAN"
+    DATE = "DATE"
+    TIMESTAMPTZ = "TIMESTAMPTZ"
+    JSON = "JSON"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a dataset; an empty `default_timezone` means that a zoneless timestamp is refused."""
+
+    name: str
+    type: ColumnType
+    required: bool
+    default_timezone: str = ""
+    classification: str = ""
+
+
+@dataclass(frozen=True)
+class CompiledDataset:
+    """What validates one dataset's records: deterministic bytes of a JSON Schema 2020-12 and their hex SHA-256."""
+
+    dataset: str
+    json_schema: bytes
+    sha256: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class CheckedDocument:
+    """What checking a document gave: `compiled` and the names are complete only when there are no findings."""
+
+    findings: tuple[Finding, ...]
+    contract_id: str = ""
+    version: str = ""
+    display_name: str = ""
+    compiled: tuple[CompiledDataset, ...] = ()
+
+
+class VersionState(enum.Enum):
+    """Where a contract version is in its life."""
+
+    DRAFT = "draft"
+    ACTIVE = "active"
+    DEPRECATED = "deprecated"
+
+
+@dataclass(frozen=True)
+class ContractVersion:
+    """One version of a contract with its document and what it compiles to."""
+
+    workspace: str
+    contract_id: str
+    version: str
+    display_name: str
+    state: VersionState
+    document: str
+    document_sha256: str
+    compiled: tuple[CompiledDataset, ...]
+    created_by: str
+    created_at: datetime
+    activated_at: datetime | None = None
+    reason: str = ""
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Return the datasets it governs when it is in force."""
+        return tuple(compiled.dataset for compiled in self.compiled)
+
+
+@dataclass(frozen=True)
+class VersionSummary:
+    """A contract version without document and schemas; `number` counts the contract's versions from 1."""
+
+    number: int
+    version: ContractVersion
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A contract as a whole; an empty `active_version` means that none is in force."""
+
+    workspace: str
+    contract_id: str
+    display_name: str
+    active_version: str
+    latest_version: str
+    datasets: tuple[str, ...]
+    shipped: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class GovernedDataset:
+    """A dataset with the contract version in force for it."""
+
+    workspace: str
+    contract_id: str
+    version: str
+    compiled: CompiledDataset

@@ -1,0 +1,60 @@
+"""Collects findings with their JSON paths."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from counterfoil_contracts.entities import Finding
+
+Path = tuple[str | int, ...]
+
+MOST_FINDINGS: Final = 200
+_PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def json_path(path: Path) -> str:
+    """Return the path as RFC 9535 writes it, e.g. `$.schema[0].name`."""
+    text = "$"
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif _PLAIN_KEY.fullmatch(step):
+            text += f".{step}"
+        else:
+            escaped = step.replace("\\", "\\\\").replace("'", "\\'")
+            text += f"['{escaped}']"
+    return text
+
+
+class Findings:
+    """The findings of one document, in the order they were made, each once; after the 200th they are only counted."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Finding, None] = {}
+        self._more = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+    def add(self, reason: str, path: Path, detail: str) -> None:
+        """Add one fault at a path of the document."""
+        self._add(Finding(reason, json_path(path), detail))
+
+    def extend(self, other: Findings) -> None:
+        """Add what was found elsewhere in the document."""
+        for finding in other._kept:
+            self._add(finding)
+        self._more += other._more
+
+    def _add(self, finding: Finding) -> None:
+        if len(self._kept) < MOST_FINDINGS:
+            self._kept[finding] = None
+        elif finding not in self._kept:
+            self._more += 1
+
+    def result(self) -> tuple[Finding, ...]:
+        """Return what was found; the last one says how many more there are."""
+        if not self._more:
+            return tuple(self._kept)
+        return (*self._kept, Finding("TOO_MANY_FINDINGS", "$", f"{self._more} more findings; mend these first."))
