@@ -50,14 +50,13 @@ def backtest_table(version: dict[str, Any]) -> Table:
 
 def skipped_lines(version: dict[str, Any]) -> list[str]:
     """Say which departments were left out of the model, and why."""
-    skipped = version["skipped"]
-    unknown = [series for series in skipped if series["reason"] != "TOO_FEW_ACTIVE_DAYS"]
-    sparse = [series["series"] for series in skipped if series["reason"] == "TOO_FEW_ACTIVE_DAYS"]
     lines = [
         f"Not forecast: {series['records']:,} sales worth ${series['total']:,.2f} whose product is not in the product "
         f"list (department '{series['series']}')."
-        for series in unknown
+        for series in version["skipped"]
+        if series["reason"] == "UNKNOWN_DIMENSION"
     ]
+    sparse = [series["series"] for series in version["skipped"] if series["reason"] == "TOO_FEW_ACTIVE_DAYS"]
     if sparse:
         lines.append(f"Not forecast: {len(sparse)} departments with sales on fewer than 300 days: {', '.join(sparse)}.")
     return lines
@@ -106,6 +105,8 @@ def receipt_lines(receipt: dict[str, Any]) -> list[tuple[str, str]]:
         ("Model", f"{model['model_id']} version {model['version']}, artifact {_short(model['artifact_sha256'])}"),
         ("Code", f"{code}, packages {_short(runtime['lock_sha256'])}"),
     ]
+    policies = {policy for check in receipt["policy_checks"] for policy in check["policy_ids"]}
+    lines += [("Allowed by", ", ".join(sorted(policies)))] if policies else []
     notes = receipt.get("completeness", {}).get("notes", [])
     lines += [("Left out", note["detail"]) for note in notes] or [("Left out", "nothing")]
     lines.append(("Fingerprint", f"of the numbers: sha256 {receipt['output_sha256']}"))

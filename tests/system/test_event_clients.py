@@ -54,7 +54,7 @@ def test_keeps_the_neighbours_of_an_event_that_breaks_its_contract(tenant: Tenan
     before = tenant.datasets().get("events", {"records": 0})["records"]
     good = [{"type": "track", "event": "Seen", "userId": "ada", "messageId": f"good-{n}"} for n in range(3)]
     poison = [
-        {"type": "track", "userId": "ada", "messageId": "no-name"},
+        {"type": "track", "event": "Late", "userId": "ada", "messageId": "no-time", "timestamp": "yesterday"},
         {"type": "track", "event": 7, "userId": "ada", "messageId": "number-for-name"},
         {"type": "nonsense", "userId": "ada", "messageId": "no-such-type"},
         "not an object",
