@@ -1,0 +1,1 @@
+"""What ingest asks other services."""

@@ -1,0 +1,171 @@
+"""AppendService: the gateway's coalesced requests, each item under its own token, trace and deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import grpc
+from counterfoil.common.v1.verdict_pb2 import Finding as FindingMessage
+from counterfoil.common.v1.verdict_pb2 import PartitionPosition
+from counterfoil.common.v1.verdict_pb2 import Verdict as VerdictMessage
+from counterfoil.ingest.v1 import append_pb2 as pb
+from counterfoil.ingest.v1.append_pb2_grpc import AppendServiceServicer
+from counterfoil_chassis import telemetry
+from counterfoil_chassis.clock import Clock, Ids, from_timestamp, to_micros
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.errors import CounterfoilError, DeadlineExceededError, InternalError
+from counterfoil_chassis.identity import Caller, TokenVerifier, require_scope
+from counterfoil_chassis.watch import Feed
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from counterfoil_ingest import sources
+from counterfoil_ingest.append import Appender
+from counterfoil_ingest.entities import Batch, Outcome, SourceMapping, Verdict
+from counterfoil_ingest.errors import BadDatasetError, ContractsUnavailableError, UnknownProtocolError
+from counterfoil_ingest.protocols import API_SOURCE, Parse, Request
+from counterfoil_ingest.protocols.body import inflate
+from counterfoil_ingest.sql.sources import SqlSources
+
+Context = grpc.aio.ServicerContext[Message, Message]
+
+RECORDS = "records"
+"""The protocol whose items need `ingest.write` and have a verdict for each record to read."""
+
+SPAN = "ingest.append"
+
+_DATASET = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_logger = logging.getLogger(__name__)
+
+
+class AppendServicer(AppendServiceServicer):
+    """Appends what several callers sent; only the gateway may call it."""
+
+    def __init__(
+        self,
+        appender: Appender,
+        mappings: SourceMappings,
+        *,
+        protocols: Mapping[str, Parse],
+        verifier: TokenVerifier,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._appender = appender
+        self._mappings = mappings
+        self._protocols = protocols
+        self._verifier = verifier
+        self._clock = clock
+        self._ids = ids
+
+    async def AppendMany(self, request: pb.AppendManyRequest, context: Context) -> pb.AppendManyResponse:
+        """Append each item by itself; together they share the log's commits."""
+        items = request.items
+        if len(items) == 1:  # by far the most common, and a task costs as much as a small item
+            return pb.AppendManyResponse(results=[await self._result(items[0])])
+        return pb.AppendManyResponse(results=await asyncio.gather(*(self._result(item) for item in items)))
+
+    async def _result(self, item: pb.AppendItem) -> pb.AppendResult:
+        timeout = item.timeout.ToTimedelta().total_seconds() if item.HasField("timeout") else None
+        try:
+            with telemetry.continued(SPAN, item.traceparent):
+                async with asyncio.timeout(timeout):
+                    verdicts = await self._append(item)
+        except TimeoutError:
+            return _failed(
+                DeadlineExceededError("The log took too long; send it again with the same ids: nothing is kept twice.")
+            )
+        except CounterfoilError as error:
+            return _failed(error)
+        except Exception:  # an item fails alone: its neighbours have their verdicts
+            _logger.exception("append item failed unexpectedly")
+            return _failed(InternalError("This failed on our side; report the trace id."))
+        return pb.AppendResult(verdicts=[verdict_to_proto(each) for each in verdicts])
+
+    async def _append(self, item: pb.AppendItem) -> Sequence[Verdict]:
+        caller = self._verifier.verify(item.token)
+        _require(caller, item.protocol)
+        parse = self._protocols.get(item.protocol)
+        if parse is None:
+            raise UnknownProtocolError(f"No event protocol {item.protocol!r} is installed.")
+        if item.protocol == RECORDS and not _DATASET.fullmatch(item.dataset):
+            raise BadDatasetError("A dataset's name is [a-z][a-z0-9_]{0,62}; name one that has a contract.")
+        source_id = sources.source_of(caller.principal)
+        received = from_timestamp(item.received_at) if item.HasField("received_at") else self._clock.now()
+        request = Request(
+            route=item.route,
+            dataset=item.dataset,
+            request_id=item.request_id,
+            received_at=to_micros(received),
+            mappings=await self._mappings.of(caller.workspace, source_id),
+            new_id=self._ids.new,
+        )
+        candidates = parse(inflate(item.body), request)
+        verdicts = await self._appender.append(
+            Batch(
+                caller.workspace,
+                source_id or API_SOURCE,
+                request.received_at,
+                telemetry.current_traceparent() or item.traceparent,
+                candidates,
+            )
+        )
+        if item.protocol != RECORDS and any(each.outcome is Outcome.RETRY for each in verdicts):
+            # Event SDKs read the status only; what was kept meanwhile is told apart by its ids when they send again.
+            raise ContractsUnavailableError(
+                "A contract could not be looked up; send the batch again.", retry_after=timedelta(seconds=2)
+            )
+        return verdicts
+
+
+class SourceMappings:
+    """Where the events of each source go; a source's mappings never change, so they are read once."""
+
+    def __init__(self, database: Database, feed: Feed) -> None:
+        self._database = database
+        self._feed = feed
+        self._known: dict[tuple[str, str], tuple[SourceMapping, ...]] = {}
+
+    async def of(self, workspace: str, source_id: str) -> tuple[SourceMapping, ...]:
+        """Return a source's mappings, those of a new source for no source; raise SourceNotFoundError."""
+        if not source_id:
+            return sources.DEFAULT_MAPPINGS
+        known = self._known.get((workspace, source_id))
+        if known is None:
+            async with self._database.read() as connection:
+                known = (await SqlSources(connection, self._feed).get(workspace, source_id)).mappings
+            self._known[workspace, source_id] = known
+        return known
+
+
+def verdict_to_proto(verdict: Verdict) -> VerdictMessage:
+    """Return a verdict as callers see it."""
+    message = VerdictMessage(
+        outcome=VerdictMessage.Outcome.ValueType(verdict.outcome),
+        record_id=verdict.record_id,
+        dataset=verdict.dataset,
+        quarantine_id=verdict.quarantine_id,
+        findings=[FindingMessage(reason=f.reason, path=f.path, detail=f.detail) for f in verdict.findings],
+    )
+    if verdict.offset >= 0:
+        message.position.CopyFrom(PartitionPosition(partition=verdict.partition, offset=verdict.offset))
+    return message
+
+
+def _require(caller: Caller, protocol: str) -> None:
+    if protocol == RECORDS or "ingest.write" in caller.scopes:
+        require_scope(caller, "ingest.write")
+    else:
+        require_scope(caller, "ingest.append")
+
+
+def _failed(error: CounterfoilError) -> pb.AppendResult:
+    retry_after = None
+    if error.retry_after is not None:
+        retry_after = Duration()
+        retry_after.FromTimedelta(error.retry_after)
+    return pb.AppendResult(code=int(error.code), reason=error.reason, detail=error.message, retry_after=retry_after)

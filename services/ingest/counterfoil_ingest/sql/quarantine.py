@@ -1,0 +1,69 @@
+"""Quarantined records in SQL, to be read; the log's transactions write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import zstandard
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_ingest.entities import Finding, Quarantined
+from counterfoil_ingest.errors import QuarantinedRecordNotFoundError
+from counterfoil_ingest.sql.tables import QUARANTINE
+
+_WITHOUT_BYTES = [column for column in QUARANTINE.c if column.name not in ("raw_zstd", "raw_sha256", "reasons")]
+
+
+class SqlQuarantine:
+    """Quarantine as one transaction sees it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def get(self, workspace: str, quarantine_id: str) -> Quarantined:
+        """Return one with its bytes; raise QuarantinedRecordNotFoundError when absent or in another workspace."""
+        found = await self._connection.execute(
+            select(*_WITHOUT_BYTES, QUARANTINE.c.raw_zstd).where(
+                QUARANTINE.c.workspace == workspace, QUARANTINE.c.quarantine_id == quarantine_id
+            )
+        )
+        row = found.first()
+        if row is None:
+            raise QuarantinedRecordNotFoundError(
+                f"No quarantined record {quarantine_id!r} in this workspace. List them for their ids.",
+                metadata={"quarantine_id": quarantine_id},
+            )
+        return _quarantined(row, zstandard.ZstdDecompressor().decompress(row.raw_zstd))
+
+    async def list(
+        self, workspace: str, *, dataset: str, reason: str, before: str, limit: int
+    ) -> Sequence[Quarantined]:
+        """Return the newest before an id, without their bytes; empty filters take any."""
+        wanted = select(*_WITHOUT_BYTES).where(QUARANTINE.c.workspace == workspace)
+        if dataset:
+            wanted = wanted.where(QUARANTINE.c.dataset == dataset)
+        if reason:
+            wanted = wanted.where(QUARANTINE.c.reasons.contains(f" {reason} ", autoescape=True))
+        if before:
+            wanted = wanted.where(QUARANTINE.c.quarantine_id < before)
+        found = await self._connection.execute(wanted.order_by(QUARANTINE.c.quarantine_id.desc()).limit(limit))
+        return [_quarantined(row, b"") for row in found]
+
+
+def _quarantined(row: Row[Any], raw: bytes) -> Quarantined:
+    return Quarantined(
+        quarantine_id=row.quarantine_id,
+        workspace=row.workspace,
+        dataset=row.dataset,
+        source_id=row.source_id,
+        record_id=row.record_id,
+        findings=tuple(Finding(*each) for each in orjson.loads(row.findings)),
+        contract_id=row.contract_id,
+        contract_version=row.contract_version,
+        received_at=row.received_at,
+        traceparent=row.traceparent,
+        raw=raw,
+    )
