@@ -12,19 +12,7 @@ from counterfoil_gateway.calls import Calls, Metadata, kind_of
 from counterfoil_gateway.deadlines import LONGEST
 from counterfoil_gateway.problems import Problem
 
-_OURS = frozenset(
-    [
-        "authorization",
-        "x-api-key",
-        "traceparent",
-        "tracestate",
-        "te",
-        "user-agent",
-        "content-type",
-        "host",
-        "connection",
-    ]
-)
+_OURS = frozenset({"authorization", "x-api-key", "traceparent", "tracestate", "te", "user-agent", "content-type"})
 """Metadata that is not forwarded: of this hop, a secret, or for us alone to set."""
 _RESERVED = ("grpc-", ":")
 Identify: TypeAlias = Callable[[Mapping[str, str | bytes], str], Awaitable[Metadata]]

@@ -1,0 +1,82 @@
+"""Serve the gateway until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from typing import Any
+
+import uvloop
+from counterfoil_chassis import logs, telemetry
+from counterfoil_chassis.clock import SystemClock
+from counterfoil_chassis.errors import StartError
+from counterfoil_chassis.identity import TokenSigner, load_private_key
+from pydantic import ValidationError
+
+from counterfoil_gateway.doors import DRAIN_PAUSE, serving
+from counterfoil_gateway.gateway import NAME
+from counterfoil_gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run the process: exit 0 when told to stop, 1 when a part failed, 2 with one line when it cannot start."""
+    try:
+        sys.exit(_main())
+    except StartError as error:
+        sys.stderr.write(f"counterfoil {NAME}: {error}\n")
+        sys.exit(2)
+
+
+def _main() -> int:
+    if sys.argv[1:]:
+        raise StartError("takes no arguments; its settings are environment variables")
+    settings = _settings()
+    logs.configure(NAME, level=settings.log_level)
+    if settings.private_key_file is None:
+        raise StartError("the settings name no private key")
+    clock = SystemClock()
+    signer = TokenSigner(NAME, load_private_key(settings.private_key_file), clock)
+    telemetry.configure(NAME, settings.otlp_endpoint, ratio=settings.trace_ratio)
+    try:
+        return uvloop.run(_serve(settings, signer, clock))
+    finally:
+        telemetry.flush()
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"the setting {'.'.join(str(part) for part in first['loc'])} is wrong: {first['msg']}"
+        raise StartError(message) from None
+
+
+async def _serve(settings: Settings, signer: TokenSigner, clock: SystemClock) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with serving(settings, signer=signer, clock=clock, pause=DRAIN_PAUSE) as gateway:
+        log.info("serving", extra={"address": gateway.rest, "grpc_address": gateway.grpc})
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.set_threshold(20_000, 25, 25)
+        told: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait([told, gateway.failed], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not gateway.failed.done():
+            gateway.failed.cancel()
+            log.info("stopping")
+            return 0
+        log.critical("a part of the gateway failed", exc_info=gateway.failed.exception())
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Both doors, bound to their addresses: started together, drained together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import uvicorn
+from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
+from counterfoil_chassis.clock import Clock
+from counterfoil_chassis.errors import StartError
+from counterfoil_chassis.identity import TokenSigner
+from counterfoil_chassis.serve import LIVENESS, READINESS
+from counterfoil_chassis.tracing import is_traced
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from opentelemetry.instrumentation.grpc import aio_server_interceptor
+
+from counterfoil_gateway.gateway import Gateway, compose
+from counterfoil_gateway.readiness import Readiness
+from counterfoil_gateway.settings import Settings
+
+DRAIN_PAUSE = 0.3
+"""Seconds between saying "not ready" and refusing, for balancers to notice."""
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Serving:
+    """A gateway that serves. Addresses are `host:port`."""
+
+    rest: str
+    grpc: str
+    failed: asyncio.Future[None]
+    """Raises what made it stop serving."""
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, *, signer: TokenSigner, clock: Clock, pause: float = 0.0
+) -> AsyncIterator[Serving]:
+    """Serve while the block runs; at its end say "not ready", wait `pause` seconds, finish what runs, stop.
+
+    Raises StartError when an address is taken.
+    """
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listener(settings.listen))
+        channels = {name: connect(target) for name, target in settings.targets().items()}
+        for channel in channels.values():
+            stack.push_async_callback(channel.close)
+        gateway = compose(channels, signer=signer, clock=clock)
+        tasks = [asyncio.create_task(w.run()) for w in gateway.watchers.values()]
+        stack.push_async_callback(_end, tasks)
+        door, grpc_address, stop_grpc = await _grpc_door(settings, gateway)
+        stack.push_async_callback(stop_grpc, settings.drain_seconds)
+        server = _Server(uvicorn.Config(gateway.app, **_uvicorn(settings)))
+        http = asyncio.create_task(server.serve([listener]))
+        stack.push_async_callback(_stop_http, server, http)
+        ready = asyncio.create_task(_announce(gateway.readiness, door))
+        stack.push_async_callback(_end, [ready])
+        stack.push_async_callback(_drain, gateway.readiness, door, pause)
+        await server.accepting()
+        host = settings.listen.rpartition(":")[0]
+        yield Serving(f"{host}:{listener.getsockname()[1]}", grpc_address, _first_failure([http, ready, *tasks]))
+
+
+def _uvicorn(settings: Settings) -> dict[str, Any]:
+    return {
+        "loop": "none",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "off",
+        "access_log": False,
+        "log_config": None,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": max(1, round(settings.drain_seconds)),
+    }
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has its own."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._accepting.set()
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._accepting = asyncio.Event()
+
+    async def accepting(self) -> None:
+        """Wait until requests are taken."""
+        await self._accepting.wait()
+
+
+async def _grpc_door(
+    settings: Settings, gateway: Gateway
+) -> tuple[health.aio.HealthServicer, str, Callable[[float], Awaitable[None]]]:
+    tracing = aio_server_interceptor(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
+    options = [*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(interceptors=[tracing], options=options)
+    door = health.aio.HealthServicer()
+    for name, alive in (("", False), (READINESS, False), (LIVENESS, True)):
+        await door.set(name, _status(serving=alive))
+    health_pb2_grpc.add_HealthServicer_to_server(door, server)
+    server.add_generic_rpc_handlers((gateway.proxy,))
+    with _listener(settings.grpc_listen) as probe:  # gRPC itself would print its own story about a taken port
+        port = probe.getsockname()[1]
+    host = settings.grpc_listen.rpartition(":")[0]
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        message = f"cannot listen on {settings.grpc_listen}: {error}"
+        raise StartError(message) from None
+    await server.start()
+    return door, f"{host}:{bound}", server.stop
+
+
+def _status(*, serving: bool) -> Any:
+    return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def _announce(readiness: Readiness, door: health.aio.HealthServicer) -> None:
+    await readiness.follow()
+    for name in ("", READINESS):
+        await door.set(name, _status(serving=True))
+    log.info("ready")
+    await asyncio.Event().wait()
+
+
+async def _drain(readiness: Readiness, door: health.aio.HealthServicer, pause: float) -> None:
+    readiness.drain()
+    for name in ("", READINESS):
+        await door.set(name, _status(serving=False))
+    await asyncio.sleep(pause)
+
+
+async def _stop_http(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    server.should_exit = True
+    await asyncio.wait([task])
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _first_failure(tasks: list[asyncio.Task[None]]) -> asyncio.Future[None]:
+    async def wait() -> None:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        raise RuntimeError("a part of the gateway ended that never ends")
+
+    return asyncio.ensure_future(wait())
+
+
+@contextmanager
+def _listener(listen: str) -> Iterator[socket.socket]:
+    """Bind an address; raise StartError with what to do when it cannot be had."""
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit():
+        message = f"the address {listen} is not host:port"
+        raise StartError(message)
+    host = host.strip("[]")
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, int(port)))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            message = f"cannot listen on {listen}: {reason}; stop what uses it or set another address"
+            raise StartError(message) from None
+        yield listener

@@ -1,0 +1,63 @@
+"""Whether the gateway can do its work: the keys are known and every service answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from counterfoil_chassis.serve import READINESS
+from counterfoil_chassis.watch import Watcher
+from grpc_health.v1 import health_pb2
+
+CHECK = "/grpc.health.v1.Health/Check"
+PATIENCE = 1.0
+OK = "ok"
+
+
+class Readiness:
+    """Asks the services' own health, and remembers whether the watchers have the present state."""
+
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel], watchers: Mapping[str, Watcher]) -> None:
+        """Take the channels by service and the watchers by what they follow."""
+        self._watchers = watchers
+        self._current: set[str] = set()
+        self._draining = False
+        self._checks: dict[str, Any] = {
+            name: channel.unary_unary(
+                CHECK,
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            for name, channel in channels.items()
+        }
+
+    def drain(self) -> None:
+        """Say no from now on."""
+        self._draining = True
+
+    async def follow(self) -> None:
+        """Wait until every watcher has the present state."""
+        await asyncio.gather(*(self._follow(name, watcher) for name, watcher in self._watchers.items()))
+
+    async def _follow(self, name: str, watcher: Watcher) -> None:
+        await watcher.current()
+        self._current.add(name)
+
+    async def report(self) -> tuple[bool, dict[str, str]]:
+        """Return whether all is well, and what each thing says."""
+        names = list(self._checks)
+        answers = await asyncio.gather(*(self._check(name) for name in names))
+        checks = dict(zip(names, answers, strict=True))
+        checks |= {name: OK if name in self._current else "the keys have not arrived" for name in self._watchers}
+        if self._draining:
+            checks["gateway"] = "draining"
+        return all(text == OK for text in checks.values()), checks
+
+    async def _check(self, name: str) -> str:
+        try:
+            answer = await self._checks[name](health_pb2.HealthCheckRequest(service=READINESS), timeout=PATIENCE)
+        except grpc.aio.AioRpcError as error:
+            return f"does not answer: {error.code().name}"
+        return OK if answer.status == health_pb2.HealthCheckResponse.SERVING else "is not ready"

@@ -1,0 +1,31 @@
+"""What the gateway reads from the environment."""
+
+from __future__ import annotations
+
+from counterfoil_chassis.settings import ServiceSettings
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+
+class Settings(ServiceSettings):
+    """Defaults run on one laptop."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="COUNTERFOIL_GATEWAY_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    listen: str = Field(default="127.0.0.1:8080", description="Address of the REST door.")
+    grpc_listen: str = Field(default="127.0.0.1:8081", description="Address of the gRPC door.")
+    ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
+    contracts_target: str = Field(default="127.0.0.1:7102", description="Address of contracts.")
+    models_target: str = Field(default="127.0.0.1:7104", description="Address of models.")
+    governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
+
+    def targets(self) -> dict[str, str]:
+        """Return the address of each service by its name."""
+        return {
+            "ingest": self.ingest_target,
+            "contracts": self.contracts_target,
+            "models": self.models_target,
+            "governance": self.governance_target,
+        }
