@@ -37,6 +37,7 @@ def _main() -> int:
         raise StartError("takes no arguments; its settings are environment variables")
     settings = _settings()
     logs.configure(NAME, level=settings.log_level)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # announces its own start and end
     if settings.private_key_file is None:
         raise StartError("the settings name no private key")
     clock = SystemClock()

@@ -1,6 +1,6 @@
 """The door for events: one bare ASGI application in front of everything else, since every event passes it.
 
-Event protocols are modules of the entry point group `counterfoil.routes`; each offers `routes(door)`.
+Event protocols are modules of the entry point group `counterfoil.routes`; each offers `ROUTES`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class EventRoute:
     verb: str
     path: str
     """May hold `{write_key}`."""
-    answer: Callable[[EventRequest], Awaitable[Reply]]
+    answer: Callable[[EventDoor, EventRequest], Awaitable[Reply]]
+    """Signs in and sends through the door."""
     operation: str
     summary: str
     media_types: tuple[str, ...] = ()
@@ -79,8 +80,13 @@ class EventRoute:
 class RouteModule(Protocol):
     """What a module of the entry point group offers."""
 
-    def routes(self, door: EventDoor) -> Sequence[EventRoute]:
-        """Return the protocol's routes; they sign in and send through the door."""
+    ROUTES: Sequence[EventRoute]
+
+
+def load_routes() -> list[EventRoute]:
+    """Return the routes of every installed protocol, in the order of the protocols' names."""
+    entries = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name)
+    return [route for entry in entries for route in cast("RouteModule", entry.load()).ROUTES]
 
 
 _ByVerb: TypeAlias = dict[str, EventRoute]
@@ -89,32 +95,23 @@ _ByVerb: TypeAlias = dict[str, EventRoute]
 class EventDoor:
     """Serves event routes and passes every other request on."""
 
-    def __init__(self, keys: Keyring, appender: Appender) -> None:
+    def __init__(self, routes: Sequence[EventRoute], keys: Keyring, appender: Appender) -> None:
+        """Serve these routes; raise ValueError when two take one verb and path."""
         self.appender = appender
         self._keys = keys
         self._exact: dict[bytes, _ByVerb] = {}
         self._patterns: list[tuple[re.Pattern[bytes], _ByVerb]] = []
-        self.routes: list[EventRoute] = []
         self.then: App = _nothing
+        for route in routes:
+            self._add(route)
 
-    def load(self) -> None:
-        """Add the routes of every installed protocol."""
-        for entry in importlib.metadata.entry_points(group=GROUP):
-            self.add(cast("RouteModule", entry.load()))
-
-    def add(self, module: RouteModule) -> None:
-        """Add the routes of one protocol; raise ValueError when a path is taken."""
-        for route in module.routes(self):
-            self.routes.append(route)
-            if "{write_key}" in route.path:
-                pattern = re.escape(route.path.encode()).replace(rb"\{write_key\}", rb"([^/]+)")
-                self._patterns.append((re.compile(pattern), {route.verb: route}))
-                continue
-            by_verb = self._exact.setdefault(route.path.encode(), {})
-            if route.verb in by_verb:
-                message = f"{route.verb} {route.path} is taken"
-                raise ValueError(message)
-            by_verb[route.verb] = route
+    def _add(self, route: EventRoute) -> None:
+        if "{write_key}" in route.path:
+            pattern = re.escape(route.path.encode()).replace(rb"\{write_key\}", rb"([^/]+)")
+            self._patterns.append((re.compile(pattern), {route.verb: route}))
+        elif self._exact.setdefault(route.path.encode(), {}).setdefault(route.verb, route) is not route:
+            message = f"{route.verb} {route.path} is taken"
+            raise ValueError(message)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an event request, or pass it on."""
@@ -149,7 +146,7 @@ class EventDoor:
         attributes = {"http.request.method": route.verb, "http.route": route.path}
         with tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
             try:
-                reply = await route.answer(request)
+                reply = await route.answer(self, request)
             except Problem as problem:
                 reply = Reply(problem.status, problem.json(), problem.fields())
             except CallerLeftError:

@@ -25,7 +25,7 @@ from counterfoil_gateway.asgi import App
 from counterfoil_gateway.calls import Calls
 from counterfoil_gateway.credentials import Keyring
 from counterfoil_gateway.document import Document
-from counterfoil_gateway.events import EventDoor
+from counterfoil_gateway.events import EventDoor, load_routes
 from counterfoil_gateway.imports import UploadImport
 from counterfoil_gateway.proxy import Proxy
 from counterfoil_gateway.readiness import Readiness
@@ -52,13 +52,13 @@ def compose(channels: Mapping[str, grpc.aio.Channel], *, signer: TokenSigner, cl
     keys, follow_keys = _api_keys(channels["governance"], signer, clock)
     write_keys, follow_write_keys = _write_keys(channels["ingest"], signer, clock)
     access = Access(keys)
-    events = EventDoor(write_keys, Appender(channels["ingest"], signer=signer, clock=clock))
-    events.load()
+    routes = load_routes()
+    events = EventDoor(routes, write_keys, Appender(channels["ingest"], signer=signer, clock=clock))
     watchers = {"api_keys": follow_keys, "write_keys": follow_write_keys}
     readiness = Readiness(channels, watchers)
     upload = UploadImport(api, calls)
     rest = Rest(api, calls, access.rest, extra=[upload])
-    document = Document(api).text(events.routes)
+    document = Document(api).text(routes)
     app = apps.build(rest, events, readiness=readiness, document=document)
     return Gateway(app, Proxy(api, calls, access.rpc), readiness, watchers)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 import orjson
@@ -36,29 +36,12 @@ _DONE = Reply(200, b'{"success":true}', _JSON)
 _GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _PIXEL = Reply(200, _GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")])
 _DEEPEST = 8
+_Answer: TypeAlias = Callable[[EventDoor, EventRequest], Awaitable[Reply]]
 _WRITE_KEY = {"writeKey": "The source's write key."}
 
 
-def routes(door: EventDoor) -> Sequence[EventRoute]:
-    """Return every route of the family."""
-    made: list[EventRoute] = []
-    for name, short in TYPES.items():
-        what = "Send a batch of events." if name == "batch" else f"Send one {name} event."
-        answer = _collector(door, name)
-        made.append(_posted(f"/v1/{name}", answer, f"Segment{name.title()}", what))
-        made.append(_posted(f"/v1/{short}", answer, f"Segment{name.title()}Short", what))
-    batch = _collector(door, "batch")
-    made.append(_posted("/v1/import", batch, "SegmentImport", "Send a batch of past events."))
-    made.append(_posted("/beacon/v1/batch", batch, "RudderBeacon", "Send a batch of events as a page closes."))
-    return [*made, _pixel(door, "track"), _pixel(door, "page"), _settings(door), _source_config(door)]
-
-
-def _posted(path: str, answer: Callable[[EventRequest], Awaitable[Reply]], operation: str, summary: str) -> EventRoute:
-    return EventRoute("POST", path, answer, operation, summary, media_types=_MEDIA_TYPES, parameters=_WRITE_KEY)
-
-
-def _collector(door: EventDoor, name: str) -> Callable[[EventRequest], Awaitable[Reply]]:
-    async def collect(request: EventRequest) -> Reply:
+def _collector(name: str) -> _Answer:
+    async def collect(door: EventDoor, request: EventRequest) -> Reply:
         received_at = door.appender.now()
         body, signed_in = await door.body_and_source(request)
         declared = request.headers.get(b"content-type", b"").decode("latin-1")
@@ -70,8 +53,8 @@ def _collector(door: EventDoor, name: str) -> Callable[[EventRequest], Awaitable
     return collect
 
 
-def _pixel(door: EventDoor, name: str) -> EventRoute:
-    async def collect(request: EventRequest) -> Reply:
+def _pixel(name: str) -> _Answer:
+    async def collect(door: EventDoor, request: EventRequest) -> Reply:
         received_at = door.appender.now()
         signed_in = await door.sign_in(write_keys.outside(request.headers, request.query))
         body = orjson.dumps(_event_of(request.query, name))
@@ -80,18 +63,7 @@ def _pixel(door: EventDoor, name: str) -> EventRoute:
         )
         return _PIXEL
 
-    return EventRoute(
-        "GET",
-        f"/pixel/v1/{name}",
-        collect,
-        f"RudderPixel{name.title()}",
-        f"Send one {name} event from an image tag.",
-        gives="image/gif",
-        parameters={
-            **_WRITE_KEY,
-            "data": "The event as base64 JSON; without it the parameters are the event's fields, dots for nesting.",
-        },
-    )
+    return collect
 
 
 def _event_of(query: bytes, name: str) -> dict[str, Any]:
@@ -127,46 +99,90 @@ def _set(event: dict[str, Any], names: Sequence[str], value: str) -> None:
     event[names[-1]] = value
 
 
-def _settings(door: EventDoor) -> EventRoute:
-    async def answer(request: EventRequest) -> Reply:
-        key = request.path_key
-        await door.sign_in(key)
-        host = request.headers.get(b"host", b"").decode("latin-1")
-        segment = {"apiKey": key, "apiHost": f"{host}/v1", "protocol": request.scope["scheme"]}
-        enabled = {"__default": {"enabled": True, "integrations": {}}}
-        settings = {
-            "integrations": {"Segment.io": {**segment, "unbundledIntegrations": [], "addBundledMetadata": True}},
-            "plan": {"track": enabled, "identify": enabled, "group": enabled},
-            "edgeFunction": {},
-            "analyticsNextEnabled": True,
-            "middlewareSettings": {},
-            "enabledMiddleware": {},
-            "metrics": {"sampleRate": 0},
-            "legacyVideoPluginsEnabled": False,
-            "remotePlugins": [],
-        }
-        return Reply(200, orjson.dumps(settings), _JSON)
-
-    path = "/v1/projects/{write_key}/settings"
-    return EventRoute("GET", path, answer, "SegmentSettings", "Return what Segment's browser SDK loads first.")
+async def _settings(door: EventDoor, request: EventRequest) -> Reply:
+    """Answer with what Segment's browser SDK loads first: everything goes to this host, nothing elsewhere."""
+    key = request.path_key
+    await door.sign_in(key)
+    host = request.headers.get(b"host", b"").decode("latin-1")
+    segment = {"apiKey": key, "apiHost": f"{host}/v1", "protocol": request.scope["scheme"]}
+    enabled = {"__default": {"enabled": True, "integrations": {}}}
+    settings = {
+        "integrations": {"Segment.io": {**segment, "unbundledIntegrations": [], "addBundledMetadata": True}},
+        "plan": {"track": enabled, "identify": enabled, "group": enabled},
+        "edgeFunction": {},
+        "analyticsNextEnabled": True,
+        "middlewareSettings": {},
+        "enabledMiddleware": {},
+        "metrics": {"sampleRate": 0},
+        "legacyVideoPluginsEnabled": False,
+        "remotePlugins": [],
+    }
+    return Reply(200, orjson.dumps(settings), _JSON)
 
 
-def _source_config(door: EventDoor) -> EventRoute:
-    async def answer(request: EventRequest) -> Reply:
-        key = write_keys.outside(request.headers, request.query)
-        signed_in = await door.sign_in(key)
-        off = {"enabled": False}
-        source = {
-            "id": signed_in.principal.removeprefix("source:"),
-            "name": signed_in.principal.removeprefix("source:"),
-            "writeKey": key,
-            "enabled": True,
-            "workspaceId": signed_in.workspace,
-            "config": {"statsCollection": {"errors": off, "metrics": off}},
-            "destinations": [],
-            "dataplanes": {},
-        }
-        return Reply(200, orjson.dumps({"source": source}), _JSON)
+async def _source_config(door: EventDoor, request: EventRequest) -> Reply:
+    """Answer with what RudderStack's browser SDK loads first: no destinations, and no statistics to its maker."""
+    key = write_keys.outside(request.headers, request.query)
+    signed_in = await door.sign_in(key)
+    off = {"enabled": False}
+    source_id = signed_in.principal.removeprefix("source:")
+    source = {
+        "id": source_id,
+        "name": source_id,
+        "writeKey": key,
+        "enabled": True,
+        "workspaceId": signed_in.workspace,
+        "config": {"statsCollection": {"errors": off, "metrics": off}},
+        "destinations": [],
+        "dataplanes": {},
+    }
+    return Reply(200, orjson.dumps({"source": source}), _JSON)
 
-    what = "Return what RudderStack's browser SDK loads first."
-    return EventRoute("GET", "/sourceConfig", answer, "RudderSourceConfig", what, parameters=_WRITE_KEY)
+
+def _posted(path: str, name: str, operation: str, summary: str) -> EventRoute:
+    answer = _collector(name)
+    return EventRoute("POST", path, answer, operation, summary, media_types=_MEDIA_TYPES, parameters=_WRITE_KEY)
+
+
+def _calls(name: str, short: str) -> list[EventRoute]:
+    what = "Send a batch of events." if name == "batch" else f"Send one {name} event."
+    operation = f"Segment{name.title()}"
+    return [_posted(f"/v1/{name}", name, operation, what), _posted(f"/v1/{short}", name, f"{operation}Short", what)]
+
+
+def _image(name: str) -> EventRoute:
+    data = "The event as base64 JSON; without it the parameters are the event's fields, dots for nesting."
+    what = f"Send one {name} event from an image tag."
+    return EventRoute(
+        "GET",
+        f"/pixel/v1/{name}",
+        _pixel(name),
+        f"RudderPixel{name.title()}",
+        what,
+        gives="image/gif",
+        parameters={**_WRITE_KEY, "data": data},
+    )
+
+
+ROUTES: Sequence[EventRoute] = (
+    *(route for name, short in TYPES.items() for route in _calls(name, short)),
+    _posted("/v1/import", "batch", "SegmentImport", "Send a batch of past events."),
+    _posted("/beacon/v1/batch", "batch", "RudderBeacon", "Send a batch of events as a page closes."),
+    _image("track"),
+    _image("page"),
+    EventRoute(
+        "GET",
+        "/v1/projects/{write_key}/settings",
+        _settings,
+        "SegmentSettings",
+        "Return what Segment's browser SDK loads first.",
+    ),
+    EventRoute(
+        "GET",
+        "/sourceConfig",
+        _source_config,
+        "RudderSourceConfig",
+        "Return what RudderStack's browser SDK loads first.",
+        parameters=_WRITE_KEY,
+    ),
+)
