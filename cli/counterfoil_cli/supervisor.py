@@ -45,7 +45,7 @@ class Restarts:
 
     def delay(self, deaths: int) -> float:
         """Return the seconds to wait after the `deaths`-th death (from 1) of late."""
-        return min(self.first_seconds * 2 ** (deaths - 1), self.longest_seconds)
+        return min(self.first_seconds * 2.0 ** (deaths - 1), self.longest_seconds)
 
 
 @dataclass

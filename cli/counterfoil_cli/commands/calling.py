@@ -16,7 +16,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 P = ParamSpec("P")
 
 
-def with_client(command: Callable[Concatenate[Client, P], None]) -> Callable[P, None]:
+def with_client(command: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
     """Give a command the options that find the gateway and the key, and its first argument: the client.
 
     A call that fails is one line on stderr and exit code 1.

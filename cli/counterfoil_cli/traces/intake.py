@@ -70,7 +70,8 @@ class Intake:
                         _settle(waiting.answer, outcome)
 
     def _next_batch(self) -> list[_Waiting]:
-        batch, size = [], 0
+        batch: list[_Waiting] = []
+        size = 0
         while self._waiting and (not batch or size + len(self._waiting[0].payload) <= MAX_BATCH_BYTES):
             batch.append(self._waiting.popleft())
             size += len(batch[-1].payload)

@@ -1,4 +1,4 @@
-"""OTLP export requests to span rows, mapped as Jaeger's translation does.
+"""OTLP export requests to span rows, and stored spans to Jaeger's JSON as Jaeger's own translation does it.
 
 https://opentelemetry.io/docs/specs/otel/trace/sdk_exporters/jaeger/ and Jaeger's OTLP receiver; OTLP/JSON differs from
 the JSON mapping of protobuf in its ids: hex, not base64 (opentelemetry-proto, "JSON Protobuf Encoding").
@@ -15,12 +15,25 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from counterfoil_cli.traces.spans import SpanRow, Tag
 
-MAX_TEXT = 16_384  # characters of one attribute that are kept
+MAX_TEXT = 16_384  # characters of one attribute that are shown
 NO_SERVICE = "OTLPResourceNoServiceName"  # Jaeger's name for a resource without one
+# Tags that the translation makes: their keys are not in the span's bytes.
+MADE_TAGS = frozenset(
+    {
+        "error",
+        "event",
+        "otel.scope.name",
+        "otel.scope.version",
+        "otel.status_code",
+        "otel.status_description",
+        "span.kind",
+        "w3c.tracestate",
+    }
+)
 _KINDS = {
     Span.SPAN_KIND_INTERNAL: "internal",
     Span.SPAN_KIND_SERVER: "server",
@@ -60,12 +73,12 @@ def rows(request: ExportTraceServiceRequest) -> tuple[list[SpanRow], int]:
     made: list[SpanRow] = []
     rejected = 0
     for resource_spans in request.resource_spans:
-        service, process = _process(resource_spans.resource)
+        service = _service(resource_spans.resource)
         for scope_spans in resource_spans.scope_spans:
-            scope = _scope_tags(scope_spans.scope)
+            origin = _origin(resource_spans.resource, scope_spans.scope)
             for span in scope_spans.spans:
                 if _is_valid(span):
-                    made.append(_row(span, service=service, process=process, scope=scope))
+                    made.append(_row(span, service=service, origin=origin))
                 else:
                     rejected += 1
     return made, rejected
@@ -75,21 +88,8 @@ def _is_valid(span: Span) -> bool:
     return len(span.trace_id) == 16 and len(span.span_id) == 8 and any(span.trace_id) and any(span.span_id)
 
 
-def _row(span: Span, *, service: str, process: str, scope: list[Tag]) -> SpanRow:
-    start = span.start_time_unix_nano // 1000
-    duration = max(0, span.end_time_unix_nano - span.start_time_unix_nano) // 1000
-    trace_id, span_id = span.trace_id.hex(), span.span_id.hex()
-    body = {
-        "traceID": trace_id,
-        "spanID": span_id,
-        "operationName": span.name,
-        "references": list(_references(span)),
-        "startTime": start,
-        "duration": duration,
-        "tags": [*scope, *_tags(span.attributes), *_span_tags(span)],
-        "logs": [_log(event) for event in span.events],
-        "warnings": None,
-    }
+def _row(span: Span, *, service: str, origin: bytes) -> SpanRow:
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
     return SpanRow(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -97,12 +97,52 @@ def _row(span: Span, *, service: str, process: str, scope: list[Tag]) -> SpanRow
         service=service,
         operation=span.name,
         kind=_KINDS.get(span.kind, ""),
-        start_us=start,
-        duration_us=duration,
+        start_us=start // 1000,
+        duration_us=max(0, end - start) // 1000,
         error=span.status.code == Status.STATUS_CODE_ERROR,
-        process=process,
-        body=orjson.dumps(body).decode(),
+        origin=origin,
+        body=span.SerializeToString(),
     )
+
+
+def _service(resource: Resource) -> str:
+    named = (attribute.value for attribute in resource.attributes if attribute.key == "service.name")
+    return str(_value(next(named, AnyValue())) or NO_SERVICE)
+
+
+def _origin(resource: Resource, scope: InstrumentationScope) -> bytes:
+    """Return what spans of one resource and scope share, as OTLP bytes."""
+    return ResourceSpans(resource=resource, scope_spans=[ScopeSpans(scope=scope)]).SerializeToString()
+
+
+class Origin:
+    """Where spans come from: Jaeger's process, and the tags that each span has of its instrumentation scope."""
+
+    def __init__(self, stored: bytes) -> None:
+        read = ResourceSpans.FromString(stored)
+        scope = read.scope_spans[0].scope
+        named = (("otel.scope.name", scope.name), ("otel.scope.version", scope.version))
+        attributes = (attribute for attribute in read.resource.attributes if attribute.key != "service.name")
+        self.service = _service(read.resource)
+        self.tags: list[Tag] = list(_tags(attributes))
+        self.scope_tags: list[Tag] = [{"key": key, "type": "string", "value": value} for key, value in named if value]
+
+
+def span_json(stored: bytes, origin: Origin) -> dict[str, Any]:
+    """Return a stored span in Jaeger's shape, without its process id."""
+    span = Span.FromString(stored)
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    return {
+        "traceID": span.trace_id.hex(),
+        "spanID": span.span_id.hex(),
+        "operationName": span.name,
+        "references": list(_references(span)),
+        "startTime": start // 1000,
+        "duration": max(0, end - start) // 1000,
+        "tags": [*origin.scope_tags, *_tags(span.attributes), *_span_tags(span)],
+        "logs": [_log(event) for event in span.events],
+        "warnings": None,
+    }
 
 
 def _references(span: Span) -> Iterator[dict[str, str]]:
@@ -132,18 +172,6 @@ def _log(event: Span.Event) -> dict[str, Any]:
     if event.name:
         fields.insert(0, {"key": "event", "type": "string", "value": event.name})
     return {"timestamp": event.time_unix_nano // 1000, "fields": fields}
-
-
-def _scope_tags(scope: InstrumentationScope) -> list[Tag]:
-    named = (("otel.scope.name", scope.name), ("otel.scope.version", scope.version))
-    return [{"key": key, "type": "string", "value": value} for key, value in named if value]
-
-
-def _process(resource: Resource) -> tuple[str, str]:
-    """Return the service's name and its other attributes as Jaeger's tags in JSON."""
-    service = next((str(_value(kv.value)) for kv in resource.attributes if kv.key == "service.name"), "")
-    tags = _tags(kv for kv in resource.attributes if kv.key != "service.name")
-    return service or NO_SERVICE, orjson.dumps(list(tags)).decode()
 
 
 def _tags(attributes: Iterable[KeyValue]) -> Iterator[Tag]:

@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib import resources
@@ -22,6 +23,7 @@ from counterfoil_cli.traces.waterfall import Bar, Waterfall, lay_out
 
 COLOURS = 8  # of services, in the stylesheet
 MAX_LINES = 2000
+_PACKAGE = re.compile(r"^/?(?:[a-z0-9_]+\.)+(?=[A-Z])")
 TICKS = 5
 STYLE = resources.files("counterfoil_cli.traces").joinpath("style.css").read_text(encoding="utf-8")
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -70,14 +72,19 @@ class Pages:
             hint = "It was never sent, is not yet sent (spans come within seconds), or is older than is kept."
             return _page("No trace", _message(f"No trace {trace_id}", hint), status=404)
         fall = await run_in_threadpool(lay_out, trace)
-        return _page(f"{fall.bars[0].span['operationName']} · trace", waterfall_html(fall, trace.warnings))
+        services = await run_in_threadpool(self._store.services)
+        return _page(
+            f"{fall.bars[0].span['operationName']} · trace",
+            waterfall_html(fall, services=services, warnings=trace.warnings),
+        )
 
 
 def recent_html(traces: Sequence[TraceSummary], *, services: Sequence[str], chosen: str) -> str:
     """Return the list of traces, longest bar = longest trace of the list."""
     longest = max((trace.duration_us for trace in traces), default=1) or 1
     options = "".join(f"<option{' selected' if name == chosen else ''}>{escape(name)}</option>" for name in services)
-    lines = "".join(_summary_html(trace, longest=longest, services=services) for trace in traces)
+    colours = _colours(services)
+    lines = "".join(_summary_html(trace, longest=longest, colours=colours) for trace in traces)
     empty = '<p class="empty">No spans yet. Send a request to the gateway and reload.</p>'
     return f"""<header><h1>Traces</h1><p class="facts">the newest {len(traces)}</p></header>
 <div class="tools"><form action="/"><select name="service" aria-label="Service"><option value="">all services</option>\
@@ -87,10 +94,10 @@ def recent_html(traces: Sequence[TraceSummary], *, services: Sequence[str], chos
 {f'<table class="traces"><tbody>{lines}</tbody></table>' if traces else empty}"""
 
 
-def waterfall_html(fall: Waterfall, warnings: Sequence[str]) -> str:
+def waterfall_html(fall: Waterfall, *, services: Sequence[str], warnings: Sequence[str]) -> str:
     """Return one trace: facts, legend, time axis, and a line per span that opens its attributes."""
     root = fall.bars[0]
-    colours = {service: f"c{index % COLOURS}" for index, service in enumerate(fall.services)}
+    colours = _colours([*services, *fall.services])
     shown = fall.bars[:MAX_LINES]
     notes = list(warnings)
     if len(fall.bars) > MAX_LINES:
@@ -104,7 +111,7 @@ def waterfall_html(fall: Waterfall, warnings: Sequence[str]) -> str:
     ]
     legend = "".join(f'<span class="chip {colours[name]}">{escape(name)}</span>' for name in fall.services)
     return f"""<nav><a href="/">← Traces</a><span><a href="/api/traces/{fall.trace_id}">JSON</a></span></nav>
-<header><h1><span class="service">{escape(root.service)}</span> {escape(root.span["operationName"])}</h1>
+<header><h1><span class="service">{escape(root.service)}</span> {escape(_short(root.span["operationName"]))}</h1>
 <p class="facts">{" <i>·</i> ".join(facts)}</p><p class="id">{fall.trace_id}</p><p class="legend">{legend}</p></header>
 {"".join(f'<p class="note">{escape(note)}</p>' for note in notes)}
 <div class="fall"><div class="line axis"><span class="name">Span</span>\
@@ -132,7 +139,7 @@ def _line_html(bar: Bar, colour: str, *, start_us: int) -> str:
     mark = '<b class="bad" title="error">!</b>' if bar.error else ""
     return f"""<details id="{span["spanID"]}"><summary class="line{" failed" if bar.error else ""}">\
 <span class="name">{steps}<i class="dot {colour}"></i><span class="service">{escape(bar.service)}</span> {mark}\
-<span class="op" title="{escape(span["operationName"])}">{escape(span["operationName"])}</span></span>\
+<span class="op" title="{escape(span["operationName"])}">{escape(_short(span["operationName"]))}</span></span>\
 <span class="track"><svg aria-hidden="true"><rect class="{colour}" x="{left:.3f}%" width="{width:.3f}%" y="5" \
 height="12" rx="2"/></svg></span><span class="took">{format_us(span["duration"])}</span></summary>
 <div class="more"><p class="facts">span {span["spanID"]}{f" <i>·</i> {escape(kind)}" if kind else ""} <i>·</i> \
@@ -173,14 +180,11 @@ def _links_html(span: dict[str, Any]) -> str:
     return f"<h2>Links</h2><table><tbody>{lines}</tbody></table>"
 
 
-def _summary_html(trace: TraceSummary, *, longest: int, services: Sequence[str]) -> str:
+def _summary_html(trace: TraceSummary, *, longest: int, colours: Mapping[str, str]) -> str:
     width = max(0.5, 100 * trace.duration_us / longest)
-    order = {name: index for index, name in enumerate(services)}
-    chips = "".join(
-        f'<span class="chip c{order.get(name, 0) % COLOURS}">{escape(name)}</span>' for name in trace.services
-    )
+    chips = "".join(f'<span class="chip {colours.get(name, "c0")}">{escape(name)}</span>' for name in trace.services)
     return f"""<tr><td><a href="/trace/{trace.trace_id}"><span class="service">{escape(trace.root_service)}</span> \
-{escape(trace.name)}</a>{f" {_errors_html(trace.errors)}" if trace.errors else ""}<br>{chips}</td>
+{escape(_short(trace.name))}</a>{f" {_errors_html(trace.errors)}" if trace.errors else ""}<br>{chips}</td>
 <td class="number">{trace.spans} span{"s" if trace.spans != 1 else ""}</td>
 <td class="length"><svg aria-hidden="true"><rect class="c0" width="{width:.2f}%" y="4" height="8" rx="2"/></svg></td>
 <td class="number">{format_us(trace.duration_us)}</td><td class="number">{escape(_moment(trace.start_us))}</td></tr>
@@ -203,6 +207,16 @@ def _moment(micros: int) -> str:
         return datetime.fromtimestamp(micros / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
     except (OverflowError, ValueError, OSError):  # a clock that is far off
         return f"{micros} µs"
+
+
+def _colours(services: Sequence[str]) -> dict[str, str]:
+    """Return each service's colour class, the same on every page while the set of services is."""
+    return {service: f"c{index % COLOURS}" for index, service in enumerate(dict.fromkeys(services))}
+
+
+def _short(operation: str) -> str:
+    """Leave away the package of a gRPC method: the service's name stands beside it."""
+    return _PACKAGE.sub("", operation)
 
 
 def _text(value: Any) -> str:

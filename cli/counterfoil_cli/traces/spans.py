@@ -7,7 +7,7 @@ Tag = dict[str, Any]  # Jaeger's {"key", "type", "value"}
 
 
 class SpanRow(NamedTuple):
-    """One span as it is stored; times in microseconds since 1970, `body` and `process` are Jaeger's JSON."""
+    """One span as it is stored; times in microseconds since 1970."""
 
     trace_id: bytes
     span_id: bytes
@@ -18,8 +18,8 @@ class SpanRow(NamedTuple):
     start_us: int
     duration_us: int
     error: bool
-    process: str  # the process's tags
-    body: str  # the span, without its process
+    origin: bytes  # OTLP: resource and scope
+    body: bytes  # OTLP: the span
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,24 @@ from typing import Any
 
 import orjson
 
+from counterfoil_cli.traces.otlp import Origin, span_json
 from counterfoil_cli.traces.spans import Search, SpanRow, Trace, TraceSummary
 
 MAX_TRACE_SPANS = 20_000  # spans of one trace that are read
 CACHED_NAMES = 20_000
 _DELETED_AT_ONCE = 20_000
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS process (id INTEGER PRIMARY KEY, service TEXT NOT NULL, tags TEXT NOT NULL,
-    UNIQUE (service, tags));
+CREATE TABLE IF NOT EXISTS origin (id INTEGER PRIMARY KEY, body BLOB NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS operation (service TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
     PRIMARY KEY (service, name, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS span (id INTEGER PRIMARY KEY, trace_id BLOB NOT NULL, span_id BLOB NOT NULL,
-    parent_id BLOB NOT NULL, process_id INTEGER NOT NULL, service TEXT NOT NULL, operation TEXT NOT NULL,
+    parent_id BLOB NOT NULL, origin_id INTEGER NOT NULL, service TEXT NOT NULL, operation TEXT NOT NULL,
     start_us INTEGER NOT NULL, duration_us INTEGER NOT NULL, error INTEGER NOT NULL, received_us INTEGER NOT NULL,
-    body TEXT NOT NULL);
+    body BLOB NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS span_of_trace ON span (trace_id, span_id);
 CREATE INDEX IF NOT EXISTS span_of_service ON span (service, start_us);
 """
-_INSERT = """INSERT OR IGNORE INTO span (trace_id, span_id, parent_id, process_id, service, operation, start_us,
+_INSERT = """INSERT OR IGNORE INTO span (trace_id, span_id, parent_id, origin_id, service, operation, start_us,
     duration_us, error, received_us, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _SUMMARY = """SELECT trace_id, count(*), min(start_us), max(start_us + duration_us), sum(error),
     json_group_array(DISTINCT service) FROM span WHERE trace_id = ? GROUP BY trace_id"""
@@ -47,7 +47,7 @@ class SpanStore:
         self._file = file
         self._max_spans = max_spans
         self._max_us = int(max_days * 86_400_000_000)
-        self._processes: dict[tuple[str, str], int] = {}
+        self._origins: dict[bytes, int] = {}
         self._operations: set[tuple[str, str, str]] = set()
         self._connection = _open(file)
 
@@ -81,7 +81,7 @@ class SpanStore:
                 ).rowcount
         if deleted:
             with self._connection:
-                self._connection.execute("DELETE FROM process WHERE id NOT IN (SELECT process_id FROM span)")
+                self._connection.execute("DELETE FROM origin WHERE id NOT IN (SELECT origin_id FROM span)")
                 self._connection.execute(
                     "DELETE FROM operation WHERE NOT EXISTS (SELECT 1 FROM span "
                     "WHERE span.service = operation.service AND span.operation = operation.name)"
@@ -105,8 +105,8 @@ class SpanStore:
         sql, values = _statement(search)
         found: dict[bytes, None] = {}
         with self._reading() as connection:
-            for trace_id, body, tags in connection.execute(sql, values):
-                if trace_id not in found and _has_tags(body, tags, search.tags):
+            for trace_id, body, origin in connection.execute(sql, values):
+                if trace_id not in found and _has_tags(body, origin, search.tags):
                     found[trace_id] = None
                     if len(found) >= search.limit:
                         break
@@ -115,20 +115,22 @@ class SpanStore:
     def trace(self, trace_id: str) -> Trace | None:
         """Return one trace by its 32 hex digits, or None; at most MAX_TRACE_SPANS of its spans, by start."""
         rows = self._read(
-            "SELECT span.body, span.process_id, process.service, process.tags FROM span "
-            "JOIN process ON process.id = span.process_id WHERE trace_id = ? ORDER BY start_us, span.id LIMIT ?",
+            "SELECT span.body, origin.body FROM span JOIN origin ON origin.id = origin_id "
+            "WHERE trace_id = ? ORDER BY start_us, span.id LIMIT ?",
             (bytes.fromhex(trace_id), MAX_TRACE_SPANS + 1),
         )
         if not rows:
             return None
-        names: dict[int, str] = {}
+        origins: dict[bytes, Origin] = {}
+        names: dict[str, str] = {}
         processes: dict[str, dict[str, Any]] = {}
         spans = []
-        for body, process_id, service, tags in rows[:MAX_TRACE_SPANS]:
-            name = names.setdefault(process_id, f"p{len(names) + 1}")
-            if name not in processes:
-                processes[name] = {"serviceName": service, "tags": orjson.loads(tags)}
-            spans.append({**orjson.loads(body), "processID": name})
+        for body, stored in rows[:MAX_TRACE_SPANS]:
+            origin = origins.get(stored) or origins.setdefault(stored, Origin(stored))
+            process = {"serviceName": origin.service, "tags": origin.tags}
+            name = names.setdefault(repr(process), f"p{len(names) + 1}")
+            processes.setdefault(name, process)
+            spans.append({**span_json(body, origin), "processID": name})
         cut = len(rows) > MAX_TRACE_SPANS
         warnings = [f"Only the first {MAX_TRACE_SPANS} spans are shown."] if cut else []
         return Trace(trace_id, spans, processes, warnings)
@@ -149,23 +151,22 @@ class SpanStore:
         return self._read(_DEPENDENCIES, (start_us, end_us))
 
     def _name(self, rows: Iterable[SpanRow]) -> None:
-        if len(self._operations) + len(self._processes) > CACHED_NAMES:
+        if len(self._operations) + len(self._origins) > CACHED_NAMES:
             self._forget()
         operations = {(row.service, row.operation, row.kind) for row in rows} - self._operations
         self._connection.executemany("INSERT OR IGNORE INTO operation VALUES (?, ?, ?)", operations)
         self._operations |= operations
-        for process in {(row.service, row.process) for row in rows} - self._processes.keys():
-            self._connection.execute("INSERT OR IGNORE INTO process (service, tags) VALUES (?, ?)", process)
-            found = self._connection.execute("SELECT id FROM process WHERE service = ? AND tags = ?", process)
-            self._processes[process] = found.fetchone()[0]
+        for origin in {row.origin for row in rows} - self._origins.keys():
+            self._connection.execute("INSERT OR IGNORE INTO origin (body) VALUES (?)", (origin,))
+            found = self._connection.execute("SELECT id FROM origin WHERE body = ?", (origin,))
+            self._origins[origin] = found.fetchone()[0]
 
     def _values(self, row: SpanRow, now: int) -> tuple[Any, ...]:
-        process = self._processes[row.service, row.process]
-        ids = (row.trace_id, row.span_id, row.parent_id, process, row.service, row.operation)
+        ids = (row.trace_id, row.span_id, row.parent_id, self._origins[row.origin], row.service, row.operation)
         return (*ids, row.start_us, row.duration_us, row.error, now, row.body)
 
     def _forget(self) -> None:
-        self._processes.clear()
+        self._origins.clear()
         self._operations.clear()
 
     def _last_to_delete(self) -> int | None:
@@ -210,6 +211,7 @@ def _connect(file: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -32768")  # KiB
         connection.executescript(_SCHEMA)
     except sqlite3.Error:
         connection.close()
@@ -230,17 +232,18 @@ def _statement(search: Search) -> tuple[str, list[Any]]:
         quoted = orjson.dumps(key).decode()
         wheres.append("(instr(body, ?) OR instr(tags, ?))")
         values += [quoted, quoted]
-    found = "SELECT trace_id, body, tags FROM span JOIN process ON process.id = process_id"
+    found = "SELECT trace_id, body, tags FROM span JOIN process ON process.id = origin_id"
     return f"{found} WHERE {' AND '.join(wheres)} ORDER BY start_us DESC", values
 
 
-def _has_tags(body: str, process: str, wanted: Sequence[tuple[str, str]]) -> bool:
+def _has_tags(body: bytes, stored: bytes, wanted: Sequence[tuple[str, str]]) -> bool:
     """Whether the span has every tag, in its tags, its logs or its process, compared as text as Jaeger does."""
     if not wanted:
         return True
-    span = orjson.loads(body)
+    origin = Origin(stored)
+    span = span_json(body, origin)
     fields = (field for log in span["logs"] for field in log["fields"])
-    have = {(tag["key"], _text(tag["value"])) for tag in (*span["tags"], *fields, *orjson.loads(process))}
+    have = {(tag["key"], _text(tag["value"])) for tag in (*span["tags"], *fields, *origin.tags)}
     return have.issuperset(wanted)
 
 
