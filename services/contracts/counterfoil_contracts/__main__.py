@@ -1,0 +1,43 @@
+"""Compose contracts by hand and serve it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from counterfoil.contracts.v1.contracts_pb2_grpc import add_ContractServiceServicer_to_server
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.serve import Host, Service, run
+from counterfoil_chassis.watch import Feed
+
+from counterfoil_contracts.servicers.contracts import ContractServicer
+from counterfoil_contracts.servicers.translation import to_compiled
+from counterfoil_contracts.settings import Settings
+from counterfoil_contracts.shipping import Shipping
+from counterfoil_contracts.sql.governed import TOPIC
+from counterfoil_contracts.sql.transactions import SqlTransactions
+
+
+async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
+    """Open the database and return what is served."""
+    database = Database(settings.database_url)
+    stack.push_async_callback(database.close)
+    feed = Feed(database, TOPIC)
+    transactions = SqlTransactions(database, feed, to_compiled)
+    servicer = ContractServicer(
+        transactions,
+        shipping=Shipping(transactions, host.clock),
+        feed=feed,
+        pager=Pager(host.secret),
+        clock=host.clock,
+    )
+    return Service(servicers=[(add_ContractServiceServicer_to_server, servicer)])
+
+
+def main() -> None:
+    """Serve contracts, or run `migrate`."""
+    run("contracts", Settings, build, migrations="counterfoil_contracts")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The RPC families of contracts, one file each."""

@@ -1,0 +1,89 @@
+"""Entities as the protos say them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from counterfoil.common.v1.verdict_pb2 import Finding as FindingProto
+from counterfoil.contracts.v1 import contracts_pb2 as pb
+from counterfoil_chassis.clock import to_timestamp
+
+from counterfoil_contracts.entities import (
+    Column,
+    CompiledDataset,
+    Contract,
+    ContractVersion,
+    Finding,
+    GovernedDataset,
+    VersionState,
+)
+
+_STATES: Final = {
+    VersionState.DRAFT: pb.ContractVersion.State.DRAFT,
+    VersionState.ACTIVE: pb.ContractVersion.State.ACTIVE,
+    VersionState.DEPRECATED: pb.ContractVersion.State.DEPRECATED,
+}
+
+
+def to_version(version: ContractVersion) -> pb.ContractVersion:
+    """Return a contract version as callers see it."""
+    return pb.ContractVersion(
+        contract_id=version.contract_id,
+        version=version.version,
+        state=_STATES[version.state],
+        document=version.document,
+        document_sha256=version.document_sha256,
+        compiled=[
+            to_compiled(
+                GovernedDataset(version.workspace, version.contract_id, version.version, compiled),
+            )
+            for compiled in version.compiled
+        ],
+        created_by=version.created_by,
+        created_at=to_timestamp(version.created_at),
+        activated_at=None if version.activated_at is None else to_timestamp(version.activated_at),
+        reason=version.reason,
+    )
+
+
+def to_contract(contract: Contract) -> pb.Contract:
+    """Return a contract as callers see it."""
+    return pb.Contract(
+        contract_id=contract.contract_id,
+        display_name=contract.display_name,
+        active_version=contract.active_version,
+        latest_version=contract.latest_version,
+        datasets=contract.datasets,
+        shipped=contract.shipped,
+        created_at=to_timestamp(contract.created_at),
+    )
+
+
+def to_compiled(governed: GovernedDataset) -> pb.CompiledContract:
+    """Return what validates one dataset's records."""
+    compiled: CompiledDataset = governed.compiled
+    return pb.CompiledContract(
+        workspace=governed.workspace,
+        dataset=compiled.dataset,
+        contract_id=governed.contract_id,
+        version=governed.version,
+        json_schema=compiled.json_schema,
+        compiled_sha256=compiled.sha256,
+        columns=[to_column(column) for column in compiled.columns],
+    )
+
+
+def to_column(column: Column) -> pb.Column:
+    """Return one column of a dataset."""
+    return pb.Column(
+        name=column.name,
+        type=pb.Column.Type.Value(column.type.value),
+        required=column.required,
+        default_timezone=column.default_timezone,
+        classification=column.classification,
+    )
+
+
+def to_finding(finding: Finding) -> FindingProto:
+    """Return one fault of a document."""
+    return FindingProto(reason=finding.reason, path=finding.path, detail=finding.detail)
