@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from datetime import datetime
 from typing import Any
 
@@ -19,9 +21,9 @@ from counterfoil_gateway.problems import C, Problem
 
 APPEND_MANY = "/counterfoil.ingest.v1.AppendService/AppendMany"
 TIMEOUT = 10.0
-RETRY_AFTER = "1"
 _SENDERS_FAULT = frozenset({C.INVALID_ARGUMENT.value[0], C.OUT_OF_RANGE.value[0]})
-_BUSY = frozenset({C.RESOURCE_EXHAUSTED.value[0]})
+_PASSING = frozenset(c.value[0] for c in (C.UNAVAILABLE, C.DEADLINE_EXCEEDED, C.ABORTED, C.CANCELLED))
+log = logging.getLogger(__name__)
 
 
 class Appender:
@@ -60,7 +62,8 @@ class Appender:
         try:
             response = await self._call(request, **outgoing(default=TIMEOUT, signer=self._signer))
         except grpc.aio.AioRpcError as error:
-            raise _later(error.code().value[0], error.details() or "") from error
+            code = error.code()
+            raise _later(code.value[0], "INGEST_UNAVAILABLE", code.name) from error
         _check(response.results[0])
 
 
@@ -70,16 +73,19 @@ def _check(result: AppendResult) -> None:
             raise too_large()
         raise Problem(C.INVALID_ARGUMENT, result.detail, result.reason or "BAD_JSON")
     if result.code:
-        wait = str(result.retry_after.seconds + 1) if result.HasField("retry_after") else RETRY_AFTER
-        raise _later(result.code, result.detail, wait)
+        wait = math.ceil(result.retry_after.ToTimedelta().total_seconds()) if result.HasField("retry_after") else 1
+        raise _later(result.code, result.reason, result.detail, wait=max(1, wait))
     if any(v.outcome == Verdict.RETRY for v in result.verdicts):
         # What was kept is found again by its id, so sending all of it once more adds nothing twice.
-        raise _later(C.UNAVAILABLE.value[0], "not every event could be kept")
+        raise _later(C.UNAVAILABLE.value[0], "RECORDS_TO_RETRY", "not every event could be kept")
 
 
-def _later(code: int, detail: str, wait: str = RETRY_AFTER) -> Problem:
-    """Return what makes every SDK keep its events and send them again; anything below 500 but 429 would lose them."""
-    headers = {"retry-after": wait}
-    if code in _BUSY:
-        return Problem(C.RESOURCE_EXHAUSTED, f"too much at once; send it again: {detail}", "BUSY", headers=headers)
-    return Problem(C.UNAVAILABLE, f"events cannot be taken now; send them again: {detail}", "BUSY", headers=headers)
+def _later(code: int, reason: str, detail: str, wait: int = 1) -> Problem:
+    """Return what makes every SDK keep its events and send them again; most other answers would lose them."""
+    headers = {"retry-after": str(wait)}
+    if code == C.RESOURCE_EXHAUSTED.value[0]:
+        return Problem(C.RESOURCE_EXHAUSTED, f"too much at once; send it again: {detail}", reason, headers=headers)
+    if code not in _PASSING:
+        log.error("ingest refused events", extra={"code": code, "reason": reason, "detail": detail})
+        reason, detail = "INGEST_FAILED", "the log refused them"
+    return Problem(C.UNAVAILABLE, f"events cannot be taken now; send them again: {detail}", reason, headers=headers)

@@ -50,9 +50,9 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
 
 
 def too_large() -> Problem:
-    """Return the problem of a body over the limit; the rest of it is not read, so the connection ends."""
+    """Return the problem of a body over the limit."""
     text = f"the body is over {MAX_BODY} bytes; send less at once, or a file to /v1/imports"
-    return Problem(C.INVALID_ARGUMENT, text, "BODY_TOO_LARGE", http=413, headers={"connection": "close"})
+    return Problem(C.INVALID_ARGUMENT, text, "BODY_TOO_LARGE", http=413)
 
 
 def parse(body: bytes) -> Any:

@@ -13,6 +13,7 @@ from counterfoil_gateway.event_operations import EVENT_TAG, event_operation, eve
 from counterfoil_gateway.events import EventRoute
 from counterfoil_gateway.fields import descriptor, message_name, message_of, raw_field, raw_media_types
 from counterfoil_gateway.imports import UPLOAD, UploadImport
+from counterfoil_gateway.own_operations import OWN_TAG, own_operations
 from counterfoil_gateway.rules import is_required
 from counterfoil_gateway.schemas import WELL_KNOWN, Schema, Schemas
 from counterfoil_gateway.values import AS_TEXT
@@ -60,6 +61,7 @@ class Document:
                 paths.setdefault(_path(binding), {})[binding.verb.lower()] = self._operation(method, binding, i)
             if method.name == UPLOAD:
                 paths.setdefault(UploadImport.binding.path, {})["post"] = self._upload(method)
+        paths |= own_operations()
         for route in events:
             paths.setdefault(route.path, {})[route.verb.lower()] = event_operation(route)
         return {
@@ -79,7 +81,7 @@ class Document:
     def _tags(self) -> list[dict[str, str]]:
         services = {m.service: m for m in self._api.methods}
         comments = {s: self._api.comments.get(m.name[1:].split("/")[0], "") for s, m in services.items()}
-        return [{"name": _tag(m), "description": comments[s]} for s, m in services.items()] + [EVENT_TAG]
+        return [{"name": _tag(m), "description": comments[s]} for s, m in services.items()] + [EVENT_TAG, OWN_TAG]
 
     def _components(self) -> dict[str, Any]:
         problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
