@@ -130,6 +130,7 @@ class Launcher:
         if self._began:
             _say(self._banner(time.monotonic() - self._began))
             self._began = 0.0
+            self._supervisor.settled = True
             if self._journey is not None:
                 run = partial(_with, self.variables, self._journey.run)
                 spec = ProcessSpec("demo", run, on_end=self._on_journey_end, stop_seconds=3)

@@ -20,6 +20,7 @@ from counterfoil_cli.child import become
 STOPPING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 WATCHED = STOPPING | {signal.SIGCHLD}
 LAST_LINES = 8
+CANNOT_START = 2  # the exit code of a process whose settings, keys or data keep it from starting
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Supervisor:
         self._on_restart = on_restart
         self._processes: list[_Process] = []
         self._code: int | None = None
+        self.settled = False  # until it is, a process that says that it cannot start ends everything
 
     def start(self, spec: ProcessSpec) -> None:
         """Fork one more process; it is stopped before those started earlier."""
@@ -143,7 +145,10 @@ class Supervisor:
         while process.deaths[0] < now - self._restarts.within_seconds:
             process.deaths.popleft()
         name, deaths = process.spec.name, len(process.deaths)
-        if deaths >= self._restarts.deaths:
+        if code == CANNOT_START and not self.settled:
+            self._show(f"{name} cannot start:")
+            self.stop(CANNOT_START)
+        elif deaths >= self._restarts.deaths:
             within = f"{self._restarts.within_seconds:g} s"
             self._show(f"{name} {_describe(code)}, {deaths} times within {within}: stopping everything.")
             self.stop(1)

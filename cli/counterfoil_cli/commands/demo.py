@@ -11,8 +11,8 @@ from counterfoil_chassis.errors import StartError
 
 from counterfoil_cli import settings
 from counterfoil_cli.commands.options import data_option, port_offset_option
-from counterfoil_cli.commands.up import CANNOT_START
 from counterfoil_cli.launcher import Journey, Launcher, Options
+from counterfoil_cli.supervisor import CANNOT_START
 
 SCRIPT = Path("examples", "complete_journey", "demo.py")
 

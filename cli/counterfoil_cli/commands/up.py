@@ -9,8 +9,7 @@ from counterfoil_chassis.errors import StartError
 
 from counterfoil_cli.commands.options import data_option, port_offset_option
 from counterfoil_cli.launcher import Launcher, Options
-
-CANNOT_START = 2  # exit code when it could not start
+from counterfoil_cli.supervisor import CANNOT_START
 
 
 @click.command()

@@ -1,10 +1,9 @@
 """Composes the trace sink and serves until it is told to stop."""
 
 import asyncio
-import logging
 import signal
 import socket
-import sys
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from dataclasses import dataclass
 import grpc
 import uvicorn
 import uvloop
+from counterfoil_chassis import logs
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from counterfoil_cli.traces.intake import Intake
-from counterfoil_cli.traces.jaeger import JaegerApi
+from counterfoil_cli.traces.jaeger import JaegerApi, store_failed
 from counterfoil_cli.traces.page import Pages
 from counterfoil_cli.traces.receiver import MAX_REQUEST_BYTES, HttpReceiver, grpc_handler
 from counterfoil_cli.traces.settings import TracesSettings
@@ -37,7 +37,7 @@ class Sink:
 
 def main() -> None:
     """Serve with the settings of the environment until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logs.configure("traces")
     uvloop.run(_serve_until_told(TracesSettings()))
 
 
@@ -88,7 +88,8 @@ class _Server(uvicorn.Server):
 def _app(store: SpanStore, intake: Intake) -> Starlette:
     receiver = HttpReceiver(intake)
     export = Route("/v1/traces", receiver.export, methods=["POST"])
-    return Starlette(routes=[export, *JaegerApi(store).routes(), *Pages(store).routes()])
+    routes = [export, *JaegerApi(store).routes(), *Pages(store).routes()]
+    return Starlette(routes=routes, exception_handlers={sqlite3.Error: store_failed})
 
 
 def _bound(listen: str) -> socket.socket:

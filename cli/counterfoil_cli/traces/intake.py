@@ -94,7 +94,7 @@ class Intake:
                 self._store.put(spans)
             self._prune(len(spans))
         except sqlite3.Error as error:
-            _log.warning("spans_not_written", extra={"fields": {"error": str(error), "spans": len(spans)}})
+            _log.warning("spans_not_written", extra={"error": str(error), "spans": len(spans)})
             full = OverloadedError(f"the trace sink cannot write: {error}")
             return [outcome if isinstance(outcome, Exception) else full for outcome in outcomes]
         return outcomes

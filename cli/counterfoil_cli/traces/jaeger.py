@@ -3,6 +3,7 @@
 The internal HTTP API of jaeger-query: https://www.jaegertracing.io/docs/latest/apis/#http-json-internal
 """
 
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ _UNITS_US = {"ns": 0.001, "us": 1, "µs": 1, "μs": 1, "ms": 1000, "s": 1_000_00
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|μs|ms|s|m|h))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|μs|ms|s|m|h)")
 _DAY_MS = 86_400_000
+_log = logging.getLogger(__name__)
 
 
 class BadQueryError(ValueError):
@@ -122,6 +124,12 @@ def refusal(status: int, message: str) -> Response:
     """Wrap an error as Jaeger does."""
     errors = [{"code": status, "msg": message}]
     return _json({"data": None, "total": 0, "limit": 0, "offset": 0, "errors": errors}, status)
+
+
+async def store_failed(request: Request, error: Exception) -> Response:
+    """Answer a request whose read failed, e.g. on a full or missing disk; the sink goes on."""
+    _log.error("traces_not_read", extra={"path": request.url.path}, exc_info=error)
+    return refusal(503, "the traces cannot be read now")
 
 
 def as_json(trace: Trace) -> dict[str, Any]:

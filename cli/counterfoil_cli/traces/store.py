@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from counterfoil_cli.traces.otlp import Origin, span_json
+from counterfoil_cli.traces.otlp import MADE_TAGS, Origin, span_json
 from counterfoil_cli.traces.spans import Search, SpanRow, Trace, TraceSummary
 
 MAX_TRACE_SPANS = 20_000  # spans of one trace that are read
@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS span (id INTEGER PRIMARY KEY, trace_id BLOB NOT NULL,
 CREATE UNIQUE INDEX IF NOT EXISTS span_of_trace ON span (trace_id, span_id);
 CREATE INDEX IF NOT EXISTS span_of_service ON span (service, start_us);
 """
+_SCHEMA_VERSION = 1
 _INSERT = """INSERT OR IGNORE INTO span (trace_id, span_id, parent_id, origin_id, service, operation, start_us,
     duration_us, error, received_us, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _SUMMARY = """SELECT trace_id, count(*), min(start_us), max(start_us + duration_us), sum(error),
@@ -199,7 +200,7 @@ def _open(file: Path) -> sqlite3.Connection:
         if isinstance(error, sqlite3.OperationalError):
             raise
         aside = file.with_name(f"{file.name}.broken")
-        _log.warning("traces_file_broken", extra={"fields": {"moved_to": str(aside), "error": str(error)}})
+        _log.warning("traces_file_broken", extra={"moved_to": str(aside), "error": str(error)})
         file.replace(aside)
         for rest in ("-wal", "-shm"):
             file.with_name(f"{file.name}{rest}").unlink(missing_ok=True)
@@ -209,10 +210,13 @@ def _open(file: Path) -> sqlite3.Connection:
 def _connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=5, isolation_level=None, check_same_thread=False)
     try:
+        if connection.execute("PRAGMA user_version").fetchone()[0] not in (0, _SCHEMA_VERSION):
+            raise sqlite3.DatabaseError("it was written by another release")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -32768")  # KiB
         connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     except sqlite3.Error:
         connection.close()
         raise
@@ -228,11 +232,11 @@ def _statement(search: Search) -> tuple[str, list[Any]]:
     if search.operation:
         wheres.append("operation = ?")
         values.append(search.operation)
-    for key, _ in search.tags:  # a cheap first sieve: the key stands somewhere in the JSON
-        quoted = orjson.dumps(key).decode()
-        wheres.append("(instr(body, ?) OR instr(tags, ?))")
-        values += [quoted, quoted]
-    found = "SELECT trace_id, body, tags FROM span JOIN process ON process.id = origin_id"
+    for key, _ in search.tags:
+        if key not in MADE_TAGS:  # a cheap first sieve: the key stands somewhere in the bytes
+            wheres.append("(instr(span.body, ?) OR instr(origin.body, ?))")
+            values += [key.encode(), key.encode()]
+    found = "SELECT trace_id, span.body, origin.body FROM span JOIN origin ON origin.id = origin_id"
     return f"{found} WHERE {' AND '.join(wheres)} ORDER BY start_us DESC", values
 
 
