@@ -89,7 +89,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         guarded: Any
         if path.startswith(HEALTH):
-            guarded = self._unending(behaviour) if handler.response_streaming else behaviour
+            guarded = self._unending(path, behaviour) if handler.response_streaming else behaviour
         elif handler.response_streaming:
             guarded = self._many(self._methods[path], behaviour)
         else:
@@ -106,7 +106,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             try:
                 return await behaviour(self._enter(method, request, context), context)
             except Exception as error:  # noqa: BLE001 - every failure becomes a status
-                await _fail(method, error, context)
+                await _fail(method.path, error, context)
 
         return answer
 
@@ -120,9 +120,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
             except asyncio.CancelledError:
                 if not (follows and self._draining and _uncancelled()):
                     raise
-                await _fail(method, DrainingError(_DRAINING), context)
+                await _fail(method.path, DrainingError(_DRAINING), context)
             except Exception as error:  # noqa: BLE001 - every failure becomes a status
-                await _fail(method, error, context)
+                await _fail(method.path, error, context)
 
         return answer
 
@@ -140,12 +140,20 @@ class Interceptor(grpc.aio.ServerInterceptor):
         finally:
             self._followers.discard(task)
 
-    def _unending(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    def _unending(self, path: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap the health service's Watch, which writes by itself and never ends."""
 
         async def answer(request: Any, context: Context) -> None:
-            with self._follower(follows=True):
-                await behaviour(request, context)
+            try:
+                with self._follower(follows=True):
+                    await behaviour(request, context)
+            except asyncio.CancelledError:
+                # gRPC sends nothing for a task that was cancelled by anybody but the client.
+                if not (self._draining and _uncancelled()):
+                    raise
+                await _fail(path, DrainingError(_DRAINING), context)
+            except DrainingError as error:
+                await _fail(path, error, context)
 
         return answer
 
@@ -195,11 +203,11 @@ def _uncancelled() -> bool:
     return task is not None and task.uncancel() == 0
 
 
-async def _fail(method: Method, error: Exception, context: Context) -> NoReturn:
+async def _fail(path: str, error: Exception, context: Context) -> NoReturn:
     """End the call with the status of a failure; what nobody expected is logged and told as INTERNAL."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    status = _status(method, error)
+    status = _status(path, error)
     span = trace.get_current_span()
     if span.is_recording() and isinstance(error, CounterfoilError):
         span.set_attribute(telemetry.ATTRIBUTE_REASON, error.reason)
@@ -208,22 +216,22 @@ async def _fail(method: Method, error: Exception, context: Context) -> NoReturn:
     )
 
 
-def _status(method: Method, error: Exception) -> Status:
+def _status(path: str, error: Exception) -> Status:
     if isinstance(error, CounterfoilError):
         if error.code is Code.INTERNAL:
-            _logger.error("call failed", exc_info=error, extra={"method": method.path, "reason": error.reason})
+            _logger.error("call failed", exc_info=error, extra={"method": path, "reason": error.reason})
         return to_status(error)
     if isinstance(error, grpc.aio.AioRpcError):
-        return _status_of_callee(method, error)
-    _logger.error("call failed unexpectedly", exc_info=error, extra={"method": method.path})
+        return _status_of_callee(path, error)
+    _logger.error("call failed unexpectedly", exc_info=error, extra={"method": path})
     return to_status(_internal())
 
 
-def _status_of_callee(method: Method, error: grpc.aio.AioRpcError) -> Status:
+def _status_of_callee(path: str, error: grpc.aio.AioRpcError) -> Status:
     """Pass a callee's refusal on; a token of ours that it does not know, or its bug, is not the caller's fault."""
     code = code_of(error)
     if code in {Code.UNAUTHENTICATED, Code.INTERNAL, Code.UNKNOWN, Code.UNIMPLEMENTED}:
-        _logger.error("call to another service failed", exc_info=error, extra={"method": method.path})
+        _logger.error("call to another service failed", exc_info=error, extra={"method": path})
         return to_status(_internal())
     status = status_of(error)
     if status is not None:
