@@ -8,7 +8,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from counterfoil.ingest.v1.append_pb2_grpc import add_AppendServiceServicer_to_server
+from counterfoil.ingest.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from counterfoil.ingest.v1.quarantine_pb2_grpc import add_QuarantineServiceServicer_to_server
+from counterfoil.ingest.v1.queries_pb2_grpc import add_QueryServiceServicer_to_server
+from counterfoil.ingest.v1.records_pb2_grpc import add_RecordServiceServicer_to_server
 from counterfoil.ingest.v1.sources_pb2_grpc import add_SourceServiceServicer_to_server
 from counterfoil_chassis.call import connect
 from counterfoil_chassis.database import Database
@@ -20,14 +23,26 @@ from sqlalchemy.engine import make_url
 
 from counterfoil_ingest import protocols
 from counterfoil_ingest.append import open_appender
+from counterfoil_ingest.imports import ImportWorker
+from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.queries import Queries
+from counterfoil_ingest.read_settings import ReadSettings
+from counterfoil_ingest.reading import LogReader
 from counterfoil_ingest.registry import Contracts
+from counterfoil_ingest.remote.catalog import Catalog
 from counterfoil_ingest.remote.contracts import ContractsClient
 from counterfoil_ingest.servicers.append import RECORDS, AppendServicer, SourceMappings
+from counterfoil_ingest.servicers.imports import ImportServicer
 from counterfoil_ingest.servicers.quarantine import QuarantineServicer
+from counterfoil_ingest.servicers.queries import QueryServicer
+from counterfoil_ingest.servicers.records import RecordServicer
 from counterfoil_ingest.servicers.sources import SourceServicer
 from counterfoil_ingest.settings import Settings
+from counterfoil_ingest.snapshots import Snapshots
+from counterfoil_ingest.sql.imports import SqlImportStore
 from counterfoil_ingest.sql.log import SqliteLog
 from counterfoil_ingest.sql.sources import TOPIC
+from counterfoil_ingest.uploads import Spool
 
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
@@ -63,13 +78,44 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         ids=host.ids,
         random_bytes=secrets.token_bytes,
     )
+    reads, catalog = ReadSettings(), Catalog()
+    folder = settings.data_dir / "lake"
+    lake = Lake(folder, log, contracts, commit_seconds=reads.lake_commit_seconds)
+    snapshots = Snapshots(log, lake, contracts)
+    spool = Spool(settings.data_dir / "imports", max_bytes=reads.max_import_bytes)
+    store = SqlImportStore(database)
+    worker = ImportWorker(
+        spool.folder, imports=store, appender=appender, contracts=contracts, log=log, lake=lake, clock=host.clock
+    )
+    await worker.clean()
+    imports = ImportServicer(
+        store, worker=worker, spool=spool, contracts=contracts, pager=pager, clock=host.clock, ids=host.ids
+    )
+    reader = LogReader(log, contracts=contracts, contracted=catalog.datasets)
+    records = RecordServicer(appender, reader=reader, snapshots=snapshots, pager=pager, clock=host.clock, ids=host.ids)
+    queries = Queries(
+        lake,
+        snapshots=snapshots,
+        contracts=contracts,
+        folder=folder,
+        memory=reads.query_memory,
+        at_once=reads.queries_at_once,
+    )
     return Service(
         servicers=[
             (add_AppendServiceServicer_to_server, append),
             (add_SourceServiceServicer_to_server, sources),
             (add_QuarantineServiceServicer_to_server, QuarantineServicer(database, pager=pager)),
+            (add_RecordServiceServicer_to_server, records),
+            (add_ImportServiceServicer_to_server, imports),
+            (add_QueryServiceServicer_to_server, QueryServicer(queries)),
         ],
-        background=[client.watcher(contracts).run],
+        background=[
+            client.watcher(contracts).run,
+            catalog.watcher(channel, signer=host.signer).run,
+            lake.run,
+            worker.run,
+        ],
     )
 
 

@@ -26,7 +26,7 @@ class SqlQuarantine:
     async def get(self, workspace: str, quarantine_id: str) -> Quarantined:
         """Return one with its bytes; raise QuarantinedRecordNotFoundError when absent or in another workspace."""
         found = await self._connection.execute(
-            select(*_WITHOUT_BYTES, QUARANTINE.c.raw_zstd).where(
+            select(*[*_WITHOUT_BYTES, QUARANTINE.c.raw_zstd]).where(
                 QUARANTINE.c.workspace == workspace, QUARANTINE.c.quarantine_id == quarantine_id
             )
         )

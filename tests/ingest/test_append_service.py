@@ -1,0 +1,157 @@
+"""AppendMany over gRPC: items under their own tokens, and what their bodies can hold."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import grpc
+import orjson
+import pytest
+from counterfoil.common.v1.verdict_pb2 import Verdict
+from counterfoil.ingest.v1 import quarantine_pb2, sources_pb2
+from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, AppendResult
+from counterfoil_chassis.status import failure_of
+from google.protobuf.duration_pb2 import Duration
+
+from tests.ingest.ingest_service import READ, IngestService, ingest_in
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+async def source_id(ingest: IngestService) -> str:
+    """A source whose mappings fit nothing here: its events go to `unplanned`, which needs no contract."""
+    request = sources_pb2.CreateSourceRequest(
+        display_name="Shop", mappings=[sources_pb2.SourceMapping(type="track", event="Planned", dataset="events")]
+    )
+    made = await ingest.sources.CreateSource(request, **ingest.called())
+    return str(made.source.source_id)
+
+
+def events(*ids: str, event: str = "Seen") -> bytes:
+    return orjson.dumps({"batch": [{"type": "track", "event": event, "messageId": each} for each in ids]})
+
+
+def outcomes(result: AppendResult) -> list[str]:
+    assert result.code == 0, result
+    return [Verdict.Outcome.Name(each.outcome) for each in result.verdicts]
+
+
+async def test_each_event_has_its_verdict(ingest: IngestService, source_id: str) -> None:
+    body = gzip.compress(events("a", "b", "a"))
+    (result,) = await ingest.append_many(ingest.item(body, source_id=source_id))
+    assert outcomes(result) == ["ACCEPTED", "ACCEPTED", "DUPLICATE"]
+    assert [each.position.offset for each in result.verdicts] == [0, 1, 0]
+    assert (result.verdicts[0].record_id, result.verdicts[0].dataset) == ("a", "unplanned")
+    (again,) = await ingest.append_many(ingest.item(body, source_id=source_id))
+    assert outcomes(again) == ["DUPLICATE"] * 3
+
+
+async def test_an_item_fails_alone(ingest: IngestService, source_id: str) -> None:
+    good = ingest.item(events("a"), source_id=source_id)
+    cases = {
+        "TOKEN_INVALID": AppendItem(token="nonsense", protocol="segment", body=b"{}"),
+        "BAD_JSON": ingest.item(b"hello", source_id=source_id),
+        "BAD_GZIP": ingest.item(b"\x1f\x8b...", source_id=source_id),
+        "BODY_TOO_LARGE": ingest.item(gzip.compress(b" " * (21 << 20)), source_id=source_id),
+        "TOO_MANY_RECORDS": ingest.item(orjson.dumps({"batch": [{}] * 5001}), source_id=source_id),
+        "PROTOCOL_UNKNOWN": ingest.item(b"{}", protocol="nonsense"),
+        "DATASET_INVALID": ingest.item(b"{}", protocol="records", dataset="No Such"),
+        "SCOPE_MISSING": AppendItem(token=ingest.token(scopes=(READ,)), protocol="segment", body=b"{}"),
+        "SOURCE_NOT_FOUND": ingest.item(events("x"), source_id="another"),
+        "DEADLINE_EXCEEDED": ingest.item(events("x"), source_id=source_id, timeout=Duration()),
+    }
+    results = await ingest.append_many(good, *cases.values(), good)
+    assert outcomes(results[0]) == ["ACCEPTED"]
+    assert outcomes(results[-1]) == ["DUPLICATE"]
+    found = dict(zip(cases, results[1:-1], strict=True))
+    assert {name: result.reason for name, result in found.items() if name != "TOKEN_INVALID"} == {
+        name: name for name in cases if name != "TOKEN_INVALID"
+    }
+    assert found["TOKEN_INVALID"].code == grpc.StatusCode.UNAUTHENTICATED.value[0]
+    assert all(result.code and result.detail for result in found.values())
+
+
+async def test_a_write_key_cannot_append_records(ingest: IngestService, source_id: str) -> None:
+    (result,) = await ingest.append_many(
+        ingest.item(b"[{}]", source_id=source_id, protocol="records", dataset="unplanned")
+    )
+    assert result.reason == "SCOPE_MISSING"
+
+
+async def test_records_go_to_their_dataset_named_by_the_request(ingest: IngestService) -> None:
+    item = ingest.item(b'[{"a":1},{"message_id":"m"}]', protocol="records", dataset="unplanned", request_id="r")
+    (first,) = await ingest.append_many(item)
+    assert [each.record_id for each in first.verdicts] == ["r#0", "m"]
+    (again,) = await ingest.append_many(item)
+    assert outcomes(again) == ["DUPLICATE", "DUPLICATE"]
+
+
+async def test_only_the_gateway_may_call(ingest: IngestService) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ingest.append.AppendMany(AppendManyRequest(items=[ingest.item(b"{}")]), **ingest.called())
+    assert failure_of(caught.value).code.name == "PERMISSION_DENIED"
+
+
+async def test_events_of_a_contract_that_cannot_be_looked_up_are_sent_again(
+    ingest: IngestService, source_id: str
+) -> None:
+    mixed = orjson.dumps({"batch": [{"type": "track", "event": "Planned"}, {"type": "track", "event": "Seen"}]})
+    by_source, records = await ingest.append_many(
+        ingest.item(mixed, source_id=source_id), ingest.item(b"{}", protocol="records", dataset="events")
+    )
+    assert (by_source.reason, by_source.retry_after.seconds) == ("CONTRACTS_UNAVAILABLE", 2)
+    assert outcomes(records) == ["RETRY"]
+
+
+async def test_what_is_no_event_is_quarantined_with_its_bytes_and_trace(ingest: IngestService, source_id: str) -> None:
+    body = (
+        b'{"batch":[5,{"type":"track","messageId":"m","properties":{"a":"\\ud83d"}},{"type":"track","messageId":"n"}]}'
+    )
+    (result,) = await ingest.append_many(ingest.item(body, source_id=source_id, traceparent=TRACEPARENT))
+    assert outcomes(result) == ["QUARANTINED", "QUARANTINED", "ACCEPTED"]
+    ids = [each.quarantine_id for each in result.verdicts[:2]]
+    request = quarantine_pb2.GetQuarantinedRecordRequest(quarantine_id=ids[1])
+    record = await ingest.quarantine.GetQuarantinedRecord(request, **ingest.called())
+    assert record.raw == b'{"type":"track","messageId":"m","properties":{"a":"\\ud83d"}}'
+    assert [each.reason for each in record.findings] == ["BAD_JSON"]
+    assert (record.source_id, record.trace_id) == (source_id, TRACE)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ingest.quarantine.GetQuarantinedRecord(request, **ingest.called("zeta"))
+    assert failure_of(caught.value).reason == "QUARANTINED_RECORD_NOT_FOUND"
+
+
+async def test_quarantine_is_listed_newest_first_and_filtered(ingest: IngestService) -> None:
+    bad = ingest.item(b"5\n{\n7\n{}", protocol="records", dataset="unplanned", request_id="r")
+    (result,) = await ingest.append_many(bad)
+    made = [each.quarantine_id for each in result.verdicts if each.quarantine_id]
+    assert len(made) == 3
+
+    async def listed(workspace: str = "acme", **fields: object) -> list[str]:
+        found, token = [], ""
+        while True:
+            request = quarantine_pb2.ListQuarantinedRecordsRequest(page_size=2, page_token=token, **fields)
+            page = await ingest.quarantine.ListQuarantinedRecords(request, **ingest.called(workspace))
+            assert not any(each.raw for each in page.quarantined_records)
+            found += [each.quarantine_id for each in page.quarantined_records]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    assert await listed() == sorted(made, reverse=True)
+    assert await listed(reason="BAD_JSON") == [made[1]]
+    assert await listed(reason="BAD") == []
+    assert await listed(reason="%") == []
+    assert await listed(dataset="events") == []
+    assert await listed("zeta") == []
+
+
+async def test_a_restarted_service_knows_what_it_has(tmp_path: Path) -> None:
+    async with ingest_in(tmp_path) as first:
+        item = first.item(b'[{"message_id":"m"}]', protocol="records", dataset="unplanned")
+        assert outcomes((await first.append_many(item))[0]) == ["ACCEPTED"]
+    async with ingest_in(tmp_path) as second:
+        item = second.item(b'[{"message_id":"m"}]', protocol="records", dataset="unplanned")
+        assert outcomes((await second.append_many(item))[0]) == ["DUPLICATE"]

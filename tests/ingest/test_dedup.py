@@ -1,0 +1,163 @@
+"""The dedup table: exact, durable as far as the log is, and never trusted further than that."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from counterfoil_ingest import append as append_module
+from counterfoil_ingest import dedup
+from counterfoil_ingest.dedup import DedupTable, UntrustedTableError, hash_of, new_table, open_table, scope_of
+from counterfoil_ingest.entities import Outcome
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.ingest.conftest import LogRig, batch, event
+
+Reopen = Callable[[], Awaitable[LogRig]]
+BOOT = "boot-1"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> DedupTable:
+    return new_table(tmp_path / "t", epoch="e", entries=0, boot_id=BOOT)
+
+
+def entries(table: DedupTable, hashes: list[int]) -> dict[int, set[int]]:
+    return {each: set(table.matches(each)) for each in hashes}
+
+
+# Few distinct hashes with few distinct low bits: long probes, shared hashes, wrap-around at the table's end.
+HASHES = st.integers(0, 5).flatmap(
+    lambda high: st.integers(65_530, 65_536).map(lambda low: (high << 16) + low % 65_536 or 1)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(st.tuples(HASHES, st.integers(0, 40)), max_size=60, unique=True), max_size=4))
+def test_holds_exactly_what_was_entered(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[tuple[int, int]]]
+) -> None:
+    path = tmp_path_factory.mktemp("dedup") / "t"
+    table = new_table(path, epoch="e", entries=0, boot_id=BOOT)
+    expected: dict[int, set[int]] = {}
+    for sequence, pairs in enumerate(batches):
+        hashes, offsets = [each[0] for each in pairs], [each[1] for each in pairs]
+        assert list(table.contains(hashes)) == [each in expected for each in hashes]
+        table.enter(hashes, offsets, watermark=sequence)
+        for hash_, offset in pairs:
+            expected.setdefault(hash_, set()).add(offset)
+    assert entries(table, list(expected)) == expected
+    assert table.entries == sum(map(len, expected.values()))
+    table.close()
+    reopened = open_table(path, epoch="e", boot_id="another")
+    assert entries(reopened, list(expected)) == expected
+    reopened.close()
+
+
+def test_grows_and_keeps_everything(table: DedupTable) -> None:
+    hashes = [hash_of(b"s", f"id{n}") for n in range(100_000)]
+    for start in range(0, len(hashes), 7_000):
+        part = hashes[start : start + 7_000]
+        table.enter(part, range(start, start + len(part)), watermark=start)
+    assert all(table.contains(hashes))
+    assert [next(table.matches(each)) for each in hashes[::997]] == list(range(0, 100_000, 997))
+    assert not any(table.contains([hash_of(b"other", f"id{n}") for n in range(1000)]))
+    assert table.watermark == 98_000
+    table.close()
+
+
+def test_scopes_never_run_together() -> None:
+    scopes = {scope_of(*each) for each in (("a", "bc"), ("ab", "c"), ("a", "b"), ("1:a", "bc"))}
+    assert len(scopes) == 4
+
+
+@pytest.mark.parametrize(
+    ("damage", "boot_id", "epoch"),
+    [
+        ("none", "another boot", "e"),
+        ("none", "", "e"),
+        ("none", BOOT, "another log"),
+        ("head", BOOT, "e"),
+        ("cut", BOOT, "e"),
+        ("empty", BOOT, "e"),
+        ("gone", BOOT, "e"),
+    ],
+)
+def test_a_file_that_may_have_lost_something_is_not_trusted(
+    tmp_path: Path, damage: str, boot_id: str, epoch: str
+) -> None:
+    path = tmp_path / "t"
+    table = new_table(path, epoch="e", entries=0, boot_id=BOOT)
+    table.enter([7], [1], watermark=3)  # and never closed
+    if damage == "head":
+        with path.open("r+b") as file:
+            file.seek(20)
+            file.write(struct.pack("<Q", 99))
+    elif damage == "cut":
+        os.truncate(path, 10_000)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "gone":
+        path.unlink()
+    with pytest.raises(UntrustedTableError):
+        open_table(path, epoch=epoch, boot_id=boot_id)
+
+
+def test_a_file_left_open_by_a_killed_process_is_trusted_while_the_machine_runs(tmp_path: Path) -> None:
+    table = new_table(tmp_path / "t", epoch="e", entries=0, boot_id=BOOT)
+    table.enter([7], [1], watermark=3)
+    again = open_table(tmp_path / "t", epoch="e", boot_id=BOOT)
+    assert (again.watermark, again.entries, list(again.matches(7))) == (3, 1, [1])
+    again.close()
+
+
+async def test_records_are_known_after_a_restart_with_or_without_the_file(open_log: Reopen) -> None:
+    rig = await open_log()
+    await rig.appender.append(batch("acme", *(event(f"m{n}") for n in range(50))))
+    rig = await open_log()
+    (verdict,) = await rig.appender.append(batch("acme", event("m7")))
+    assert (verdict.outcome, verdict.offset) == (Outcome.DUPLICATE, 7)
+    path = rig.folder / "dedup.table"
+    await rig.appender.close()
+    path.unlink()
+    rig.appender = await append_module.open_appender(rig.log, path, contracts=rig.contracts, ids=rig.ids)
+    verdicts = await rig.appender.append(batch("acme", event("m49"), event("m50")))
+    assert [(each.outcome, each.offset) for each in verdicts] == [(Outcome.DUPLICATE, 49), (Outcome.ACCEPTED, 50)]
+
+
+async def test_a_table_behind_the_log_catches_up(open_log: Reopen, tmp_path: Path) -> None:
+    rig = await open_log()
+    await rig.appender.append(batch("acme", event("a")))
+    path = rig.folder / "dedup.table"
+    await rig.appender.close()
+    behind = path.read_bytes()
+    rig.appender = await append_module.open_appender(rig.log, path, contracts=rig.contracts, ids=rig.ids)
+    await rig.appender.append(batch("zeta", event("a"), event("b"), source_id="s9"))
+    await rig.appender.close()
+    path.write_bytes(behind)
+    rig.appender = await append_module.open_appender(rig.log, path, contracts=rig.contracts, ids=rig.ids)
+    verdicts = await rig.appender.append(batch("zeta", event("b"), event("a"), source_id="s9"))
+    assert [(each.outcome, each.offset) for each in verdicts] == [(Outcome.DUPLICATE, 1), (Outcome.DUPLICATE, 0)]
+
+
+async def test_ids_that_share_a_hash_are_different_records(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(append_module, "hash_of", lambda _scope, _record_id: 42)
+    await rig.appender.append(batch("acme", event("a"), event("b")))
+    await rig.appender.append(batch("zeta", event("z")))
+    first = await rig.appender.append(batch("acme", event("c"), event("b"), event("a"), source_id="s1"))
+    assert [(each.outcome, each.offset) for each in first] == [
+        (Outcome.ACCEPTED, 2),
+        (Outcome.DUPLICATE, 1),
+        (Outcome.DUPLICATE, 0),
+    ]
+    (other,) = await rig.appender.append(batch("acme", event("a"), source_id="s2"))
+    assert other.outcome is Outcome.ACCEPTED
+
+
+def test_a_new_table_has_room_for_the_log_it_is_made_from() -> None:
+    for count in (0, 1, 39_000, 40_000, 1_000_000):
+        assert count <= 0.6 * dedup.capacity_for(count)
