@@ -1,0 +1,21 @@
+"""What imports, the lake and queries read from the environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ReadSettings(BaseSettings):
+    """Defaults run on one laptop; production overrides them by environment variable."""
+
+    model_config = SettingsConfigDict(env_prefix="COUNTERFOIL_INGEST_", frozen=True, extra="ignore")
+
+    max_import_bytes: int = Field(
+        default=10 << 30, gt=0, description="The largest file that can be imported, in bytes."
+    )
+    lake_commit_seconds: float = Field(default=5.0, gt=0, description="How far the lake may stay behind, in seconds.")
+    query_memory: str = Field(
+        default="512MB", pattern=r"^[1-9][0-9]*(MB|GB)$", description="The memory of one SQL query, e.g. `512MB`."
+    )
+    queries_at_once: int = Field(default=2, gt=0, description="How many SQL queries run at once; others wait.")

@@ -1,0 +1,113 @@
+"""Read the log back: records of one dataset in pages, blocks as a stream that can be followed, datasets with counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from counterfoil_ingest import blocks
+from counterfoil_ingest.entities import Block, LogRecord
+from counterfoil_ingest.registry import Contracts
+from counterfoil_ingest.store import Log
+
+HEARTBEAT_SECONDS = 5.0
+_LOOKED_AT_BYTES = 8 << 20  # of blocks for one page: a dataset may be rare in the log, and a page must not take minutes
+_STREAM_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Some records; `next_offset` is where to look on, None at the head of the log."""
+
+    records: Sequence[LogRecord]
+    next_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetShown:
+    """One dataset with its contract in force and how much there is of it; `last_received_at` 0 = nothing."""
+
+    dataset: str
+    contract_id: str
+    contract_version: str
+    records: int
+    quarantined: int
+    last_received_at: int
+
+
+class LogReader:
+    """Reads the log for callers; `contracted(workspace)` names the datasets that have a contract in force."""
+
+    def __init__(self, log: Log, *, contracts: Contracts, contracted: Callable[[str], Iterable[str]]) -> None:
+        self._log = log
+        self._contracts = contracts
+        self._contracted = contracted
+
+    @property
+    def epoch(self) -> str:
+        """The life of the log."""
+        return self._log.epoch
+
+    async def list(self, workspace: str, dataset: str, *, partition: int, from_offset: int, limit: int) -> RecordPage:
+        """Return the next records of a dataset; a page may be short, or empty, before the head is reached."""
+        return await asyncio.to_thread(self._list, workspace, dataset, partition, from_offset, limit)
+
+    def _list(self, workspace: str, dataset: str, partition: int, from_offset: int, limit: int) -> RecordPage:
+        found: list[LogRecord] = []
+        position = from_offset
+        looked_at = 0
+        while looked_at < _LOOKED_AT_BYTES:
+            some = self._log.read(workspace, partition, position, max_bytes=_STREAM_BYTES)
+            if not some:
+                return RecordPage(found, None)
+            for block in some:
+                looked_at += len(block.payload)
+                for record in blocks.decode(block):
+                    if record.offset < position or record.dataset != dataset:
+                        continue
+                    if len(found) == limit:
+                        return RecordPage(found, record.offset)
+                    found.append(record)
+                position = block.next_offset
+        return RecordPage(found, position)
+
+    async def datasets(self, workspace: str) -> list[DatasetShown]:
+        """Return the datasets that have a contract in force or ever got a record, by name."""
+        counts = {each.dataset: each for each in await asyncio.to_thread(self._log.counts, workspace)}
+        shown = []
+        for dataset in sorted({*counts, *self._contracted(workspace)} - {""}):
+            count, contract = counts.get(dataset), self._contracts.in_force(workspace, dataset)
+            shown.append(
+                DatasetShown(
+                    dataset,
+                    contract.contract_id if contract else "",
+                    contract.version if contract else "",
+                    count.records if count else 0,
+                    count.quarantined if count else 0,
+                    count.last_received_at if count else 0,
+                )
+            )
+        return shown
+
+    async def follow(
+        self, workspace: str, partition: int, from_offset: int, *, follow: bool
+    ) -> AsyncIterator[tuple[int, Block | None]]:
+        """Yield (next offset, block) to the head; with `follow`, on as blocks commit.
+
+        A heartbeat (no block) comes first, so that the reader learns the log's life, and after each quiet interval.
+        """
+        position = from_offset
+        yield position, None
+        while True:
+            some = await asyncio.to_thread(self._log.read, workspace, partition, position, max_bytes=_STREAM_BYTES)
+            for block in some:
+                position = block.next_offset
+                yield position, block
+            if some:
+                continue
+            if not follow:
+                return
+            head = await self._log.wait(workspace, partition, position, timeout=HEARTBEAT_SECONDS)
+            if head <= position:
+                yield position, None

@@ -1,0 +1,202 @@
+"""The read side over a real log in a temporary folder: lake, imports, snapshots and queries, wired as in `__main__`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import zstandard
+from counterfoil_chassis.clock import SystemClock, SystemIds
+from counterfoil_chassis.database import Database
+from counterfoil_ingest.append import Appender
+from counterfoil_ingest.arrow import Chunk
+from counterfoil_ingest.entities import Batch, Candidate
+from counterfoil_ingest.imports import Format, Import, ImportWorker, State
+from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.queries import Queries
+from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
+from counterfoil_ingest.snapshots import Snapshots
+from counterfoil_ingest.sql.imports import SqlImportStore
+from counterfoil_ingest.sql.log import SqliteLog
+from counterfoil_ingest.uploads import Spool
+
+JSON_TYPES = {
+    ColumnType.VARCHAR: {"type": "string"},
+    ColumnType.BIGINT: {"type": "integer"},
+    ColumnType.DOUBLE: {"type": "number"},
+    ColumnType.BOOLEAN: {"type": "boolean"},
+    ColumnType.DATE: {"type": "string", "format": "date"},
+    ColumnType.TIMESTAMPTZ: {"type": "string"},
+    ColumnType.JSON: {"type": ["object", "array"]},
+}
+SALES = {
+    "sale_id": ColumnType.BIGINT,
+    "shop": ColumnType.VARCHAR,
+    "amount": ColumnType.DOUBLE,
+    "paid": ColumnType.BOOLEAN,
+    "day": ColumnType.DATE,
+    "sold_at": ColumnType.TIMESTAMPTZ,
+}
+
+
+def contract(
+    dataset: str,
+    types: dict[str, ColumnType],
+    *,
+    workspace: str = "acme",
+    version: str = "1.0.0",
+    timezone: str = "America/New_York",
+    required: Iterable[str] = (),
+) -> Compiled:
+    """Return a compiled contract whose columns are all optional but `required`."""
+    schema = {
+        "type": "object",
+        "properties": {name: JSON_TYPES[kind] for name, kind in types.items()},
+        "required": list(required),
+    }
+    text = orjson.dumps(schema)
+    columns = tuple(
+        Column(name, kind, name in set(required), timezone if kind is ColumnType.TIMESTAMPTZ else "", "")
+        for name, kind in types.items()
+    )
+    digest = hashlib.sha256(text).hexdigest()
+    return Compiled(workspace, dataset, f"{dataset}-contract", version, digest, validator_of(text), columns)
+
+
+def record(dataset: str, record_id: str, value: dict[str, Any]) -> Candidate:
+    """Return a candidate."""
+    return Candidate(record_id, dataset, orjson.dumps(value), value)
+
+
+def sale(number: int, **changes: Any) -> Candidate:
+    """Return one sale; 50 cents each, one a minute from noon in New York."""
+    value = {
+        "sale_id": number,
+        "shop": f"shop {number % 7}",
+        "amount": 0.5,
+        "paid": number % 2 == 0,
+        "day": "2017-03-01",
+        "sold_at": f"2017-03-01T12:{number % 60:02}:00",
+    }
+    return record("sales", f"s{number}", {name: v for name, v in (value | changes).items() if v is not None})
+
+
+def arrow_of(chunks: Iterable[Chunk]) -> pa.Table:
+    """Return chunks as one table, each read as a complete stream."""
+    tables = [pa.ipc.open_stream(zstandard.decompress(chunk.data)).read_all() for chunk in chunks]
+    assert [table.num_rows for table in tables] == [chunk.rows for chunk in chunks]
+    return pa.concat_tables(tables)
+
+
+@dataclass
+class ReadSide:
+    """Everything that reads."""
+
+    folder: Path
+    log: SqliteLog
+    appender: Appender
+    contracts: Contracts
+    lake: Lake
+    snapshots: Snapshots
+    queries: Queries
+    imports: SqlImportStore
+    worker: ImportWorker
+    spool: Spool
+    ids: SystemIds
+
+    async def append(
+        self, *candidates: Candidate, workspace: str = "acme", received_at: int = 1_700_000_000_000_000
+    ) -> None:
+        """Append records and wait until they are durable."""
+        await self.appender.append(Batch(workspace, "api", received_at, "", candidates))
+
+    async def flush(self, workspace: str = "acme") -> None:
+        """Bring the lake to the head."""
+        await self.lake.flush(workspace, self.log.head(workspace), within=20)
+
+    async def rows(self, dataset: str, columns: list[str], workspace: str = "acme") -> list[dict[str, Any]]:
+        """Return a dataset's rows as the lake has them now."""
+        snapshot = self.snapshots.at_head(workspace, dataset)
+        reading = await self.snapshots.open(workspace, snapshot, columns=columns, within=20)
+        rows: list[dict[str, Any]] = arrow_of(list(reading.chunks)).to_pylist()
+        return rows
+
+    async def upload(self, dataset: str, data: bytes, kind: Format, workspace: str = "acme") -> str:
+        """Keep a file as UploadImport does; return the import's id."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(data), 1 << 20):
+                yield data[start : start + (1 << 20)]
+
+        import_id = self.ids.new()
+        uploaded = await self.spool.receive(import_id, chunks())
+        await self.imports.add(
+            Import(workspace, import_id, dataset, kind, "file", uploaded.size, uploaded.sha256, "ada", "", 1)
+        )
+        self.worker.wake()
+        return import_id
+
+    async def ended(self, import_id: str, workspace: str = "acme") -> Import:
+        """Return an import once it has ended."""
+        async with asyncio.timeout(30):
+            while (found := await self.imports.get(workspace, import_id)).state in (State.PENDING, State.RUNNING):
+                await asyncio.sleep(0.02)
+        return found
+
+    async def import_file(self, dataset: str, data: bytes, kind: Format) -> Import:
+        """Import a file to its end."""
+        return await self.ended(await self.upload(dataset, data, kind))
+
+
+@asynccontextmanager
+async def read_side(
+    rig: Any, *, commit_seconds: float = 60.0, commit_rows: int = 50_000, run: bool = True
+) -> AsyncIterator[ReadSide]:
+    """Open the read side over an open log; with `run`, the lake and the imports work."""
+    database = Database(f"sqlite+aiosqlite:///{rig.folder}/ingest.db")
+    folder = rig.folder / "lake"
+    lake = Lake(folder, rig.log, rig.contracts, commit_seconds=commit_seconds, commit_rows=commit_rows)
+    snapshots = Snapshots(rig.log, lake, rig.contracts)
+    queries = Queries(lake, snapshots=snapshots, contracts=rig.contracts, folder=folder)
+    spool = Spool(rig.folder / "imports")
+    imports = SqlImportStore(database)
+    clock = SystemClock()
+    worker = ImportWorker(
+        spool.folder,
+        imports=imports,
+        appender=rig.appender,
+        contracts=rig.contracts,
+        log=rig.log,
+        lake=lake,
+        clock=clock,
+    )
+    side = ReadSide(
+        rig.folder,
+        rig.log,
+        rig.appender,
+        rig.contracts,
+        lake,
+        snapshots,
+        queries,
+        imports,
+        worker,
+        spool,
+        SystemIds(clock),
+    )
+    tasks = [asyncio.create_task(work()) for work in ((lake.run, worker.run) if run else ())]
+    try:
+        yield side
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await database.close()
+        failures = [each for each in ended if not isinstance(each, asyncio.CancelledError)]
+        assert failures == []
