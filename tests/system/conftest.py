@@ -15,10 +15,10 @@ from tests.system.tenant import Tenant
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Everything, started by `counterfoil up`; must end with exit code 0 and leave no process behind."""
-    started = Installation.start(tmp_path_factory.mktemp("system") / "data")
-    yield started
-    assert started.stop() == 0, started.output.read_text(errors="replace")
-    assert started.leftovers() == []
+    with Installation.running(tmp_path_factory.mktemp("system") / "data") as started:
+        yield started
+        assert started.stop() == 0, started.output.read_text(errors="replace")
+        assert started.leftovers() == []
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,17 @@ class Installation:
         made.children()
         return made
 
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, data: Path) -> Iterator["Installation"]:
+        """Start one, and make sure that it is gone afterwards, whatever the test found."""
+        started = cls.start(data)
+        try:
+            yield started
+        finally:
+            if started.process.poll() is None:
+                started.stop()
+
     def _ready(self) -> bool | None:
         if self.process.poll() is not None:
             raise AssertionError(f"ended with {self.process.returncode}")

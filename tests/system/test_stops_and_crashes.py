@@ -1,13 +1,14 @@
 """Processes that die or are told to stop: nothing acknowledged is lost, nothing is left behind."""
 
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.system.installation import Installation, until
+from tests.system.installation import COMMAND, Installation, until
 from tests.system.tenant import ok
 
 BATCH = 50
@@ -101,29 +102,46 @@ def _successor(installation: Installation, old: int) -> bool | None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_everything_and_a_second_start_finds_the_data(tmp_path: Path, number: signal.Signals):
-    first = Installation.start(tmp_path / "data")
-    write_key = _source(first)
-    with first.http() as client:
-        body = {"batch": [{"type": "track", "event": "Kept", "userId": "u", "messageId": "kept"}]}
-        assert client.post("/v1/batch", json=body, auth=(write_key, "")).status_code == 200
-    assert len(first.children()) >= 6
-    assert first.stop(number) == 0
-    assert first.leftovers() == []
+    body = {"batch": [{"type": "track", "event": "Kept", "userId": "u", "messageId": "kept"}]}
+    with Installation.running(tmp_path / "data") as first:
+        write_key = _source(first)
+        _post(first, body, write_key)
+        assert len(first.children()) >= 6
+        assert first.stop(number) == 0
+        assert first.leftovers() == []
+    with Installation.running(tmp_path / "data") as second:
+        _post(second, body, write_key)
+        with second.http(second.admin_key) as client:
+            counted = ok(client.post("/v1/sql", json={"sql": "SELECT count(*) FROM events WHERE event = 'Kept'"}))
+        assert counted["rows"] == [[1]]
+        assert second.stop(number) == 0
+        assert second.leftovers() == []
 
-    second = Installation.start(tmp_path / "data")
-    with second.http() as client:
+
+def _post(installation: Installation, body: dict[str, object], write_key: str) -> None:
+    with installation.http() as client:
         assert client.post("/v1/batch", json=body, auth=(write_key, "")).status_code == 200
-    with second.http(second.admin_key) as client:
-        counted = ok(client.post("/v1/sql", json={"sql": "SELECT count(*) FROM events WHERE event = 'Kept'"}))
-    assert counted["rows"] == [[1]]
-    assert second.stop(number) == 0
-    assert second.leftovers() == []
 
 
 def test_the_children_end_when_the_launcher_is_killed(tmp_path: Path):
-    started = Installation.start(tmp_path / "data")
-    children = started.children()
-    assert len(children) >= 6
-    started.process.kill()
-    started.process.wait()
-    until(lambda: True if not started.leftovers() else None, seconds=20, what="children outlive the launcher")
+    with Installation.running(tmp_path / "data") as started:
+        assert len(started.children()) >= 6
+        started.process.kill()
+        started.process.wait()
+        until(lambda: True if not started.leftovers() else None, seconds=20, what="children outlive the launcher")
+
+
+def test_one_clear_line_when_a_port_is_taken_or_the_folder_is_in_use(tmp_path: Path):
+    with Installation.running(tmp_path / "data") as started:
+        for data, offset in ((tmp_path / "data", started.offset + 15000), (tmp_path / "other", started.offset)):
+            refused = subprocess.run(
+                [COMMAND, "up", "--data", data, "--port-offset", str(offset)],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert refused.returncode not in (0, None)
+            assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+            assert "Traceback" not in refused.stderr
+        assert started.stop() == 0
