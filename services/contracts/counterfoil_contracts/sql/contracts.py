@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from counterfoil_chassis.clock import from_micros, to_micros
-from sqlalchemy import ColumnElement, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_contracts.entities import CompiledDataset, Contract, ContractVersion, VersionState, VersionSummary
@@ -117,13 +117,22 @@ class SqlContracts:
         return _version(row, document=row.document, compiled=tuple(compiled))
 
     async def _with_datasets(self, rows: Sequence[Row[Any]]) -> Sequence[Contract]:
-        shown = {row.contract_id: row.active_version or row.latest_version for row in rows}
-        datasets: dict[str, list[str]] = {contract_id: [] for contract_id in shown}
+        datasets: dict[str, list[str]] = {row.contract_id: [] for row in rows}
         if rows:
-            is_shown = [and_(COMPILED.c.contract_id == key, COMPILED.c.version == shown[key]) for key in shown]
+            shown = case(
+                (CONTRACTS.c.active_version != "", CONTRACTS.c.active_version), else_=CONTRACTS.c.latest_version
+            )
             query = (
                 select(COMPILED.c.contract_id, COMPILED.c.dataset)
-                .where(COMPILED.c.workspace == rows[0].workspace, or_(*is_shown))
+                .join(
+                    CONTRACTS,
+                    and_(
+                        CONTRACTS.c.workspace == COMPILED.c.workspace,
+                        CONTRACTS.c.contract_id == COMPILED.c.contract_id,
+                        COMPILED.c.version == shown,
+                    ),
+                )
+                .where(CONTRACTS.c.workspace == rows[0].workspace, CONTRACTS.c.contract_id.in_(datasets))
                 .order_by(COMPILED.c.position)
             )
             for contract_id, dataset in await self._connection.execute(query):

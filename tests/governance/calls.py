@@ -1,0 +1,105 @@
+"""A running governance service and its callers: principals with tokens of the gateway, services with their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from counterfoil.governance.v1.credentials_pb2_grpc import CredentialServiceStub
+from counterfoil.governance.v1.keys_pb2_grpc import KeyServiceStub
+from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceStub
+from counterfoil.governance.v1.receipts_pb2_grpc import ReceiptServiceStub
+from counterfoil.governance.v1.workspaces_pb2_grpc import WorkspaceServiceStub
+from counterfoil_chassis.call import connect, outgoing
+from counterfoil_chassis.identity import TokenSigner, load_private_key, write_key_pair
+from counterfoil_chassis.serve import started
+from counterfoil_chassis.status import RemoteFailure, failure_of
+from counterfoil_governance.__main__ import build
+from counterfoil_governance.scopes import ALL_SCOPES
+from counterfoil_governance.settings import Settings
+
+ADMIN_KEY = "cfk_the-key-that-the-installation-starts-with"
+
+
+class MovableClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self._now
+
+    def move(self, by: timedelta) -> None:
+        self._now += by
+
+
+@dataclass
+class Refusal:
+    """What a refused call answered."""
+
+    failure: RemoteFailure | None = field(default=None)
+
+    @property
+    def reason(self) -> str:
+        assert self.failure is not None
+        return self.failure.reason
+
+
+@contextmanager
+def refused(reason: str) -> Iterator[Refusal]:
+    """Expect the call inside to be refused for a reason."""
+    refusal = Refusal()
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        yield refusal
+    refusal.failure = failure_of(raised.value)
+    assert refusal.failure.reason == reason, refusal.failure
+
+
+class Governance:
+    """Stubs of one running governance service."""
+
+    def __init__(self, channel: grpc.aio.Channel, *, keys: Path, clock: MovableClock) -> None:
+        self.clock = clock
+        self.channel = channel
+        self.workspaces = WorkspaceServiceStub(channel)
+        self.principals = PrincipalServiceStub(channel)
+        self.keys = KeyServiceStub(channel)
+        self.credentials = CredentialServiceStub(channel)
+        self.receipts = ReceiptServiceStub(channel)
+        self._signers = {
+            name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in ("gateway", "models")
+        }
+
+    def as_principal(
+        self, *, workspace: str = "default", principal: str = "admin", scopes: frozenset[str] = ALL_SCOPES
+    ) -> dict[str, Any]:
+        """Return the timeout and metadata of a principal's call."""
+        token = self._signers["gateway"].mint(workspace=workspace, principal=principal, scopes=scopes)
+        return outgoing(default=10.0, token=token)
+
+    def as_service(self, name: str) -> dict[str, Any]:
+        """Return the timeout and metadata of a service's own call."""
+        return outgoing(default=10.0, signer=self._signers[name])
+
+
+@asynccontextmanager
+async def governance_in(folder: Path, clock: MovableClock, *, bootstrap_key_sha256: str) -> AsyncIterator[Governance]:
+    """Serve governance from a data folder; the same folder again is a restart."""
+    keys = folder / "keys"
+    for name in ("governance", "gateway", "models"):
+        write_key_pair(keys / f"{name}.pem", keys / "trusted", name)
+    settings = Settings(
+        listen="127.0.0.1:0", data_dir=folder, drain_seconds=0, bootstrap_key_sha256=bootstrap_key_sha256
+    )
+    async with (
+        started("governance", settings, build, clock=clock, migrations="counterfoil_governance") as running,
+        connect(running.address) as channel,
+    ):
+        yield Governance(channel, keys=keys, clock=clock)
