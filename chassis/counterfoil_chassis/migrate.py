@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -115,12 +116,22 @@ def _with_sqlite(url: str, work: Callable[[Connection], None]) -> None:
     engine = create_engine(place, poolclass=NullPool, connect_args={"isolation_level": None})
     set_up_sqlite(engine)
     try:
-        with engine.begin() as connection:
+        with _opened(engine) as connection:
             work(connection)
-    except OperationalError as error:
-        raise StartError(f"the database {place.database} cannot be opened: {error.orig}") from None
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _opened(engine: Engine) -> Iterator[Connection]:
+    """Open a write transaction; only what fails before the work is told as a database that cannot be opened."""
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(engine.connect())
+            stack.enter_context(connection.begin())
+        except DatabaseError as error:
+            raise StartError(f"the database {engine.url.database} cannot be opened: {error.orig}") from None
+        yield connection
 
 
 def _make_folder(folder: Path) -> None:

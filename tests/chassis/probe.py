@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -114,3 +115,10 @@ async def failed(call: Any) -> grpc.aio.AioRpcError:
     except grpc.aio.AioRpcError as error:
         return error
     raise AssertionError("the call succeeded")
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+    """Wait until something stored or remote, which sends no event, is so."""
+    async with asyncio.timeout(seconds):
+        while not await check():  # noqa: ASYNC110 - the state lies in a file or another process
+            await asyncio.sleep(0.002)
