@@ -280,6 +280,8 @@ def _aggregate(names: list[str], *, codes: Ints, values: Floats, days: Ints, spa
     for code, name in sorted(enumerate(names), key=lambda pair: pair[1]):
         begin, end = np.searchsorted(codes, [code, code + 1])
         own_days, own = days[begin:end], values[begin:end].tolist()
+        if begin == end:
+            continue  # none of its records is usable
         found, starts = np.unique(own_days, return_index=True)
         ends = [*starts[1:].tolist(), len(own)]
         daily = np.zeros(span)

@@ -79,7 +79,7 @@ def serving_gaps(artifact: Artifact, table: SeriesTable) -> tuple[Gap, ...]:
 def first_difference(expected: Any, actual: Any, path: str = "") -> str:
     """Return where two output documents first differ, e.g. `series[GROCERY].points[3].mean`; "" when nowhere."""
     if isinstance(expected, dict) and isinstance(actual, dict):
-        for key in [*expected, *(key for key in actual if key not in expected)]:
+        for key in [*actual, *(key for key in expected if key not in actual)]:
             found = first_difference(expected.get(key), actual.get(key), f"{path}.{key}" if path else key)
             if found:
                 return found
