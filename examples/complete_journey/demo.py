@@ -17,7 +17,7 @@ from counterfoil_cli.client import ApiError, Client
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from settings import DemoSettings
 
@@ -71,21 +71,25 @@ class Demo:
         """Bring contracts, files and live orders in; return what they should add up to."""
         with self._progress() as progress, tempfile.TemporaryDirectory() as scratch:
             preparing = progress.add_task("Contracts", total=2, unit="in force")
-            products = progress.add_task("Products, CSV file", total=None)
-            sales = progress.add_task("Transactions, Parquet file", total=None)
-            live = progress.add_task("Live orders, Segment client", total=None)
-            counting = progress.add_task("Adding up the source files", total=None)
+            products = progress.add_task("Products, CSV file", start=False, total=None)
+            sales = progress.add_task("Transactions, Parquet file", start=False, total=None)
+            live = progress.add_task("Live orders, Segment client", start=False, total=None)
+            counting = progress.add_task("Adding up the source files", start=False, total=None)
 
             steps.set_timezone(api)
             progress.update(preparing, completed=len(steps.activate_contracts(api)))
+            progress.start_task(products)
             listing = Path(scratch) / "products.csv"
             journey.write_products_csv(listing)
             imports = [steps.import_file(api, listing, dataset="products", progress=progress, task=products)]
+            progress.start_task(sales)
             transactions = journey.data_file("transactions")
             imports.append(steps.import_file(api, transactions, dataset="transactions", progress=progress, task=sales))
+            progress.start_task(live)
             orders = list(journey.latest_orders(ORDERS))
             known = steps.count_orders(api)
             steps.send_orders(orders, key=steps.write_key(api), host=self._settings.url, progress=progress, task=live)
+            progress.start_task(counting)
             totals = journey.count_totals()
             progress.update(counting, total=1, completed=1)
         self._say_what_was_new(imports, known_orders=known)
@@ -95,11 +99,12 @@ class Demo:
         for found in imports:
             self._console.print(
                 f"{found['file_name']}: {found['rows_accepted']:,} rows added, {found['rows_duplicate']:,} were there "
-                "already, 0 broke the contract.",
+                "already.",
                 highlight=False,
             )
         self._console.print(
-            f"Live orders: {ORDERS:,} sent, {known_orders:,} of them were there already.\n", highlight=False
+            f"Live orders: {ORDERS:,} sent, {known_orders:,} of them were there already; no record broke its contract.\n",
+            highlight=False,
         )
 
     def _check(self, api: Client, totals: journey.Totals, orders: list[journey.Order]) -> bool:
@@ -120,13 +125,15 @@ class Demo:
         trace_id = secrets.token_hex(16)
         with self._progress() as progress:
             training = progress.add_task("Learning and testing on the past", total=None)
-            serving = progress.add_task("Forecasting", total=None)
-            replaying = progress.add_task("Replaying the receipt", total=None)
+            serving = progress.add_task("Forecasting", start=False, total=None)
+            replaying = progress.add_task("Replaying the receipt", start=False, total=None)
             version, trained = steps.train_champion(api, steps.create_model(api))
             progress.update(training, total=1, completed=1)
+            progress.start_task(serving)
             forecast = steps.create_forecast(api, traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01")
             recent = steps.recent_sales(api, forecast)
             progress.update(serving, total=1, completed=1)
+            progress.start_task(replaying)
             receipt = steps.read_receipt(api, forecast["receipt_id"])
             replay = steps.replay_receipt(api, receipt["receipt_id"])
             progress.update(replaying, total=1, completed=1)
@@ -144,7 +151,7 @@ class Demo:
     def _say_receipt(self, receipt: dict[str, Any], replay: dict[str, Any]) -> None:
         self._console.print()
         self._console.print(f"[bold]The receipt of this forecast[/bold], {receipt['receipt_id']}", highlight=False)
-        grid = Table.grid(padding=(0, 2))
+        grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
         for heading, sentence in report.receipt_lines(receipt):
             grid.add_row(f"  {heading}", sentence)
         self._console.print(grid, highlight=False)
@@ -161,10 +168,8 @@ class Demo:
         if receipt["trace_id"] != trace_id:
             lines.append(("", "nothing had changed: the numbers and the receipt are those of an earlier request"))
         lines += [("REST API", f"{url}/v1/"), ("Its description", f"{url}/openapi.json")]
-        grid = Table.grid(padding=(0, 2))
         for heading, where in lines:
-            grid.add_row(heading, Text(where, no_wrap=True, overflow="ignore"))
-        self._console.print(grid, soft_wrap=True)
+            self._console.print(f"{heading:<21} {where}", soft_wrap=True, highlight=False)
         self._console.print("Send the API key as the header X-Api-Key.\n", highlight=False)
 
     def _progress(self) -> Progress:

@@ -28,8 +28,8 @@ def backtest_table(version: dict[str, Any]) -> Table:
     table = Table(
         title=f"How good is it? {HORIZON_DAYS} days ahead, tried on the past",
         title_justify="left",
-        caption="Error 1.00 = as wrong as repeating last week's day by day in training; lower is better (MASE).\n"
-        "Inside = share of past days that fell inside the 80 % range. What serves is what had the smaller error.",
+        caption="Error (MASE): 1.00 is as far off as repeating the same day of last week; lower is better.\n"
+        "Inside: share of past days within the range that shall hold 80 %. What had the smaller error serves.",
         caption_justify="left",
     )
     table.add_column("Department")
