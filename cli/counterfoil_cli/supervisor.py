@@ -54,6 +54,7 @@ class _Process:
     spec: ProcessSpec
     pid: int = 0  # 0 = not running
     due: float | None = None  # when to start it again
+    log_from: int = 0  # where in its log this life of it begins
     deaths: deque[float] = field(default_factory=deque)
 
 
@@ -108,6 +109,8 @@ class Supervisor:
     def _fork(self, process: _Process) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        log = process.spec.log
+        process.log_from = log.stat().st_size if log is not None and log.exists() else 0
         parent = os.getpid()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # none may reach the child under our handlers
         pid = os.fork()
@@ -157,10 +160,10 @@ class Supervisor:
             process.due = now + delay
             self._show(f"{name} {_describe(code)}; starting it again in {delay:g} s.")
         if process.spec.log is not None:
-            self._show_end_of(process.spec.log)
+            self._show_end_of(process.spec.log, after=process.log_from)
 
-    def _show_end_of(self, log: Path) -> None:
-        lines = last_lines(log, LAST_LINES)
+    def _show_end_of(self, log: Path, *, after: int) -> None:
+        lines = last_lines(log, LAST_LINES, after=after)
         if lines:
             self._show(f"The last lines of {log}:")
             for line in lines:
@@ -186,11 +189,15 @@ class Supervisor:
                 process.pid = 0
 
 
-def last_lines(path: Path, count: int) -> list[str]:
-    """Return the last lines of a text file that are not blank, at most `count`, each at most 400 characters."""
+def last_lines(path: Path, count: int, *, after: int = 0) -> list[str]:
+    """Return the last lines of a text file that are not blank, at most `count`, each at most 400 characters.
+
+    Nothing before byte `after` counts, unless the file has become shorter than that: then it is a new one.
+    """
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 64 * 1024))
+            size = path.stat().st_size
+            file.seek(max(0, size - 64 * 1024, after if after <= size else 0))
             text = file.read().decode(errors="replace")
     except OSError:
         return []
