@@ -36,12 +36,19 @@ HASHES = st.integers(0, 5).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.lists(st.tuples(HASHES, st.integers(0, 40)), max_size=60, unique=True), max_size=4))
+@pytest.mark.parametrize("few", [0, 1000], ids=["by numpy", "by loop"])
+@settings(max_examples=100, deadline=None)
+@given(batches=st.lists(st.lists(st.tuples(HASHES, st.integers(0, 40)), max_size=60, unique=True), max_size=4))
 def test_holds_exactly_what_was_entered(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[list[tuple[int, int]]]
+    tmp_path_factory: pytest.TempPathFactory, few: int, batches: list[list[tuple[int, int]]]
 ) -> None:
     path = tmp_path_factory.mktemp("dedup") / "t"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dedup, "_FEW", few)
+        _hold(path, batches)
+
+
+def _hold(path: Path, batches: list[list[tuple[int, int]]]) -> None:
     table = new_table(path, epoch="e", entries=0, boot_id=BOOT)
     expected: dict[int, set[int]] = {}
     for sequence, pairs in enumerate(batches):

@@ -110,7 +110,7 @@ def test_two_spellings_of_a_key_are_both_kept() -> None:
     (candidate,) = parse({"userId": "a", "user_id": "b", "message_id": "c", "messageId": "d"})
     assert candidate.value["user_id"] == "a"
     assert candidate.value["user_id_"] == "b"
-    assert candidate.value["message_id_"] == "c"
+    assert (candidate.record_id, candidate.value["message_id_"]) == ("c", "d")
 
 
 def test_mappings_decide_in_their_order_and_the_rest_is_unplanned() -> None:

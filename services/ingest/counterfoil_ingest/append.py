@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,6 +31,9 @@ _BLOCK_RECORDS = 5_000
 _BLOCK_BYTES = 2 << 20  # of lines; with one record of at most 1 MiB on top, a block fits into a gRPC message of 8 MiB
 _WAITING_BYTES = 256 << 20  # what may wait for the writer before callers are told to come back
 _AT_ONCE = 1_000  # records judged before the event loop gets its turn
+
+# Bound once: reading an enum's member costs as much as making a verdict.
+_ACCEPTED, _DUPLICATE, _RETRY = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.RETRY
 
 _logger = logging.getLogger(__name__)
 
@@ -152,7 +155,7 @@ class Appender:
         group = _Group(self._log, self._table)
         with self._log.transaction() as transaction:
             group.verdicts = [group.place(job, transaction) for job in jobs]
-            group.finish(transaction)
+            group.finish()
             for job, verdicts in zip(jobs, group.verdicts, strict=True):
                 if job.effect is not None:
                     job.effect(transaction.connection, verdicts)
@@ -162,25 +165,13 @@ class Appender:
         return group
 
 
-@dataclass(slots=True)
-class _OpenBlock:
-    """A block that is being filled."""
-
-    workspace: str
-    first_offset: int
-    lines: list[bytes] = field(default_factory=list)
-    size: int = 0
-    headers: list[Header] = field(default_factory=list)
-    datasets: dict[str, int] = field(default_factory=dict)
-
-
 class _Group:
     """What one commit writes."""
 
     def __init__(self, log: LogWriter, table: DedupTable) -> None:
         self._log = log
         self._table = table
-        self._open: dict[str, _OpenBlock] = {}
+        self._blocks: dict[str, _BlockWriter] = {}
         self._seen: dict[bytes, dict[str, int]] = {}
         self.heads: dict[tuple[str, int], int] = {}
         self.hashes: list[int] = []
@@ -194,12 +185,7 @@ class _Group:
         seen = self._seen.setdefault(scope, {})
         hashes = [hash_of(scope, each.record_id) for each in batch.candidates]
         known = self._table.contains(hashes)
-        header = Header(
-            batch.source_id,
-            batch.received_at,
-            batch.traceparent,
-            {dataset: each.version for dataset, each in job.contracts.items() if each is not None},
-        )
+        block = self._writing(job, transaction)
         verdicts = []
         for index, candidate in enumerate(batch.candidates):
             record_id, dataset = candidate.record_id, candidate.dataset
@@ -207,25 +193,36 @@ class _Group:
             if older is None and known[index]:
                 older = self._older(batch, record_id, hashes[index])
             if older is not None:
-                verdict = Verdict(Outcome.DUPLICATE, record_id, dataset, PARTITION, older)
+                verdict = Verdict(_DUPLICATE, record_id, dataset, PARTITION, older)
             elif index in job.quarantined:
                 verdict = _quarantine(job, index, transaction)
             elif dataset in job.retry:
-                verdict = Verdict(Outcome.RETRY, record_id, dataset)
+                verdict = Verdict(_RETRY, record_id, dataset)
             else:
-                offset = self._append(batch.workspace, candidate, header, transaction)
+                offset = block.append(candidate)
                 seen[record_id] = offset
                 self.hashes.append(hashes[index])
                 self.offsets.append(offset)
-                verdict = Verdict(Outcome.ACCEPTED, record_id, dataset, PARTITION, offset)
+                verdict = Verdict(_ACCEPTED, record_id, dataset, PARTITION, offset)
             verdicts.append(verdict)
+        self.heads[batch.workspace, PARTITION] = block.next_offset
         return verdicts
 
-    def finish(self, transaction: LogTransaction) -> None:
+    def finish(self) -> None:
         """Write the blocks that are not full."""
-        for open_block in self._open.values():
-            self._write(open_block, transaction)
-        self._open.clear()
+        for block in self._blocks.values():
+            block.write()
+
+    def _writing(self, job: _Job, transaction: LogTransaction) -> _BlockWriter:
+        """Return the writer of the batch's workspace, told of its header."""
+        batch = job.batch
+        block = self._blocks.get(batch.workspace)
+        if block is None:
+            head = self._log.head(batch.workspace, PARTITION)
+            block = self._blocks[batch.workspace] = _BlockWriter(batch.workspace, head, transaction)
+        versions = {dataset: each.version for dataset, each in job.contracts.items() if each is not None}
+        block.begin(Header(batch.source_id, batch.received_at, batch.traceparent, versions))
+        return block
 
     def _older(self, batch: Batch, record_id: str, hash_: int) -> int | None:
         """Return the offset of the record with this very id; another id may share its hash."""
@@ -236,36 +233,59 @@ class _Group:
                 return offset
         return None
 
-    def _append(self, workspace: str, candidate: Candidate, header: Header, transaction: LogTransaction) -> int:
-        key = (workspace, PARTITION)
-        offset = self.heads.get(key)
-        if offset is None:
-            offset = self._log.head(*key)
-        self.heads[key] = offset + 1
-        target = self._open.get(workspace)
-        if target is None:
-            target = self._open[workspace] = _OpenBlock(workspace, offset)
-        if not target.headers or target.headers[-1] is not header:
-            target.headers.append(header)
-        line = blocks.line(offset, len(target.headers) - 1, candidate.dataset, candidate.record_id, candidate.data)
-        target.lines.append(line)
-        target.size += len(line)
-        target.datasets[candidate.dataset] = target.datasets.get(candidate.dataset, 0) + 1
-        if len(target.lines) >= _BLOCK_RECORDS or target.size >= _BLOCK_BYTES:
-            self._write(self._open.pop(workspace), transaction)
+
+class _BlockWriter:
+    """Fills blocks of one workspace and writes each when it is full."""
+
+    def __init__(self, workspace: str, first_offset: int, transaction: LogTransaction) -> None:
+        self.next_offset = first_offset
+        self._workspace = workspace
+        self._transaction = transaction
+        self._header = Header("", 0, "", {})
+        self._empty()
+
+    def begin(self, header: Header) -> None:
+        """Take what follows as brought by another request."""
+        self._header = header
+        self._headed = False
+
+    def append(self, candidate: Candidate) -> int:
+        """Append a record of the present request; return its offset."""
+        if not self._headed:  # a block keeps no header that none of its records has
+            self._headers.append(self._header)
+            self._headed = True
+        offset, dataset = self.next_offset, candidate.dataset
+        line = blocks.line(offset, len(self._headers) - 1, dataset, candidate.record_id, candidate.data)
+        self._lines.append(line)
+        self._size += len(line)
+        self._datasets[dataset] = self._datasets.get(dataset, 0) + 1
+        self.next_offset = offset + 1
+        if len(self._lines) >= _BLOCK_RECORDS or self._size >= _BLOCK_BYTES:
+            self.write()
         return offset
 
-    def _write(self, full: _OpenBlock, transaction: LogTransaction) -> None:
+    def write(self) -> None:
+        """Write the block if it holds anything, and begin another."""
+        if not self._lines:
+            return
         block = Block(
-            full.workspace,
-            PARTITION,
-            full.first_offset,
-            len(full.lines),
-            blocks.LAYOUT,
-            blocks.encode(full.lines),
-            tuple(full.headers),
+            workspace=self._workspace,
+            partition=PARTITION,
+            first_offset=self.next_offset - len(self._lines),
+            count=len(self._lines),
+            layout=blocks.LAYOUT,
+            payload=blocks.encode(self._lines),
+            headers=tuple(self._headers),
         )
-        transaction.add_block(block, datasets=full.datasets)
+        self._transaction.add_block(block, datasets=self._datasets)
+        self._empty()
+
+    def _empty(self) -> None:
+        self._headed = False
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._headers: list[Header] = []
+        self._datasets: dict[str, int] = {}
 
 
 def _quarantine(job: _Job, index: int, transaction: LogTransaction) -> Verdict:

@@ -36,7 +36,7 @@ _HEAD_BYTES = 4096
 _HEAD = struct.Struct("<8sQQQ36s36s?")  # magic, capacity, entries, watermark, log epoch, boot id, closed
 _MAGIC = b"cfdedup1"
 _FULL = 0.6  # beyond this load, probes grow long
-_FEW = 16  # below so many ids a plain loop beats numpy's fixed cost per call
+_FEW = 256  # below so many ids a plain loop beats numpy's fixed cost per call
 
 
 class UntrustedTableError(Exception):
@@ -94,7 +94,7 @@ class DedupTable:
     def contains(self, hashes: Sequence[int]) -> Sequence[bool]:
         """Tell for each hash whether anything is entered under it."""
         if len(hashes) < _FEW:
-            return [next(self.matches(each), None) is not None for each in hashes]
+            return [self._contains_one(each) for each in hashes]
         wanted = np.array(hashes, np.uint64)
         found = np.zeros(len(wanted), np.bool_)
         pending = np.arange(len(wanted))
@@ -131,6 +131,15 @@ class DedupTable:
         self._write_head(closed=True)
         self._map.flush()
         self._unmap()
+
+    def _contains_one(self, hash_: int) -> bool:
+        slot = hash_ & self._mask
+        hashes = self._hash_view
+        while (there := hashes[slot]) != 0:
+            if there == hash_:
+                return True
+            slot = (slot + 1) & self._mask
+        return False
 
     def _enter_one(self, hash_: int, offset: int) -> None:
         slot = hash_ & self._mask

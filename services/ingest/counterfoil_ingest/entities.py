@@ -1,4 +1,8 @@
-"""What the rules, the log and the servicers share. Times here are microseconds UTC, as they are stored."""
+"""What the rules, the log and the servicers share. Times here are microseconds UTC, as they are stored.
+
+What exists once per record is a frozen `msgspec.Struct`: it is made ten times faster than a frozen dataclass, and the
+garbage collector need not look at it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 UNPLANNED = "unplanned"
 """The dataset of events that no mapping of their source names. It has no contract and takes any JSON object."""
@@ -45,8 +51,7 @@ class Header:
     contract_versions: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One record before its verdict.
 
     `data` is its JSON text in one line (or the bytes as they arrived, when they are no JSON), `value` the same parsed.
@@ -73,8 +78,7 @@ class Batch:
     candidates: Sequence[Candidate]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What became of one record. `offset` is -1 where there is no position in the log."""
 
     outcome: Outcome

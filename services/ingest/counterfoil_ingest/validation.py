@@ -47,36 +47,24 @@ def findings_of(candidate: Candidate, compiled: Compiled | None) -> tuple[Findin
 
     `unplanned` has no contract and takes any object; another dataset without one takes nothing.
     """
-    findings = shape_findings(candidate)
-    if findings:
-        return findings
-    if compiled is not None:
-        return contract_findings(compiled, candidate.value)
-    return () if candidate.dataset == UNPLANNED else (no_contract(candidate.dataset),)
-
-
-def shape_findings(candidate: Candidate) -> tuple[Finding, ...]:
-    """Return what is wrong with a record whatever its contract: its protocol's findings, its kind, size and depth."""
+    value, data = candidate.value, candidate.data
     if candidate.findings:
         return candidate.findings
-    if not isinstance(candidate.value, dict):
+    if not isinstance(value, dict):
         return (not_an_object(),)
-    data = candidate.data
     if len(data) > MAX_RECORD_BYTES:
         return (Finding("TOO_LARGE", "$", f"A record is at most {MAX_RECORD_BYTES} bytes of JSON."),)
-    # Counting bytes is a hundred times cheaper than walking, and bounds the depth for all but the oddest records.
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and deeper_than(candidate.value, MAX_DEPTH):
+    # Counting bytes is a hundred times cheaper than walking, and bounds the depth of all but the oddest records.
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
         return (too_deep(),)
-    return ()
+    if compiled is None:
+        return () if candidate.dataset == UNPLANNED else (no_contract(candidate.dataset),)
+    return () if compiled.validator.is_valid(value) else contract_findings(compiled, value)
 
 
 def contract_findings(compiled: Compiled, value: Any) -> tuple[Finding, ...]:
     """Return how a record breaks its contract, at most `MAX_FINDINGS`; empty = it keeps it."""
-    errors = compiled.validator.iter_errors(value)
-    first = next(errors, None)
-    if first is None:
-        return ()
-    return tuple(islice(_findings((first, *errors)), MAX_FINDINGS))
+    return tuple(islice(_findings(compiled.validator.iter_errors(value)), MAX_FINDINGS))
 
 
 def deeper_than(value: Any, levels: int) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -26,9 +25,22 @@ MAX_EVENTS = 5_000
 _NAMES = ("identify", "track", "page", "screen", "group", "alias")
 _TYPES = {**dict(zip(_NAMES, _NAMES, strict=True)), **{name[0]: name for name in _NAMES}}
 _SECRETS = ("writeKey", "write_key")  # browser SDKs put it into each event
-_PLACED = frozenset(("messageId", "type", "timestamp"))
 _IDS = ("user_id", "anonymous_id", "group_id", "previous_id")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def snake(key: str) -> str:
+    """Return a key in snake case: `sentAt` -> `sent_at`, `deviceID` -> `device_id`."""
+    return _HUMP.sub("_", key).lower()
+
+
+_COLUMNS = {
+    key: snake(key)
+    for key in (
+        *("messageId", "type", "event", "userId", "anonymousId", "groupId", "previousId", "properties", "context"),
+        *("traits", "integrations", "timestamp", "originalTimestamp", "sentAt", "name", "category", "channel"),
+    )
+}
 
 
 def parse(body: bytes, request: Request) -> list[Candidate]:
@@ -75,8 +87,9 @@ class _Mapper:
     def __init__(self, envelope: Mapping[str, Any], request: Request) -> None:
         self._request = request
         self._type = _TYPES.get(request.route, "")
-        self._context = _object(envelope.get("context"))
-        self._integrations = _object(envelope.get("integrations"))
+        shared = ((column, _object(envelope.get(column))) for column in ("context", "integrations"))
+        self._shared = [(column, value) for column, value in shared if value]
+        self._columns = dict(_COLUMNS)  # of this request: what senders name their keys must not grow the process
         self._sent_at = envelope.get("sentAt")
         self._timestamp = envelope.get("timestamp")
         self._datasets: dict[tuple[str, str], str] = {}
@@ -92,53 +105,56 @@ class _Mapper:
             finding = validation.not_an_object()
             return Candidate(self._request.new_id(), "", orjson.dumps(event), event, (finding,))
         for secret in _SECRETS:
-            event.pop(secret, None)
+            if secret in event:
+                del event[secret]
         record = self._record(event)
         dataset = self._dataset(record.get("type"), record.get("event"))
         return Candidate(id_of(record["message_id"]), dataset, orjson.dumps(record), record, (), event)
 
     def _record(self, event: dict[str, Any]) -> dict[str, Any]:
-        type_ = event.get("type") or self._type
-        name_key = "name" if type_ in ("page", "screen") else "event"
-        record: dict[str, Any] = {"message_id": _text(event.get("messageId")) or self._request.new_id()}
-        if type_:
-            record["type"] = type_
-        if event.get(name_key) is not None:
-            record["event"] = event[name_key]
-        time_key, record["timestamp"] = self._time(event)
+        columns = self._columns
+        record: dict[str, Any] = {}
         for key, value in event.items():
-            if value is None or key in _PLACED or key in (name_key, time_key):
+            column = columns.get(key)
+            if column is None:
+                column = columns[key] = snake(key)
+            if value is None:
                 continue
-            column = snake(key)
             while column in record:  # a second spelling, e.g. `user_id` beside `userId`: both are kept
                 column += "_"
             record[column] = value
-        self._complete(record, type_)
+        self._complete(record)
         return record
 
-    def _complete(self, record: dict[str, Any], type_: Any) -> None:
+    def _complete(self, record: dict[str, Any]) -> None:
+        """Give a record what events leave out or say elsewhere."""
+        record_id = record.get("message_id")
+        if type(record_id) is not str or not record_id:
+            record["message_id"] = _digits(record_id) or self._request.new_id()
         for column in _IDS:
-            if column in record:
-                record[column] = _text(record[column]) or record[column]
-        for column, shared in (("context", self._context), ("integrations", self._integrations)):
-            if shared and isinstance(own := record.get(column, {}), dict):
+            if column in record and type(record[column]) is not str:
+                record[column] = _digits(record[column]) or record[column]
+        type_ = record.get("type")
+        if not type_ and self._type:
+            type_ = record["type"] = self._type
+        if type_ in ("page", "screen") and "name" in record and "event" not in record:
+            record["event"] = record.pop("name")
+        if "timestamp" not in record:
+            record["timestamp"] = record.pop("original_timestamp", None) or self._timestamp or self._received_at()
+        if self._sent_at is not None and "sent_at" not in record:
+            record["sent_at"] = self._sent_at
+        for column, shared in self._shared:
+            own = record.get(column, {})
+            if isinstance(own, dict):
                 record[column] = {**shared, **own}
-        if self._sent_at is not None:
-            record.setdefault("sent_at", self._sent_at)
         if type_ == "identify" and "traits" not in record:
             traits = _object(record.get("context")).get("traits")
             if traits is not None:
                 record["traits"] = traits
 
-    def _time(self, event: Mapping[str, Any]) -> tuple[str, Any]:
-        """Return the time of an event, as it was sent, and the event's key it is from."""
-        for key in ("timestamp", "originalTimestamp"):
-            if event.get(key) is not None:
-                return key, event[key]
-        if self._timestamp is not None:
-            return "", self._timestamp
+    def _received_at(self) -> str:
         moment = datetime.fromtimestamp(self._request.received_at / 1_000_000, UTC)
-        return "", moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _dataset(self, type_: Any, name: Any) -> str:
         key = (type_ if isinstance(type_, str) else "", name if isinstance(name, str) else "")
@@ -156,18 +172,10 @@ def dataset_of(mappings: tuple[SourceMapping, ...], *, type_: str, event: str) -
     return UNPLANNED
 
 
-@lru_cache(maxsize=4096)
-def snake(key: str) -> str:
-    """Return a key in snake case: `sentAt` -> `sent_at`, `deviceID` -> `device_id`."""
-    return _HUMP.sub("_", key).lower()
-
-
 def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str:
-    """Return an id as text: a string as it is, a whole number in digits, anything else as nothing."""
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+def _digits(value: Any) -> str:
+    """Return a whole number as text, anything else as nothing."""
+    return str(value) if type(value) is int else ""
