@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Iterator
 from importlib.resources import files
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
@@ -15,6 +16,7 @@ from counterfoil_contracts.odcs.findings import Findings, Path
 
 _CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _UNEVALUATED: Final = "unevaluatedProperties"
+_MOST_ERRORS: Final = 1000  # they are compared with one another below
 _PROPERTY_KEYS: Final = frozenset({"items", "key", "value"})
 
 
@@ -34,7 +36,7 @@ def check_officially(document: Any, found: Findings) -> None:
     untyped = set(_untyped(document.get("schema"), ("schema",))) if isinstance(document, dict) else set()
     for path in sorted(untyped, key=str):
         found.add("LOGICAL_TYPE", path, "Say logicalType: without it neither schema nor column can be made.")
-    errors = list(_validator().iter_errors(document))
+    errors = list(islice(_validator().iter_errors(document), _MOST_ERRORS))
     paths = {(error.kind.name, tuple(error.instance_path)) for error in errors}
     for error in errors:
         path = tuple(error.instance_path)

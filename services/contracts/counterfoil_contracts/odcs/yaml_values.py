@@ -14,7 +14,7 @@ import yaml
 
 from counterfoil_contracts.odcs.findings import Path
 
-MOST_NODES: Final = 200_000
+MOST_NODES: Final = 100_000
 """Values in a document once its aliases are written out; real contracts have a few thousand."""
 
 _MERGE: Final = "<<"
