@@ -60,7 +60,7 @@ def parse(body: bytes) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        if "recursion" in str(error).lower():
+        if "depth" in str(error) or "recursion" in str(error).lower():
             raise _too_deep() from None
         raise Problem(C.INVALID_ARGUMENT, f"the body is not JSON: {error}", "BAD_JSON") from None
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):

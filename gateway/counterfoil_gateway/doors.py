@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import uvicorn
-from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
+from counterfoil_chassis.call import MESSAGE_OPTIONS
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.identity import TokenSigner
@@ -22,6 +22,7 @@ from counterfoil_chassis.tracing import is_traced
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
+from counterfoil_gateway.channels import connect
 from counterfoil_gateway.gateway import Gateway, compose
 from counterfoil_gateway.readiness import Readiness
 from counterfoil_gateway.settings import Settings
@@ -80,6 +81,7 @@ def _uvicorn(settings: Settings) -> dict[str, Any]:
         "log_config": None,
         "server_header": False,
         "proxy_headers": False,
+        "reset_contextvars": True,  # else a connection that a large body paused goes on within that request's span
         "timeout_graceful_shutdown": max(1, round(settings.drain_seconds)),
     }
 
