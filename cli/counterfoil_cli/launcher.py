@@ -99,7 +99,8 @@ class Launcher:
             admin_key_sha256=sha256_hex(self.key),
         )
         self.addresses = Addresses.of(self.variables, traces=self._sink)
-        probe(DOORS + (TRACE_DOORS if self._sink else ()), self.variables)
+        self._doors = DOORS + (TRACE_DOORS if self._sink else ())
+        probe(self._doors, self.variables)
         write_keys(self.folder, SERVICES, environment=user | self.variables)
         self._entries = _entry_points()
         _check_databases(self.folder, self._entries, user)
@@ -118,8 +119,11 @@ class Launcher:
         return ProcessSpec(name, partial(_with, self.variables, run), log=self.folder.log(name))
 
     def _readiness(self) -> ProcessSpec:
-        address = self.addresses.rest.removeprefix("http://")
-        return ProcessSpec("readiness", partial(wait_until_ready, address), on_end=self._on_ready, stop_seconds=1)
+        gateway = self.addresses.rest.removeprefix("http://")
+        listens = (self.variables[door.variable] for door in self._doors)
+        doors = [reachable(listen) for listen in listens if not listen.startswith("unix:")]
+        waiting = partial(wait_until_ready, gateway, doors)
+        return ProcessSpec("readiness", waiting, on_end=self._on_ready, stop_seconds=1)
 
     def _await_readiness(self) -> None:
         self._supervisor.start(self._readiness())

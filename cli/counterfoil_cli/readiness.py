@@ -1,24 +1,41 @@
 """Waits for the gateway to say that everything is ready; runs in a process of its own, so the parent never blocks."""
 
 import http.client
+import socket
 import sys
 import time
+from collections.abc import Sequence
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
 SPEAKS_AFTER = 15.0
 
 
-def wait_until_ready(address: str) -> None:
-    """Ask `GET /readyz` at host:port until it answers 200; say once on the terminal when that takes long."""
+def wait_until_ready(gateway: str, doors: Sequence[str]) -> None:
+    """Wait until every door (host:port) takes connections and the gateway's `GET /readyz` answers 200.
+
+    The doors come first: right after a service died, the gateway may not know it yet. Says once on the terminal when
+    it takes long.
+    """
     began, pause, spoken = time.monotonic(), FIRST_PAUSE, False
-    while (answer := ask(address)) != "":
+    while (answer := _closed(doors) or ask(gateway)) != "":
         if not spoken and time.monotonic() - began > SPEAKS_AFTER:
             spoken = True
-            sys.stdout.write(f"Still waiting for the gateway: {answer}\n")
+            sys.stdout.write(f"Still waiting: {answer}\n")
             sys.stdout.flush()
         time.sleep(pause)  # nobody tells a process outside when readiness changes
         pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def _closed(doors: Sequence[str]) -> str:
+    """Return what the first door says that takes no connection, or "" when all do."""
+    for door in doors:
+        host, _, port = door.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        except OSError as error:
+            return f"{door}: {error}"
+    return ""
 
 
 def ask(address: str) -> str:

@@ -1,21 +1,17 @@
 """What the tests of the command line share."""
 
-import contextlib
-import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from counterfoil_cli.env import DOORS, TRACE_DOORS
 from counterfoil_cli.traces.__main__ import Sink
 
-from tests.cli.running import Program, sink_in
+from tests.cli import running
+from tests.cli.running import COMMAND, Program, sink_in
 
 PROGRAMS = Path(__file__).parent / "programs"
-COMMAND = Path(sys.executable).parent / "counterfoil"
 
 
 @pytest.fixture
@@ -36,13 +32,7 @@ def supervised(tmp_path: Path) -> Iterator[Callable[[str], Program]]:
 
 
 @pytest.fixture
-def clean_environment() -> dict[str, str]:
-    """The environment without any setting of ours."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERFOIL_", "OTEL_"))}
-
-
-@pytest.fixture
-def counterfoil(clean_environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def counterfoil(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command to its end, in a folder of its own."""
 
     def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +43,7 @@ def counterfoil(clean_environment: dict[str, str], tmp_path: Path) -> Callable[.
             timeout=60,
             check=False,
             cwd=tmp_path,
-            env=clean_environment | variables,
+            env=running.clean_environment() | variables,
         )
 
     return run
@@ -62,14 +52,11 @@ def counterfoil(clean_environment: dict[str, str], tmp_path: Path) -> Callable[.
 @pytest.fixture
 def free_listens() -> dict[str, str]:
     """Settings under which nothing binds a port of its own choice."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in DOORS + TRACE_DOORS]
-        doors = zip(DOORS + TRACE_DOORS, sockets, strict=True)
-        return {door.variable: f"127.0.0.1:{holder.getsockname()[1]}" for door, holder in doors}
+    return running.free_listens()
 
 
 @pytest.fixture
 async def sink(tmp_path: Path) -> AsyncIterator[Sink]:
     """A trace sink on free ports that serves in this loop."""
-    async with sink_in(tmp_path) as running:
-        yield running
+    async with sink_in(tmp_path) as serving:
+        yield serving

@@ -2,13 +2,32 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from counterfoil_cli.env import DOORS, TRACE_DOORS
 from counterfoil_cli.traces.__main__ import Sink, serve
 from counterfoil_cli.traces.settings import TracesSettings
+
+COMMAND = Path(sys.executable).parent / "counterfoil"
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without any setting of ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERFOIL_", "OTEL_"))}
+
+
+def free_listens() -> dict[str, str]:
+    """Return settings under which every door is on a port that is free now."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in DOORS + TRACE_DOORS]
+        doors = zip(DOORS + TRACE_DOORS, sockets, strict=True)
+        return {door.variable: f"127.0.0.1:{holder.getsockname()[1]}" for door, holder in doors}
 
 
 class Program:

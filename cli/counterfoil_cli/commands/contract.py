@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from counterfoil_cli.client import Client
 from counterfoil_cli.commands.calling import with_client
@@ -28,5 +27,5 @@ def check(client: Client, file: Path) -> None:
         click.echo(f"{file} can be submitted; it governs {datasets}.")
         return
     rows = [(found.get("path", ""), found.get("reason", ""), found.get("detail", "")) for found in findings]
-    show_table(Console(), f"{file}: {len(rows)} found", ("path", "reason", "what to do"), rows)
+    show_table(f"{file}: {len(rows)} found", ("path", "reason", "what to do"), rows)
     sys.exit(1)

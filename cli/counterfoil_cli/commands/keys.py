@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from rich.console import Console
 
 from counterfoil_cli.client import Client
 from counterfoil_cli.commands.calling import with_client
@@ -49,7 +48,7 @@ def list_keys(client: Client) -> None:
         )
         for key in client.pages("/v1/keys", "keys")
     ]
-    show_table(Console(), "Keys", ("key", "principal", "name", "ends in", "scopes", "state"), rows)
+    show_table("Keys", ("key", "principal", "name", "ends in", "scopes", "state"), rows)
 
 
 @keys.command()

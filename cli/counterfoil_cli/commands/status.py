@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any
 
 import click
-from rich.console import Console
 
 from counterfoil_cli.client import ApiProblem, Client
 from counterfoil_cli.commands.calling import with_client
@@ -18,11 +17,9 @@ SHOWN = 10  # newest imports
 @with_client
 def status(client: Client) -> None:
     """Show what is there: datasets, sources, imports, models."""
-    console = Console()
     ready = _readiness(client)
-    console.print(f"{client.url}: {ready}", highlight=False, markup=False)
+    click.echo(f"{client.url}: {ready}")
     show_table(
-        console,
         "Datasets",
         ("dataset", "contract", "records", "quarantined", "last received"),
         [
@@ -32,7 +29,6 @@ def status(client: Client) -> None:
         numbers=(2, 3),
     )
     show_table(
-        console,
         "Sources",
         ("source", "name", "protocol", "write key"),
         [
@@ -41,23 +37,21 @@ def status(client: Client) -> None:
         ],
     )
     show_table(
-        console,
         "Imports",
-        ("import", "dataset", "file", "state", "rows", "accepted", "duplicate", "quarantined"),
+        ("import", "dataset", "file", "state", "accepted", "duplicate", "quarantined"),
         [
             (
                 i["import_id"],
                 i.get("dataset", ""),
                 i.get("file_name", ""),
                 i.get("state", ""),
-                *(_count(i, f"rows_{name}") for name in ("read", "accepted", "duplicate", "quarantined")),
+                *(_count(i, f"rows_{name}") for name in ("accepted", "duplicate", "quarantined")),
             )
             for i in islice(client.pages("/v1/imports", "imports"), SHOWN)
         ],
-        numbers=(4, 5, 6, 7),
+        numbers=(4, 5, 6),
     )
     show_table(
-        console,
         "Models",
         ("model", "name", "purpose", "champion"),
         [

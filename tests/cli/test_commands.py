@@ -1,0 +1,222 @@
+"""The commands against a whole Counterfoil that `counterfoil up` started."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from counterfoil_cli.__main__ import COMMANDS, LazyGroup, main
+
+from tests.cli.running import COMMAND, Program, clean_environment, free_listens
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Up:
+    """One running `counterfoil up` on free ports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self._variables = clean_environment() | free_listens()
+        process = subprocess.Popen(
+            [COMMAND, "up", "--data", str(self.data)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._variables,
+        )
+        self.program = Program(process)
+        self.url = f"http://{self._variables['COUNTERFOIL_GATEWAY_LISTEN']}"
+
+    def run(self, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run another command against it, to its end."""
+        known = {"COUNTERFOIL_URL": self.url, "COUNTERFOIL_DATA_DIR": str(self.data)}
+        return subprocess.run(
+            [COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=clean_environment() | known | variables,
+        )
+
+    def child(self, name: str) -> psutil.Process:
+        """Return the process of one service."""
+        children = psutil.Process(self.program.process.pid).children()
+        return next(child for child in children if child.name() == f"cf-{name}")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A Counterfoil that is ready; ended by Ctrl-C at the end, with exit code 0 and nothing left."""
+    made = Up(tmp_path_factory.mktemp("up"))
+    try:
+        made.program.line("Ctrl-C stops everything.")
+        yield made
+        children = psutil.Process(made.program.process.pid).children(recursive=True)
+        made.program.send(signal.SIGINT)
+        assert made.program.end() == 0, made.program.lines
+        assert not [child for child in children if child.is_running()]
+    finally:
+        made.program.process.kill()
+        made.program.process.communicate()
+
+
+def failed(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line with which a command failed."""
+    assert result.returncode == 1, result
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "Traceback" not in result.stderr
+    return line
+
+
+def test_up_says_where_everything_is(up: Up):
+    text = "\n".join(up.program.lines)
+    assert f"REST      {up.url}/v1" in text
+    assert f"OpenAPI   {up.url}/openapi.json" in text
+    assert "Traces    http://127.0.0.1:" in text
+    assert f"API key   in {up.data}/admin.key" in text
+    assert (up.data / "admin.key").read_text().strip() not in text
+
+
+def test_status_shows_what_is_there(up: Up):
+    result = up.run("status")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"{up.url}: ready" in result.stdout
+    for title in ("Datasets", "Sources", "Imports", "Models"):
+        assert title in result.stdout
+
+
+def test_a_key_is_created_used_listed_and_revoked(up: Up):
+    made = up.run("keys", "create", "--principal", "admin", "--scope", "governance.read", "--expires", "3")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip()
+    key_id = UUID.search(made.stderr).group()
+    listed = up.run("keys", "list", COUNTERFOIL_API_KEY=key)
+    assert key_id in listed.stdout
+    assert key not in listed.stdout
+    assert "SCOPE_MISSING" in failed(up.run("keys", "create", "--principal", "admin", "--key", key))
+    assert up.run("keys", "revoke", key_id).returncode == 0
+    line = failed(up.run("keys", "list", COUNTERFOIL_API_KEY=key))
+    assert "HTTP 401" in line
+    assert "trace " in line
+
+
+def test_a_file_is_imported_once_and_its_bad_rows_are_pointed_to(up: Up, tmp_path: Path):
+    file = tmp_path / "events.csv"
+    file.write_text("message_id,type,event\na,track,x\nb,track,y\n,,\n")
+    first = up.run("import", file, "--dataset", "events")
+    assert first.returncode == 0, first.stderr
+    assert "SUCCEEDED: 3 rows read, 2 accepted, 0 duplicate, 1 quarantined." in first.stdout
+    assert "/v1/quarantine?dataset=events" in first.stdout
+    again = up.run("import", file, "--dataset", "events", "--format", "csv")
+    assert "0 accepted, 2 duplicate" in again.stdout
+    assert "events.csv" in up.run("status").stdout
+
+
+def test_an_import_that_fails_ends_with_1_and_says_why(up: Up, tmp_path: Path):
+    (tmp_path / "x.parquet").write_bytes(b"no parquet")
+    assert "FILE_UNREADABLE" in failed(up.run("import", tmp_path / "x.parquet", "--dataset", "events"))
+    assert "NO_CONTRACT" in failed(up.run("import", tmp_path / "x.parquet", "--dataset", "nowhere"))
+
+
+def test_an_import_need_not_be_waited_for(up: Up, tmp_path: Path):
+    (tmp_path / "events.jsonl").write_text('{"message_id":"later","type":"track","event":"x"}\n')
+    result = up.run("import", tmp_path / "events.jsonl", "--dataset", "events", "--no-wait")
+    assert result.returncode == 0
+    assert f"{up.url}/v1/imports/" in result.stdout
+
+
+def test_a_contract_is_checked_and_its_faults_are_listed(up: Up, tmp_path: Path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("apiVersion: v3.0.0\nkind: Nonsense\n")
+    result = up.run("contract", "check", bad)
+    assert result.returncode == 1
+    assert "$.kind" in result.stdout
+    (tmp_path / "broken.yaml").write_text("a: [")
+    assert up.run("contract", "check", tmp_path / "broken.yaml").returncode == 1
+
+
+def test_a_service_that_is_killed_comes_back_and_readiness_with_it(up: Up):
+    before = up.child("contracts")
+    before.kill()
+    up.program.line("contracts was killed by SIGKILL; starting it again in 0.2 s.")
+    up.program.line("Everything is ready again.")
+    assert up.child("contracts").pid != before.pid
+    assert up.run("status").returncode == 0
+
+
+def test_a_second_up_on_the_folder_is_one_line(up: Up):
+    result = up.run("up")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "in use by another start" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_nothing_behind_the_address_is_one_line(counterfoil: Run):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+    for arguments in (("status",), ("keys", "list"), ("keys", "revoke", "x")):
+        line = failed(counterfoil(*arguments, "--key", "cfk_x", "--url", f"http://127.0.0.1:{port}"))
+        assert "counterfoil up" in line
+
+
+def test_something_else_behind_the_address_is_one_line(counterfoil: Run):
+    with socket.create_server(("127.0.0.1", 0)) as holder:  # takes the connection, and answers nothing of use
+        url = f"http://127.0.0.1:{holder.getsockname()[1]}"
+        process = subprocess.Popen(
+            [COMMAND, "keys", "list", "--key", "cfk_x", "--url", url], stderr=subprocess.PIPE, text=True
+        )
+        connection, _ = holder.accept()
+        connection.recv(4096)
+        connection.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
+        connection.close()
+        _, text = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "broke off" in text
+    assert len(text.splitlines()) == 1
+
+
+def test_no_key_anywhere_is_one_line(counterfoil: Run):
+    assert "COUNTERFOIL_API_KEY" in failed(counterfoil("status"))
+
+
+def test_a_file_of_unknown_kind_is_a_usage_error(counterfoil: Run, tmp_path: Path):
+    (tmp_path / "x.bin").write_text("")
+    result = counterfoil("import", "x.bin", "--dataset", "events", "--key", "cfk_x")
+    assert result.returncode == 2
+    assert "say --format" in result.stderr
+
+
+def test_the_table_of_commands_says_what_each_command_says_of_itself():
+    group = main
+    assert isinstance(group, LazyGroup)
+    for name, (_, _, line) in COMMANDS.items():
+        command = group.get_command(None, name)
+        assert command.name == name
+        assert command.help.splitlines()[0] == line
+
+
+def test_help_imports_no_command():
+    program = (
+        "import sys\nfrom click.testing import CliRunner\nfrom counterfoil_cli.__main__ import main\n"
+        "result = CliRunner().invoke(main, ['--help'])\nassert result.exit_code == 0, result\n"
+        "heavy = {'grpc', 'httpx', 'rich', 'counterfoil_cli.launcher', 'pydantic'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "nonsense"])
+def test_every_command_explains_itself_and_others_are_refused(command: str):
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == (2 if command == "nonsense" else 0)
+    assert os.linesep in result.output
