@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from counterfoil_chassis.logs import JsonFormatter
+from pydantic import ValidationError
+
+from tests.chassis.probe import ProbeSettings
+
+
+def test_defaults_follow_the_data_folder_and_the_services_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERFOIL_DATA_DIR", "/somewhere")
+    settings = ProbeSettings()
+    assert settings.data_dir == Path("/somewhere")
+    assert settings.private_key_file == Path("/somewhere/keys/probe.pem")
+    assert settings.trusted_keys_dir == Path("/somewhere/keys/trusted")
+    assert settings.database_url == "sqlite+aiosqlite:////somewhere/probe.db"
+
+
+def test_the_environment_overrides_and_arguments_override_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COUNTERFOIL_DATA_DIR", "/somewhere")
+    monkeypatch.setenv("COUNTERFOIL_PROBE_LISTEN", "0.0.0.0:9")
+    monkeypatch.setenv("COUNTERFOIL_PROBE_DATABASE_URL", "postgresql+asyncpg://db/x")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    settings = ProbeSettings(data_dir=tmp_path)
+    assert (settings.listen, settings.data_dir) == ("0.0.0.0:9", tmp_path)
+    assert settings.database_url == "postgresql+asyncpg://db/x"
+    assert settings.otlp_endpoint == "http://collector:4317"
+    with pytest.raises(ValidationError):
+        settings.listen = "elsewhere"  # type: ignore[misc]  # frozen
+
+
+def test_a_log_line_has_fixed_fields_extra_fields_and_the_traceback() -> None:
+    logger = logging.getLogger("probe")
+    try:
+        raise ValueError("no paper")
+    except ValueError:
+        record = logger.makeRecord(
+            "probe",
+            logging.ERROR,
+            "f.py",
+            1,
+            "printing %s",
+            ("failed",),
+            sys.exc_info(),
+            extra={"page": 7, "p": Path("x")},
+        )
+    line = json.loads(JsonFormatter("models").format(record))
+    assert (line["level"], line["service"], line["event"]) == ("ERROR", "models", "printing failed")
+    assert (line["page"], line["logger"]) == (7, "probe")
+    assert "no paper" in line["error"]
+
+
+def test_importing_the_chassis_starts_no_thread_and_no_loop() -> None:
+    program = (
+        "import threading, asyncio, importlib, pkgutil, counterfoil_chassis as c\n"
+        "for m in pkgutil.iter_modules(c.__path__):\n"
+        "    m.name == 'migrations' or importlib.import_module('counterfoil_chassis.' + m.name)\n"
+        "import os\n"
+        "assert threading.active_count() == 1, threading.enumerate()\n"
+        "assert len(os.listdir('/proc/self/task')) == 1, os.listdir('/proc/self/task')\n"
+        "from opentelemetry import trace\n"
+        "assert type(trace.get_tracer_provider()).__name__ == 'ProxyTracerProvider'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
