@@ -121,6 +121,10 @@ class ReadSide:
         """Bring the lake to the head."""
         await self.lake.flush(workspace, self.log.head(workspace), within=20)
 
+    async def flush_within(self, seconds: float) -> None:
+        """Bring the lake to the head in so many seconds."""
+        await self.lake.flush("acme", self.log.head("acme"), within=seconds)
+
     async def rows(self, dataset: str, columns: list[str], workspace: str = "acme") -> list[dict[str, Any]]:
         """Return a dataset's rows as the lake has them now."""
         snapshot = self.snapshots.at_head(workspace, dataset)
@@ -146,7 +150,9 @@ class ReadSide:
     async def ended(self, import_id: str, workspace: str = "acme") -> Import:
         """Return an import once it has ended."""
         async with asyncio.timeout(30):
-            while (found := await self.imports.get(workspace, import_id)).state in (State.PENDING, State.RUNNING):
+            while (  # noqa: ASYNC110  (a client polls, too)
+                found := await self.imports.get(workspace, import_id)
+            ).state in (State.PENDING, State.RUNNING):
                 await asyncio.sleep(0.02)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,18 +26,18 @@ EXTRA = "_extra"
 DAY = "_received_day"
 """The lake's partition column: the day, UTC, a record was received."""
 
-SYSTEM_SCHEMA = pa.schema(
-    [
-        (EXTRA, pa.string()),
-        ("_partition", pa.int32()),
-        ("_offset", pa.int64()),
-        ("_received_at", pa.timestamp("us", "UTC")),
-        ("_contract_version", pa.string()),
-        ("_record_id", pa.string()),
-        ("_source_id", pa.string()),
-        (DAY, pa.date32()),
-    ]
-)
+_SYSTEM_FIELDS: list[pa.Field[Any]] = [
+    pa.field(EXTRA, pa.string()),
+    pa.field("_partition", pa.int32()),
+    pa.field("_offset", pa.int64()),
+    pa.field("_received_at", pa.timestamp("us", "UTC")),
+    pa.field("_contract_version", pa.string()),
+    pa.field("_record_id", pa.string()),
+    pa.field("_source_id", pa.string()),
+    pa.field(DAY, pa.date32()),
+]
+
+SYSTEM_SCHEMA = pa.schema(_SYSTEM_FIELDS)
 """The columns every table of the lake has after those of its contract."""
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
@@ -77,7 +78,7 @@ class LakeColumn:
     timezone: str = ""
 
     @property
-    def field(self) -> pa.Field:
+    def field(self) -> pa.Field[Any]:
         """The column's Arrow field."""
         return pa.field(self.name, ARROW_TYPES[self.type])
 
@@ -105,7 +106,7 @@ def to_table(records: Sequence[LogRecord], columns: Sequence[LakeColumn], *, par
         slices = (records[start : start + _SLICE] for start in range(0, len(records), _SLICE))
         body = pa.concat_tables([_read_objects(each, columns) for each in slices])
     received = pa.array([record.header.received_at for record in records], pa.int64()).cast(pa.timestamp("us", "UTC"))
-    system = {
+    system: dict[str, Any] = {
         "_partition": pa.repeat(pa.scalar(partition, pa.int32()), len(records)),
         "_offset": pa.array([record.offset for record in records], pa.int64()),
         "_received_at": received,
@@ -128,7 +129,7 @@ def _read_flat(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -> p
     text = b"\n".join([record.data for record in records])
     try:
         table = pj.read_json(
-            pa.BufferReader(text),
+            io.BytesIO(text),
             read_options=pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
             parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
         ).select(schema.names)
@@ -145,7 +146,7 @@ def _read_flat(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -> p
     return body.append_column(SYSTEM_SCHEMA.field(EXTRA), pa.nulls(len(records), pa.string()))
 
 
-def _cast_times(values: pa.ChunkedArray | pa.Array, column: LakeColumn) -> pa.ChunkedArray | pa.Array:
+def _cast_times(values: Any, column: LakeColumn) -> Any:
     """Convert ISO 8601 text in one step; raise pa.ArrowInvalid when the values are not all alike."""
     if column.type is ColumnType.DATE:
         return values.cast(pa.date32())
@@ -173,7 +174,7 @@ def _read_objects(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -
     return pa.table([*arrays, pa.array(extra, pa.string())], schema=pa.schema(fields))
 
 
-def _to_array(values: list[Any], column: LakeColumn, spare: dict[int, dict[str, Any]]) -> pa.Array:
+def _to_array(values: list[Any], column: LakeColumn, spare: dict[int, dict[str, Any]]) -> Any:
     """Convert one column; what it cannot hold goes to `spare` under the row's index."""
     target = ARROW_TYPES[column.type]
     kinds = set(map(type, values)) - {NoneType}

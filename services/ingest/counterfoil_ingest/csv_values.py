@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from counterfoil_ingest.parquet_values import Array
 from counterfoil_ingest.registry import ColumnType
 
 _INTEGER = r"^[+-]?[0-9]{1,18}$"  # 19 digits may exceed 64 bits: they stay a text
@@ -19,7 +20,7 @@ _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _SPACED = r"^([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2})"
 
 
-def typed_values(texts: pa.Array, wanted: ColumnType | None) -> list[Any]:
+def typed_values(texts: Array, wanted: ColumnType | None) -> list[Any]:
     """Return the values of a column, None where the field was empty."""
     if wanted is ColumnType.BIGINT:
         return _matching(texts, _INTEGER, pa.int64())
@@ -34,12 +35,12 @@ def typed_values(texts: pa.Array, wanted: ColumnType | None) -> list[Any]:
     return _plain(texts)
 
 
-def _plain(texts: pa.Array) -> list[Any]:
+def _plain(texts: Array) -> list[Any]:
     values: list[Any] = texts.to_numpy(zero_copy_only=False).tolist()
     return values
 
 
-def _matching(texts: pa.Array, pattern: str, target: pa.DataType) -> list[Any]:
+def _matching(texts: Array, pattern: str, target: pa.DataType) -> list[Any]:
     """Convert the texts of a pattern; leave the others as they are."""
     trimmed = pc.utf8_trim_whitespace(texts)
     fits = pc.match_substring_regex(trimmed, pattern).fill_null(False)

@@ -98,7 +98,7 @@ class WorkspaceTables:
         table = self._tables.get(dataset)
         if table is None:
             return list(wanted)
-        fields = {field.name: field.type for field in pa.schema(table.schema().to_arrow())}
+        fields = {field.name: field.type for field in _schema(table)}
         return [_keep_type(column, fields.get(column.name)) for column in wanted]
 
     def append(self, dataset: str, rows: pa.Table, columns: Sequence[LakeColumn], *, until: int) -> None:
@@ -136,7 +136,7 @@ class WorkspaceTables:
             return None
         actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
         files = tuple(_lake_file(action, self._directory / dataset) for action in actions)
-        return LakeTable(dataset, pa.schema(table.schema().to_arrow()), files)
+        return LakeTable(dataset, _schema(table), files)
 
     def _compact(self, table: DeltaTable) -> None:
         small: dict[Any, int] = {}
@@ -168,6 +168,11 @@ class WorkspaceTables:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._directory / _CURSOR_FILE)
+
+
+def _schema(table: DeltaTable) -> pa.Schema:
+    exported: Any = table.schema().to_arrow()  # of another Arrow library; it hands over by the Arrow C interface
+    return pa.schema(exported)
 
 
 def _keep_type(column: LakeColumn, present: pa.DataType | None) -> LakeColumn:

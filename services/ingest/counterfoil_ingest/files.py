@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import orjson
 import pyarrow as pa
@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from counterfoil_ingest import validation
 from counterfoil_ingest.csv_values import typed_values
 from counterfoil_ingest.entities import MAX_RECORD_BYTES, Candidate, Finding
-from counterfoil_ingest.parquet_values import parquet_values
+from counterfoil_ingest.parquet_values import Array, parquet_values
 from counterfoil_ingest.registry import ColumnType
 
-BATCH_ROWS = 20_000
+BATCH_ROWS = 5_000
 _BATCH_BYTES = 16 << 20
 _CSV_BLOCK = 8 << 20  # of text; also the longest row that can be read
 _BOM = b"\xef\xbb\xbf"
@@ -88,8 +88,9 @@ def read_csv(file: FileSource, *, skip: int) -> Batches:
     """Yield the rows of a CSV file after the first `skip`; a row of another width is quarantined on its own."""
     broken: dict[int, pv.InvalidRow] = {}
 
-    def keep(row: pv.InvalidRow) -> str:
-        broken[row.number - 1] = row  # the header is row 1
+    def keep(row: pv.InvalidRow) -> Literal["skip"]:
+        if row.number is not None:  # it is, without threads; the header is row 1
+            broken[row.number - 1] = row
         return "skip"
 
     try:
@@ -160,7 +161,7 @@ def count_rows(path: Path, kind: str) -> int:
     return max(0, lines - 1) if kind == "CSV" else lines
 
 
-def _rows(batch: pa.RecordBatch, convert: Callable[[pa.Array, str], list[Any]]) -> list[dict[str, Any]]:
+def _rows(batch: pa.RecordBatch, convert: Callable[[Array, str], list[Any]]) -> list[dict[str, Any]]:
     """Return rows as objects of their non-null values."""
     names = batch.schema.names
     columns = [convert(array, name) for array, name in zip(batch.columns, names, strict=True)]

@@ -23,7 +23,7 @@ def rows_json(table: pa.Table, types: Sequence[str]) -> bytes:
     return orjson.dumps(list(zip(*columns, strict=True)), default=_plain, option=orjson.OPT_UTC_Z)
 
 
-def _values(column: pa.ChunkedArray, kind: str) -> list[Any]:
+def _values(column: Any, kind: str) -> list[Any]:
     if pa.types.is_timestamp(column.type):
         # Python's times end at the microsecond; the zone's name must be one that JSON shows as Z.
         column = column.cast(pa.timestamp("us", "UTC" if column.type.tz else None), safe=False)

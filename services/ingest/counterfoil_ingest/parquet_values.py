@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import orjson
@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from counterfoil_ingest.registry import ColumnType
 
+Array: TypeAlias = Any  # a pyarrow.Array of any kind: the stubs have a class for each
 
-def parquet_values(array: pa.Array, wanted: ColumnType | None) -> list[Any]:
+
+def parquet_values(array: Array, wanted: ColumnType | None) -> list[Any]:
     """Return a Parquet column as JSON values, None where there is none; decimals keep every digit."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -21,29 +23,29 @@ def parquet_values(array: pa.Array, wanted: ColumnType | None) -> list[Any]:
     return convert(array, wanted)
 
 
-def _integers(array: pa.Array, _wanted: ColumnType | None) -> list[Any]:
+def _integers(array: Array, _wanted: ColumnType | None) -> list[Any]:
     return _with_nulls(array, array.fill_null(0))
 
 
-def _booleans(array: pa.Array, _wanted: ColumnType | None) -> list[Any]:
+def _booleans(array: Array, _wanted: ColumnType | None) -> list[Any]:
     return _with_nulls(array, array.fill_null(False))
 
 
-def _texts(array: pa.Array, _wanted: ColumnType | None) -> list[Any]:
+def _texts(array: Array, _wanted: ColumnType | None) -> list[Any]:
     texts: list[Any] = array.to_numpy(zero_copy_only=False).tolist()
     return texts
 
 
-def _decimals(array: pa.Array, wanted: ColumnType | None) -> list[Any]:
+def _decimals(array: Array, wanted: ColumnType | None) -> list[Any]:
     return [None if value is None else _decimal(value, wanted) for value in array.to_pylist()]
 
 
-def _anything(array: pa.Array, _wanted: ColumnType | None) -> list[Any]:
+def _anything(array: Array, _wanted: ColumnType | None) -> list[Any]:
     plain: list[Any] = orjson.loads(orjson.dumps(array.to_pylist(), default=_plain))
     return plain
 
 
-def _with_nulls(array: pa.Array, values: Any) -> list[Any]:
+def _with_nulls(array: Array, values: Any) -> list[Any]:
     plain: list[Any] = (values if isinstance(values, np.ndarray) else values.to_numpy(zero_copy_only=False)).tolist()
     if array.null_count:
         for index in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)):
@@ -51,7 +53,7 @@ def _with_nulls(array: pa.Array, values: Any) -> list[Any]:
     return plain
 
 
-def _floats(array: pa.Array, wanted: ColumnType | None) -> list[Any]:
+def _floats(array: Array, wanted: ColumnType | None) -> list[Any]:
     """Return floats; NaN is no value, infinity (which JSON lacks) a text; whole ones are integers where wanted."""
     values = array.cast(pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False)
     plain: list[Any] = values.tolist()
@@ -63,7 +65,7 @@ def _floats(array: pa.Array, wanted: ColumnType | None) -> list[Any]:
     return plain
 
 
-def _moments(array: pa.Array, wanted: ColumnType | None) -> list[Any]:
+def _moments(array: Array, wanted: ColumnType | None) -> list[Any]:
     """Return timestamps in ISO 8601, zoneless ones without a zone, to the second where no fraction is lost."""
     zoned = array.type.tz is not None
     moments = array.cast(pa.timestamp("us", "UTC" if zoned else None), safe=False)
@@ -75,7 +77,7 @@ def _moments(array: pa.Array, wanted: ColumnType | None) -> list[Any]:
     return _with_nulls(array, np.char.add(texts, "Z") if zoned else texts)
 
 
-def _days(array: pa.Array, _wanted: ColumnType | None) -> list[Any]:
+def _days(array: Array, _wanted: ColumnType | None) -> list[Any]:
     days = array.cast(pa.date32()).cast(pa.int32()).fill_null(0).to_numpy().astype("datetime64[D]")
     return _with_nulls(array, np.datetime_as_string(days))
 
@@ -93,7 +95,7 @@ def _plain(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-_CONVERTERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array, ColumnType | None], list[Any]]], ...] = (
+_CONVERTERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Array, ColumnType | None], list[Any]]], ...] = (
     (pa.types.is_integer, _integers),
     (pa.types.is_floating, _floats),
     (pa.types.is_string, _texts),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from counterfoil_ingest import blocks
@@ -37,23 +37,22 @@ class DatasetShown:
 
 
 class LogReader:
-    """Reads the log for callers; `contracted(workspace)` names the datasets that have a contract in force."""
+    """Reads the log for callers."""
 
-    def __init__(self, log: Log, *, contracts: Contracts, contracted: Callable[[str], Iterable[str]]) -> None:
+    def __init__(self, log: Log, *, contracts: Contracts) -> None:
         self._log = log
         self._contracts = contracts
-        self._contracted = contracted
 
     @property
     def epoch(self) -> str:
         """The life of the log."""
         return self._log.epoch
 
-    async def list(self, workspace: str, dataset: str, *, partition: int, from_offset: int, limit: int) -> RecordPage:
+    async def page(self, workspace: str, dataset: str, *, partition: int, from_offset: int, limit: int) -> RecordPage:
         """Return the next records of a dataset; a page may be short, or empty, before the head is reached."""
-        return await asyncio.to_thread(self._list, workspace, dataset, partition, from_offset, limit)
+        return await asyncio.to_thread(self._page, workspace, dataset, partition, from_offset, limit)
 
-    def _list(self, workspace: str, dataset: str, partition: int, from_offset: int, limit: int) -> RecordPage:
+    def _page(self, workspace: str, dataset: str, partition: int, from_offset: int, limit: int) -> RecordPage:
         found: list[LogRecord] = []
         position = from_offset
         looked_at = 0
@@ -76,7 +75,7 @@ class LogReader:
         """Return the datasets that have a contract in force or ever got a record, by name."""
         counts = {each.dataset: each for each in await asyncio.to_thread(self._log.counts, workspace)}
         shown = []
-        for dataset in sorted({*counts, *self._contracted(workspace)} - {""}):
+        for dataset in sorted({*counts, *self._contracts.datasets(workspace)} - {""}):
             count, contract = counts.get(dataset), self._contracts.in_force(workspace, dataset)
             shown.append(
                 DatasetShown(

@@ -207,6 +207,5 @@ def _read(
         target = pa.schema([*types, *order])
         rows = rows.select(target.names).cast(target)
     if file.last_offset >= limit or file.first_partition != file.last_partition:
-        inside = pc.and_(pc.equal(rows.column("_partition"), partition), pc.less(rows.column("_offset"), limit))
-        rows = rows.filter(inside)
+        rows = rows.filter((pc.field("_partition") == partition) & (pc.field("_offset") < limit))
     return rows

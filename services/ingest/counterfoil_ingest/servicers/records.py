@@ -62,7 +62,7 @@ class RecordServicer(RecordServiceServicer):
         workspace = current_caller().workspace
         page = self._pager.open(request, method="ListRecords", workspace=workspace)
         start = int(page.after[0]) if page.after else request.from_offset
-        found = await self._reader.list(
+        found = await self._reader.page(
             workspace, request.dataset, partition=request.partition, from_offset=start, limit=page.limit
         )
         answer = pb.ListRecordsResponse(records=[_record(each, partition=request.partition) for each in found.records])

@@ -1,0 +1,261 @@
+"""The lake holds exactly the records of the log, whatever stops it, changes under it or is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+from counterfoil_ingest.arrow import LakeColumn, to_table
+from counterfoil_ingest.delta import WorkspaceTables
+from counterfoil_ingest.entities import UNPLANNED, Header, LogRecord
+from counterfoil_ingest.read_errors import LakeBehindError
+from counterfoil_ingest.registry import ColumnType
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.ingest.read_rig import SALES, contract, read_side, record, sale
+
+COLUMNS = [LakeColumn(name, kind, "America/New_York") for name, kind in SALES.items()]
+
+
+def log_records(*values: dict[str, Any]) -> list[LogRecord]:
+    header = Header("api", 1_700_000_000_000_000, "", {"sales": "1.0.0"})
+    return [LogRecord(n, "sales", f"r{n}", orjson.dumps(value), header) for n, value in enumerate(values)]
+
+
+async def test_writes_each_record_with_where_it_came_from(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig) as side:
+        await side.append(record(UNPLANNED, "u1", {"x": [1]}), sale(1), sale(2, shop=None, more="?"))
+        system = ["_partition", "_offset", "_received_at", "_contract_version", "_record_id", "_source_id"]
+        rows = await side.rows("sales", ["sale_id", "shop", "_extra", *system, "_received_day"])
+        unplanned = await side.rows(UNPLANNED, ["_extra", "_offset", "_contract_version"])
+    assert rows[1] == {
+        "sale_id": 2,
+        "shop": None,
+        "_extra": '{"more":"?"}',
+        "_partition": 0,
+        "_offset": 2,
+        "_received_at": datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),
+        "_contract_version": "1.0.0",
+        "_record_id": "s2",
+        "_source_id": "api",
+        "_received_day": date(2023, 11, 14),
+    }
+    assert unplanned == [{"_extra": '{"x":[1]}', "_offset": 0, "_contract_version": None}]
+
+
+async def test_commits_by_itself_after_an_interval_and_after_enough_rows(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig, commit_seconds=0.05) as side:
+        await side.append(sale(1))
+        await _until((rig.folder / "lake/acme/sales").exists)
+    async with read_side(rig, commit_seconds=3600, commit_rows=50) as side:
+        await side.append(*(sale(n) for n in range(2, 110)))
+        await _until(lambda: len(list((rig.folder / "lake/acme/sales").glob("*/*.parquet"))) == 2)
+
+
+async def test_neither_repeats_nor_skips_after_a_crash_between_two_tables(
+    open_log: Callable[..., Any], monkeypatch: Any
+) -> None:
+    advance, append = WorkspaceTables.advance, WorkspaceTables.append
+    for crash_at in range(5):
+        rig = await open_log()
+        for dataset in ("sales", "other"):
+            rig.contracts.put(contract(dataset, SALES))
+        step = 0
+
+        def dying(work: Any, at: int = crash_at) -> Any:
+            def wrapped(*args: Any, **kwargs: Any) -> None:
+                nonlocal step
+                step += 1
+                if step == at + 1:
+                    raise OSError("killed")
+                work(*args, **kwargs)
+
+            return wrapped
+
+        monkeypatch.setattr(WorkspaceTables, "append", dying(append))
+        monkeypatch.setattr(WorkspaceTables, "advance", dying(advance))
+        base = 100 * crash_at
+        async with read_side(rig) as side:
+            await side.append(*(sale(base + n) for n in range(10)))
+            await side.append(*(record("other", f"o{base + n}", {"sale_id": n}) for n in range(10)))
+            with pytest.raises(LakeBehindError) if step < crash_at + 1 and crash_at < 3 else _nothing():
+                await side.lake.flush("acme", rig.log.head("acme"), within=0.7)
+        monkeypatch.setattr(WorkspaceTables, "append", append)
+        monkeypatch.setattr(WorkspaceTables, "advance", advance)
+        rig = await open_log()
+        for dataset in ("sales", "other"):
+            rig.contracts.put(contract(dataset, SALES))
+        async with read_side(rig) as side:
+            for dataset in ("sales", "other"):
+                rows = await side.rows(dataset, ["_record_id", "_offset"])
+                assert len(rows) == len({row["_record_id"] for row in rows}) == 10 * (crash_at + 1)
+
+
+async def test_is_written_again_when_its_folder_is_deleted(open_log: Callable[..., Any]) -> None:
+    rig = await open_log()
+    rig.contracts.put(contract("sales", SALES))
+    rig.contracts.put(contract("other", SALES))
+    async with read_side(rig) as side:
+        await side.append(*(sale(n) for n in range(20)), record("other", "o", {"sale_id": 1}))
+        before = await side.rows("sales", [*SALES, "_offset", "_record_id"])
+        shutil.rmtree(rig.folder / "lake")
+        assert await side.rows("sales", [*SALES, "_offset", "_record_id"]) == before
+    shutil.rmtree(rig.folder / "lake/acme/sales")
+    rig = await open_log()
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig) as side:
+        assert await side.rows("sales", [*SALES, "_offset", "_record_id"]) == before
+        assert len(await side.rows("other", ["_offset"])) == 1
+
+
+async def test_is_written_again_for_another_life_of_the_log(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig) as side:
+        await side.append(*(sale(n) for n in range(5)))
+        await side.flush()
+    rig.log.epoch = "another"
+    async with read_side(rig) as side:
+        assert len(await side.rows("sales", ["_offset"])) == 5
+
+
+async def test_takes_new_columns_and_keeps_the_type_a_column_had_first(rig: Any) -> None:
+    rig.contracts.put(contract("sales", {"n": ColumnType.BIGINT, "gone": ColumnType.VARCHAR}))
+    async with read_side(rig) as side:
+        await side.append(record("sales", "a", {"n": 1, "gone": "x"}))
+        await side.flush()
+        rig.contracts.put(contract("sales", {"n": ColumnType.VARCHAR, "new": ColumnType.DOUBLE}, version="2.0.0"))
+        await side.append(record("sales", "b", {"n": "2", "new": 0.5}), record("sales", "c", {"n": "two", "gone": "y"}))
+        await side.flush()
+        rows = await side.rows("sales", ["n", "new", "gone", "_extra", "_contract_version"])
+        reading = await side.snapshots.open("acme", side.snapshots.at_head("acme", "sales"), columns=["n"], within=5)
+    assert rows == [
+        {"n": 1, "new": None, "gone": "x", "_extra": None, "_contract_version": "1.0.0"},
+        {"n": 2, "new": 0.5, "gone": None, "_extra": None, "_contract_version": "2.0.0"},
+        {"n": None, "new": None, "gone": None, "_extra": '{"gone":"y","n":"two"}', "_contract_version": "2.0.0"},
+    ]
+    assert [(used.contract_id, used.version) for used in reading.contracts] == [
+        ("sales-contract", "1.0.0"),
+        ("sales-contract", "2.0.0"),
+    ]
+
+
+async def test_leaves_properties_that_cannot_be_columns_to_extra(rig: Any) -> None:
+    names = {
+        "_offset": "VARCHAR",
+        "a b": "VARCHAR",
+        "x.y": "VARCHAR",
+        "Größe": "VARCHAR",
+        "ok": "VARCHAR",
+        "OK": "VARCHAR",
+    }
+    rig.contracts.put(contract("odd", dict.fromkeys(names, ColumnType.VARCHAR)))
+    async with read_side(rig) as side:
+        await side.append(record("odd", "a", dict.fromkeys(names, "v")))
+        (row,) = await side.rows("odd", ["Größe", "ok", "_extra", "_offset"])
+        result = await side.queries.run("acme", 'SELECT "Größe", ok FROM odd', b"", max_rows=1, within=5)
+    assert (row["Größe"], row["ok"], row["_offset"]) == ("v", "v", 0)
+    assert orjson.loads(row["_extra"]) == {"_offset": "v", "a b": "v", "x.y": "v", "OK": "v"}
+    assert result.rows == b'[["v","v"]]'
+
+
+async def test_makes_one_file_of_many_small_ones_and_keeps_their_rows(rig: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("counterfoil_ingest.delta._SMALL_FILES", 4)
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig) as side:
+        for n in range(9):
+            await side.append(sale(n))
+            await side.flush()
+        table = await side.lake.table("acme", "sales")
+        rows = await side.rows("sales", ["sale_id"])
+    assert table is not None
+    assert len(table.files) < 5
+    assert [row["sale_id"] for row in rows] == list(range(9))
+
+
+async def test_says_so_when_it_cannot_catch_up_in_time(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig, run=False) as side:
+        await side.append(sale(1))
+        with pytest.raises(LakeBehindError):
+            await side.flush_within(0.05)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2017-03-01T12:00:00", "2017-03-01T17:00:00"),
+        ("2017-03-01 12:00", "2017-03-01T17:00:00"),
+        ("2017-03-01T12:00:00Z", "2017-03-01T12:00:00"),
+        ("2017-03-01t12:00:00.5z", "2017-03-01T12:00:00.500000"),
+        ("2017-03-01T12:00:00.123456789+01:00", "2017-03-01T11:00:00.123456"),
+        ("2017-11-05T01:30:00", "2017-11-05T05:30:00"),  # twice on that night: the first time
+        ("2017-03-12T02:30:00", "2017-03-12T07:30:00"),  # never on that night
+        ("2017-13-01T12:00:00", None),
+        ("yesterday", None),
+        (17, None),
+    ],
+)
+@pytest.mark.parametrize("neighbour", ["2017-01-01T00:00:00", "2017-01-01T00:00:00Z", None, 5])
+def test_reads_timestamps_alike_whatever_stands_beside_them(value: Any, expected: str | None, neighbour: Any) -> None:
+    table = to_table(log_records({"sold_at": value}, {"sold_at": neighbour}), COLUMNS, partition=0)
+    found = table["sold_at"][0].as_py()
+    assert (found and found.replace(tzinfo=None).isoformat()) == expected
+    assert table["_extra"][0].as_py() == (None if expected else orjson.dumps({"sold_at": value}).decode())
+
+
+_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    | st.sampled_from(["1", "-2.5", "2017-03-01", "true"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=3,
+)
+
+
+@given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys([*SALES, "more"], _json)), min_size=1, max_size=5))
+def test_no_record_fails_and_no_value_is_lost(values: list[dict[str, Any]]) -> None:
+    table = to_table(log_records(*values), COLUMNS, partition=0)
+    for value, row in zip(values, table.to_pylist(), strict=True):
+        extra = orjson.loads(row["_extra"] or "{}")
+        for name, held in value.items():
+            if held is None:
+                continue
+            assert (name in extra) != (row.get(name) is not None)
+            if name in extra:
+                assert extra[name] == held
+
+
+def _flat(number: int) -> dict[str, Any]:
+    return orjson.loads(sale(number).data)
+
+
+def test_reads_plain_records_the_same_way_in_one_step_and_one_by_one() -> None:
+    plain = [_flat(n) for n in range(50)]
+    fast = to_table(log_records(*plain), COLUMNS, partition=0)
+    slow = to_table(log_records(*plain, {"more": 1}), COLUMNS, partition=0).slice(0, 50)
+    assert fast.equals(slow)
+    assert fast.schema.field("sold_at").type == pa.timestamp("us", "UTC")
+
+
+class _nothing:  # noqa: N801
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_args: object) -> None: ...
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110  (only the disk shows it)
+            await asyncio.sleep(0.02)

@@ -1,0 +1,221 @@
+"""SQL reads the workspace's datasets and nothing else, and its answers are exact JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from counterfoil_ingest.read_errors import (
+    ParametersInvalidError,
+    QueryTimeoutError,
+    QueryTooLargeError,
+    SqlInvalidError,
+)
+from counterfoil_ingest.registry import ColumnType
+
+from tests.ingest.read_rig import SALES, ReadSide, arrow_of, contract, read_side, sale
+
+
+async def run(side: ReadSide, sql: str, parameters: bytes = b"", max_rows: int = 100) -> Any:
+    return await side.queries.run("acme", sql, parameters, max_rows=max_rows, within=20)
+
+
+@pytest.fixture
+async def side(rig: Any) -> Any:
+    """The read side with ten sales of acme and one of zeta."""
+    rig.contracts.put(contract("sales", SALES))
+    rig.contracts.put(contract("sales", SALES, workspace="zeta"))
+    async with read_side(rig) as opened:
+        await opened.append(*(sale(n) for n in range(10)))
+        await opened.append(sale(999), workspace="zeta")
+        yield opened
+
+
+async def test_sees_what_was_appended_just_before(side: ReadSide) -> None:
+    first = await run(side, "SELECT count(*) AS n, sum(sale_id) AS s, sum(amount::DECIMAL(10, 2)) AS a FROM sales")
+    assert first.rows == b'[[10,45,"5.00"]]'
+    assert [tuple(column) for column in first.columns] == [("n", "BIGINT"), ("s", "HUGEINT"), ("a", "DECIMAL(38,2)")]
+    assert [(each.dataset, dict(each.offsets)) for each in first.snapshots] == [("sales", {0: 10})]
+    await side.append(sale(10))
+    assert (await run(side, "FROM Sales SELECT max(sale_id)")).rows == b"[[10]]"
+
+
+async def test_shows_values_as_exact_json(side: ReadSide) -> None:
+    sql = """SELECT sold_at, day, '\\xAA'::BLOB, 'nan'::DOUBLE, 1e308 * 10, 12345678901234567890::HUGEINT,
+        [1, NULL], {'a': TIMESTAMPTZ '2020-01-01 00:00:00.25+01'}, TIMESTAMP '2020-01-01 00:00:00',
+        170141183460469231731687303715884105727::HUGEINT, 18446744073709551615::UBIGINT, TIME '01:02:03', NULL,
+        INTERVAL 3 DAY, uuid() IS NOT NULL, TIMESTAMP_NS '2020-01-01 00:00:00.123456789'
+        FROM sales WHERE sale_id = 1"""
+    assert orjson.loads((await run(side, sql)).rows)[0][:-3] == [
+        "2017-03-01T17:01:00Z",
+        "2017-03-01",
+        "qg==",
+        None,
+        None,
+        "12345678901234567890",
+        [1, None],
+        {"a": "2019-12-31T23:00:00.250000Z"},
+        "2020-01-01T00:00:00",
+        "170141183460469231731687303715884105727",
+        18446744073709551615,
+        "01:02:03",
+        None,
+    ]
+
+
+async def test_cuts_rows_at_the_limit_and_says_so(side: ReadSide) -> None:
+    cut = await run(side, "SELECT sale_id FROM sales ORDER BY sale_id DESC", max_rows=3)
+    assert (cut.rows, cut.row_count, cut.truncated) == (b"[[9],[8],[7]]", 3, True)
+    whole = await run(side, "SELECT sale_id FROM sales", max_rows=10)
+    assert (whole.row_count, whole.truncated) == (10, False)
+
+
+async def test_binds_parameters(side: ReadSide) -> None:
+    sql = "SELECT sale_id FROM sales WHERE shop = ? AND sale_id > ?"
+    assert (await run(side, sql, b'["shop 1", 1]')).rows == b"[[8]]"
+    assert (await run(side, sql, b'["x\' OR 1=1 --", 1]')).rows == b"[]"
+    for wrong in (b"{}", b"[[1]]", b"[", b'[{"a": 1}]'):
+        with pytest.raises(ParametersInvalidError):
+            await run(side, sql, wrong)
+    with pytest.raises(SqlInvalidError, match="parameters"):
+        await run(side, sql, b"[1]")
+
+
+async def test_reads_system_columns_joins_and_definitions(side: ReadSide) -> None:
+    sql = """WITH sold AS (SELECT sale_id, _offset, _received_day FROM sales), sales2 AS (SELECT 1 AS one)
+        SELECT sold._received_day, count(*) FROM sold JOIN sales USING (sale_id) CROSS JOIN sales2
+        WHERE sale_id IN (SELECT sale_id FROM sales) GROUP BY ALL"""
+    assert (await run(side, sql)).rows == b'[["2023-11-14",10]]'
+    recursive = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 4) SELECT sum(n) FROM t"
+    assert (await run(side, recursive)).rows == b"[[10]]"
+    assert (await run(side, "SELECT sum(x) FROM range(4) r(x), unnest([1, 2])")).rows == b"[[12]]"
+
+
+async def test_shows_a_contracted_dataset_without_records_as_empty(side: ReadSide) -> None:
+    side.contracts.put(contract("later", SALES | {"more": ColumnType.JSON}))
+    found = await run(side, "SELECT sold_at, more, _received_day, _extra FROM later")
+    assert found.rows == b"[]"
+    assert [kind for _, kind in found.columns] == ["TIMESTAMP WITH TIME ZONE", "VARCHAR", "DATE", "VARCHAR"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        'SELECT * FROM "/etc/passwd"',
+        "SELECT * FROM glob('/**')",
+        "SELECT * FROM parquet_metadata('x')",
+        "SELECT * FROM sniff_csv('/etc/passwd')",
+        "SELECT * FROM arrow_scan(1, 2, 3)",
+        "SELECT * FROM query('SELECT 1')",
+        "SELECT * FROM query_table('sales')",
+        "SELECT * FROM json_execute_serialized_sql('{}')",
+        "SELECT * FROM duckdb_settings()",
+        "SELECT * FROM duckdb_views()",
+        "SELECT * FROM duckdb_views",
+        "SELECT * FROM sqlite_master",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM pg_catalog.pg_views",
+        "SELECT * FROM main.sales",
+        "SELECT current_setting('allowed_paths')",
+        "SELECT getenv('HOME')",
+        "SELECT write_log('x')",
+        "SELECT sleep_ms(100000)",
+        "SELECT (SELECT current_setting('allowed_paths'))",
+        "WITH x AS (SELECT * FROM read_text('/etc/passwd')) SELECT * FROM x",
+        "WITH x AS (INSERT INTO sales VALUES (1) RETURNING *) SELECT * FROM x",
+        "COPY sales TO '/tmp/stolen'",
+        "COPY (SELECT 1) TO '/tmp/stolen'",
+        "ATTACH '/tmp/x.db'",
+        "PRAGMA version",
+        "CALL pragma_version()",
+        "SET threads = 8",
+        "RESET lock_configuration",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "EXPORT DATABASE '/tmp/stolen'",
+        "CREATE TABLE t AS SELECT 1",
+        "DROP VIEW sales",
+        "INSERT INTO sales VALUES (1)",
+        "CHECKPOINT",
+        "EXPLAIN SELECT 1",
+        "DESCRIBE sales",
+        "SHOW TABLES",
+        "PREPARE p AS SELECT 1",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; DROP VIEW sales",
+        "",
+        ";",
+        "-- nothing",
+        "SELEC 1",
+        "SELECT nope FROM sales",
+        "SELECT filename FROM sales",
+        "SELECT file_row_number FROM sales",
+        "SELECT * FROM nothing",
+        "SELECT error('x')",
+        "SELECT 'a'::INTEGER",
+    ],
+)
+async def test_refuses_everything_but_one_select_over_datasets(side: ReadSide, sql: str) -> None:
+    with pytest.raises(SqlInvalidError) as refusal:
+        await run(side, sql)
+    assert str(side.folder) not in str(refusal.value)
+    assert "root:" not in str(refusal.value)
+
+
+async def test_does_not_see_another_workspaces_records(side: ReadSide) -> None:
+    assert (await run(side, "SELECT count(*) FROM sales WHERE sale_id = 999")).rows == b"[[0]]"
+    await side.flush("zeta")
+    for path in ("lake/zeta/sales/*/*.parquet", "lake/zeta/sales", "lake/**/*.parquet"):
+        for reading in ("read_parquet('{}')", "'{}'", '"{}"', "parquet_scan(['{}'])"):
+            with pytest.raises(SqlInvalidError):
+                await run(side, "SELECT * FROM " + reading.format(side.folder / path))
+    with pytest.raises(SqlInvalidError, match="no dataset"):
+        await side.queries.run("nobody", "SELECT * FROM sales", b"", max_rows=1, within=5)
+
+
+async def test_locks_duckdb_down_even_behind_the_look_at_the_sql(side: ReadSide, monkeypatch: Any) -> None:
+    monkeypatch.setattr("counterfoil_ingest.sql_guard._check", lambda _node, _read: None)
+    await side.flush("zeta")
+    (other,) = (side.folder / "lake/zeta/sales").glob("*/*.parquet")
+    for sql in ("SELECT * FROM read_text('/etc/passwd')", f"SELECT * FROM read_parquet('{other}')"):
+        with pytest.raises(SqlInvalidError):
+            await run(side, sql)
+
+
+async def test_does_not_show_where_the_lake_lies_when_its_files_are_damaged(side: ReadSide) -> None:
+    await side.flush()
+    for path in (side.folder / "lake/acme/sales").glob("*/*.parquet"):
+        path.write_bytes(b"no parquet at all")
+    with pytest.raises(SqlInvalidError) as failure:
+        await run(side, "SELECT * FROM sales")
+    assert str(side.folder) not in str(failure.value)
+    assert ".parquet" not in str(failure.value)
+
+
+async def test_ends_a_query_at_its_deadline_and_serves_the_next(side: ReadSide) -> None:
+    endless = "SELECT count(*) FROM range(10000000000) a, range(10000000000) b WHERE a.range * b.range % 7 = 3"
+    with pytest.raises(QueryTimeoutError):
+        await side.queries.run("acme", endless, b"", max_rows=1, within=0.5)
+    assert (await run(side, "SELECT 1")).rows == b"[[1]]"
+
+
+async def test_refuses_a_query_that_needs_too_much_memory(side: ReadSide) -> None:
+    greedy = "SELECT list(a.range::VARCHAR || repeat('x', 200)) FROM range(20000000) a"
+    with pytest.raises(QueryTooLargeError):
+        await run(side, greedy)
+
+
+async def test_streams_all_rows_as_arrow(side: ReadSide) -> None:
+    sql = "SELECT range AS n FROM range(200000) WHERE range >= ?"
+    found = [chunk async for chunk in side.queries.stream("acme", sql, b"[1]", within=20)]
+    assert arrow_of(found)["n"].to_pylist() == list(range(1, 200_000))
+    empty = [chunk async for chunk in side.queries.stream("acme", "SELECT * FROM sales LIMIT 0", b"", within=20)]
+    assert [chunk.rows for chunk in empty] == [0]
+    stopped = side.queries.stream("acme", sql, b"[0]", within=20)
+    await anext(stopped)
+    await stopped.aclose()
+    assert (await run(side, "SELECT 1")).rows == b"[[1]]"
