@@ -103,7 +103,7 @@ class Demo:
                 highlight=False,
             )
         self._console.print(
-            f"Live orders: {ORDERS:,} sent, {known_orders:,} of them were there already; no record broke its contract.\n",
+            f"Live orders: {ORDERS:,} sent, {known_orders:,} were there already.\nNo record broke its contract.\n",
             highlight=False,
         )
 

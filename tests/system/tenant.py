@@ -26,6 +26,7 @@ schema:
       - {{name: shop, logicalType: string, required: true}}
       - {{name: amount, logicalType: number, required: true, logicalTypeOptions: {{minimum: 0}}}}
       - {{name: note, logicalType: string}}
+      - {{name: message_id, logicalType: string}}
 """
 
 

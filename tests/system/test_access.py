@@ -19,6 +19,7 @@ NAMES_NOTHING = {
     "ContractService/CheckContract": "judges the document it is given",
     "ContractService/SubmitContract": "makes a new one in the caller's workspace",
     "SourceService/CreateSource": "makes a new one in the caller's workspace",
+    "RecordService/AppendRecords": "goes to the caller's own dataset of that name or to its quarantine",
     "QueryService/RunQuery": "names tables in its text; test_queries_see_no_other_workspace holds it",
     "ModelService/CreateModel": "names a dataset that need not exist yet; it is looked for in training",
 }

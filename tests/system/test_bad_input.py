@@ -1,5 +1,6 @@
 """What is malformed, too large, too deep, wrongly encoded or not allowed: problem JSON with a stable reason."""
 
+import base64
 import gzip
 
 import httpx
@@ -136,14 +137,13 @@ def test_a_record_that_breaks_its_contract_costs_its_neighbours_nothing(shop: Te
     shown = ok(shop.http.get(f"/v1/quarantine/{verdicts[1]['quarantine_id']}"))
     assert shown["contract_id"] == "day-sales"
     assert shown["contract_version"] == "1.0.0"
-    import base64
-
     assert orjson.loads(base64.b64decode(shown["raw"]))["amount"] == -1
 
 
-def test_a_dataset_without_a_contract_is_named_in_the_refusal(shop: Tenant):
-    answer = shop.http.post("/v1/datasets/nowhere/records", content=b"[{}]", headers=JSON)
-    assert "nowhere" in problem(answer, status=404)["detail"]
+def test_records_of_a_dataset_without_a_contract_wait_in_quarantine(shop: Tenant):
+    [verdict] = shop.append("nowhere", [{"a": 1}])
+    assert verdict["outcome"] == "QUARANTINED"
+    assert [finding["reason"] for finding in verdict["findings"]] == ["NO_CONTRACT"]
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,8 @@ def test_a_file_that_cannot_be_read_fails_with_a_reason(shop: Tenant, form: str,
 def test_uploads_that_say_too_little_are_problems(shop: Tenant):
     for params in ({"dataset": "sales"}, {"format": "csv"}, {"dataset": "sales", "format": "xls"}):
         problem(shop.http.post("/v1/imports", params=params, content=b"a\n1\n"), status=400)
-    problem(
-        shop.http.post("/v1/imports", params={"dataset": "nowhere", "format": "csv"}, content=b"a\n1\n"), status=404
-    )
+    nowhere = {"dataset": "nowhere", "format": "csv"}
+    problem(shop.http.post("/v1/imports", params=nowhere, content=b"a\n1\n"), status=400, reason="NO_CONTRACT")
 
 
 def test_jsonl_lines_that_are_broken_are_quarantined_alone(shop: Tenant):
