@@ -112,7 +112,8 @@ def test_a_key_is_created_used_listed_and_revoked(up: Up):
 
 def test_a_file_is_imported_once_and_its_bad_rows_are_pointed_to(up: Up, tmp_path: Path):
     file = tmp_path / "events.csv"
-    file.write_text("message_id,type,event\na,track,x\nb,track,y\n,,\n")
+    day = "2026-01-31T09:30:00Z"
+    file.write_text(f"message_id,type,event,user_id,timestamp\na,track,x,u,{day}\nb,track,y,u,{day}\n,,,,\n")
     first = up.run("import", file, "--dataset", "events")
     assert first.returncode == 0, first.stderr
     assert "SUCCEEDED: 3 rows read, 2 accepted, 0 duplicate, 1 quarantined." in first.stdout
