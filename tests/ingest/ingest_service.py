@@ -15,6 +15,8 @@ from counterfoil_chassis.call import connect, outgoing
 from counterfoil_chassis.clock import SystemClock
 from counterfoil_chassis.identity import TokenSigner, load_private_key, write_key_pair
 from counterfoil_chassis.serve import started
+from counterfoil_contracts.__main__ import build as build_contracts
+from counterfoil_contracts.settings import Settings as ContractsSettings
 from counterfoil_ingest.__main__ import build
 from counterfoil_ingest.settings import Settings
 
@@ -58,7 +60,7 @@ class IngestService:
 async def ingest_in(folder: Path, *, contracts_target: str = "127.0.0.1:9") -> AsyncIterator[IngestService]:
     """Serve ingest from a folder; by default nothing answers as the contracts service (port 9, discard)."""
     trusted = folder / "keys" / "trusted"
-    for name in ("gateway", "ingest", "models"):
+    for name in ("gateway", "ingest", "contracts", "models"):
         write_key_pair(folder / "keys" / f"{name}.pem", trusted, name)
     gateway = TokenSigner("gateway", load_private_key(folder / "keys" / "gateway.pem"), SystemClock())
     settings = Settings(
@@ -70,3 +72,13 @@ async def ingest_in(folder: Path, *, contracts_target: str = "127.0.0.1:9") -> A
             yield IngestService(channel, gateway, folder)
         finally:
             await channel.close()
+
+
+@asynccontextmanager
+async def contracts_in(folder: Path) -> AsyncIterator[str]:
+    """Serve contracts from the same folder; yield its address."""
+    settings = ContractsSettings(data_dir=folder, listen="127.0.0.1:0", drain_seconds=0, otlp_endpoint="")
+    for name in ("gateway", "ingest", "contracts"):
+        write_key_pair(folder / "keys" / f"{name}.pem", folder / "keys" / "trusted", name)
+    async with started("contracts", settings, build_contracts, migrations="counterfoil_contracts") as running:
+        yield running.address

@@ -56,8 +56,10 @@ async def test_tells_a_repeat_with_the_position_of_the_first(rig: LogRig) -> Non
     ]
 
 
-async def test_the_same_id_from_another_source_or_workspace_is_another_record(rig: LogRig) -> None:
+async def test_the_same_id_from_another_source_workspace_or_dataset_is_another_record(rig: LogRig) -> None:
     await rig.appender.append(batch("acme", event("a")))
+    (other_dataset,) = await rig.appender.append(batch("acme", Candidate("a", "unplanned", b"{}", {})))
+    assert other_dataset.outcome is Outcome.ACCEPTED
     (other_source,) = await rig.appender.append(batch("acme", event("a"), source_id="s2"))
     (other_workspace,) = await rig.appender.append(batch("zeta", event("a")))
     assert other_source.outcome is Outcome.ACCEPTED

@@ -49,7 +49,7 @@ async def test_every_acknowledged_record_is_there_once_after_kills(
     for block in rig.log.read("acme", 0, 0, max_bytes=1 << 30):
         assert block.first_offset == expected_offset
         expected_offset = block.next_offset
-        found.update(f"{source_id}/{record_id}" for source_id, record_id in blocks.names(block))
+        found.update(f"{source_id}/{record_id}" for source_id, _, record_id in blocks.names(block))
     assert len(told) == len(set(told))
     assert set(told) <= set(found)
     assert set(found.values()) == {1}

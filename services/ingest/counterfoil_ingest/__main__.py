@@ -29,8 +29,7 @@ from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.read_settings import ReadSettings
 from counterfoil_ingest.reading import LogReader
 from counterfoil_ingest.registry import Contracts
-from counterfoil_ingest.remote.catalog import Catalog
-from counterfoil_ingest.remote.contracts import ContractsClient
+from counterfoil_ingest.remote.contracts import ContractsClient, ContractsFollower
 from counterfoil_ingest.servicers.append import RECORDS, AppendServicer, SourceMappings
 from counterfoil_ingest.servicers.imports import ImportServicer
 from counterfoil_ingest.servicers.quarantine import QuarantineServicer
@@ -39,6 +38,7 @@ from counterfoil_ingest.servicers.records import RecordServicer
 from counterfoil_ingest.servicers.sources import SourceServicer
 from counterfoil_ingest.settings import Settings
 from counterfoil_ingest.snapshots import Snapshots
+from counterfoil_ingest.sql.contracts import SqlKeptContracts
 from counterfoil_ingest.sql.imports import SqlImportStore
 from counterfoil_ingest.sql.log import SqliteLog
 from counterfoil_ingest.sql.sources import TOPIC
@@ -55,6 +55,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(channel.close)
     client = ContractsClient(channel, signer=host.signer)
     contracts = Contracts(client.lookup, monotonic=time.monotonic)
+    follower = ContractsFollower(client, contracts, SqlKeptContracts(database))
+    await follower.restore()
     appender = await open_appender(log, settings.data_dir / "dedup.table", contracts=contracts, ids=host.ids)
     stack.push_async_callback(appender.close)
     installed = protocols.installed()
@@ -78,7 +80,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         ids=host.ids,
         random_bytes=secrets.token_bytes,
     )
-    reads, catalog = ReadSettings(), Catalog()
+    reads = ReadSettings()
     folder = settings.data_dir / "lake"
     lake = Lake(folder, log, contracts, commit_seconds=reads.lake_commit_seconds)
     snapshots = Snapshots(log, lake, contracts)
@@ -91,7 +93,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     imports = ImportServicer(
         store, worker=worker, spool=spool, contracts=contracts, pager=pager, clock=host.clock, ids=host.ids
     )
-    reader = LogReader(log, contracts=contracts, contracted=catalog.datasets)
+    reader = LogReader(log, contracts=contracts)
     records = RecordServicer(appender, reader=reader, snapshots=snapshots, pager=pager, clock=host.clock, ids=host.ids)
     queries = Queries(
         lake,
@@ -111,8 +113,9 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (add_QueryServiceServicer_to_server, QueryServicer(queries)),
         ],
         background=[
-            client.watcher(contracts).run,
-            catalog.watcher(channel, signer=host.signer).run,
+            follower.watch,
+            follower.settle,
+            follower.keep,
             lake.run,
             worker.run,
         ],

@@ -181,17 +181,15 @@ class _Group:
     def place(self, job: _Job, transaction: LogTransaction) -> list[Verdict]:
         """Give each candidate its place: the log, quarantine, or none."""
         batch = job.batch
-        scope = scope_of(batch.workspace, batch.source_id)
-        seen = self._seen.setdefault(scope, {})
-        hashes = [hash_of(scope, each.record_id) for each in batch.candidates]
+        hashes, seen = self._told_apart(batch)
         known = self._table.contains(hashes)
         block = self._writing(job, transaction)
         verdicts = []
         for index, candidate in enumerate(batch.candidates):
             record_id, dataset = candidate.record_id, candidate.dataset
-            older = seen.get(record_id)
+            older = seen[dataset].get(record_id)
             if older is None and known[index]:
-                older = self._older(batch, record_id, hashes[index])
+                older = self._older(batch, candidate, hashes[index])
             if older is not None:
                 verdict = Verdict(_DUPLICATE, record_id, dataset, PARTITION, older)
             elif index in job.quarantined:
@@ -200,7 +198,7 @@ class _Group:
                 verdict = Verdict(_RETRY, record_id, dataset)
             else:
                 offset = block.append(candidate)
-                seen[record_id] = offset
+                seen[dataset][record_id] = offset
                 self.hashes.append(hashes[index])
                 self.offsets.append(offset)
                 verdict = Verdict(_ACCEPTED, record_id, dataset, PARTITION, offset)
@@ -224,12 +222,22 @@ class _Group:
         block.begin(Header(batch.source_id, batch.received_at, batch.traceparent, versions))
         return block
 
-    def _older(self, batch: Batch, record_id: str, hash_: int) -> int | None:
+    def _told_apart(self, batch: Batch) -> tuple[list[int], dict[str, dict[str, int]]]:
+        """Return each candidate's hash, and by dataset the ids (with offsets) that this commit has placed already."""
+        scopes = {
+            dataset: scope_of(batch.workspace, batch.source_id, dataset)
+            for dataset in {each.dataset for each in batch.candidates}
+        }
+        seen = {dataset: self._seen.setdefault(scope, {}) for dataset, scope in scopes.items()}
+        return [hash_of(scopes[each.dataset], each.record_id) for each in batch.candidates], seen
+
+    def _older(self, batch: Batch, candidate: Candidate, hash_: int) -> int | None:
         """Return the offset of the record with this very id; another id may share its hash."""
         for offset in self._table.matches(hash_):
             if offset >= self._log.head(batch.workspace, PARTITION):
                 continue  # of another workspace, whose log is longer
-            if self._log.identify(batch.workspace, PARTITION, offset) == (batch.source_id, record_id):
+            found = self._log.identify(batch.workspace, PARTITION, offset)
+            if found == (batch.source_id, candidate.dataset, candidate.record_id):
                 return offset
         return None
 

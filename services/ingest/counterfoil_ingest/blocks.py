@@ -75,14 +75,14 @@ def decode(block: Block) -> list[LogRecord]:
     return [LogRecord(each.o, each.d, each.i, bytes(each.r), headers[each.h]) for each in found]
 
 
-def names(block: Block) -> list[tuple[str, str]]:
-    """Return (source id, record id) of each record of a block, in order: what a duplicate is told by."""
+def names(block: Block) -> list[tuple[str, str, str]]:
+    """Return (source id, dataset, record id) of each record of a block, in order: what a duplicate is told by."""
     try:
         found = _codecs.names.decode_lines(_text(block))
     except (msgspec.MsgspecError, zstandard.ZstdError) as error:
         raise _unreadable(block, str(error)) from error
     headers = block.headers
-    return [(headers[each.h].source_id, each.i) for each in found]
+    return [(headers[each.h].source_id, each.d, each.i) for each in found]
 
 
 def encode_headers(headers: Sequence[Header]) -> bytes:

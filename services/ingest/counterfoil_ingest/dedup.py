@@ -1,8 +1,8 @@
 """Which records the log holds already: a memory-mapped hash table, rebuilt from the log when it cannot be trusted.
 
-A slot is a 64-bit hash of (workspace, source, record id) and the record's offset. Open addressing with linear probing;
-looked up and filled by numpy for whole batches. Two ids may share a hash, so a hit only says where to look: the caller
-reads the record at that offset and compares the ids. A record is thus never taken for another one.
+A slot is a 64-bit hash of (workspace, source, dataset, record id) and the record's offset. Open addressing with linear
+probing; large batches are looked up and filled by numpy. Two ids may share a hash, so a hit only says where to look:
+the caller reads the record at that offset and compares the ids. A record is thus never taken for another one.
 
 The file is a cache. Its head names the log it belongs to and the last block it covers (the watermark): blocks after it
 are entered when it is opened. A file that is missing, damaged, of another log, or that was open when the *machine*
@@ -48,9 +48,9 @@ def hash_of(scope: bytes, record_id: str) -> int:
     return xxhash.xxh3_64_intdigest(scope + record_id.encode("utf-8", "surrogatepass")) or 1
 
 
-def scope_of(workspace: str, source_id: str) -> bytes:
-    """Return what tells record ids of different workspaces and sources apart; length-prefixed, so no two are alike."""
-    return b"%d:%b%d:%b" % (len(workspace), workspace.encode(), len(source_id), source_id.encode())
+def scope_of(workspace: str, source_id: str, dataset: str) -> bytes:
+    """Return what tells the same id in different places apart; its parts carry their lengths, so no two are alike."""
+    return b"".join(b"%d:%b" % (len(part), part) for part in (workspace.encode(), source_id.encode(), dataset.encode()))
 
 
 class DedupTable:
@@ -256,8 +256,13 @@ def load_table(path: Path, log: LogWriter, *, boot_id: str) -> DedupTable:
         _logger.info("dedup table is made anew", extra={"why": str(error), "records": log.records()})
         table = new_table(path, epoch=log.epoch, entries=log.records(), boot_id=boot_id)
     for sequence, block in log.blocks_after(table.watermark):
-        scopes = {each.source_id: scope_of(block.workspace, each.source_id) for each in block.headers}
-        hashes = [hash_of(scopes[source_id], record_id) for source_id, record_id in blocks.names(block)]
+        scopes: dict[tuple[str, str], bytes] = {}
+        hashes = []
+        for source_id, dataset, record_id in blocks.names(block):
+            scope = scopes.get((source_id, dataset))
+            if scope is None:
+                scope = scopes[source_id, dataset] = scope_of(block.workspace, source_id, dataset)
+            hashes.append(hash_of(scope, record_id))
         table.enter(hashes, range(block.first_offset, block.next_offset), watermark=sequence)
     return table
 

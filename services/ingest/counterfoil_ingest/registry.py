@@ -81,6 +81,10 @@ class Contracts:
         """Return one version, in force or not, when it has been seen."""
         return self._versions.get((workspace, dataset, version))
 
+    def datasets(self, workspace: str) -> frozenset[str]:
+        """Return the datasets of a workspace that are known to have a contract in force."""
+        return frozenset(dataset for of, dataset in self._in_force if of == workspace)
+
     async def find(self, workspace: str, dataset: str) -> Compiled | None:
         """Return what is in force, asking once for one not known; raise ContractsUnavailableError when that fails."""
         key = (workspace, dataset)
@@ -94,11 +98,15 @@ class Contracts:
             asking.add_done_callback(lambda _: self._asking.pop(key, None))
         return await asyncio.shield(asking)
 
+    def remember(self, compiled: Compiled) -> None:
+        """Know a version that may be in force no longer."""
+        self._versions[compiled.workspace, compiled.dataset, compiled.version] = compiled
+
     def put(self, compiled: Compiled) -> None:
         """Take a contract as in force from now on."""
         key = (compiled.workspace, compiled.dataset)
         self._in_force[key] = compiled
-        self._versions[(*key, compiled.version)] = compiled
+        self.remember(compiled)
         self._absent_until.pop(key, None)
 
     def drop(self, workspace: str, dataset: str) -> None:

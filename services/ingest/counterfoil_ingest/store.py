@@ -69,8 +69,8 @@ class LogWriter(Log, Protocol):
         """Begin a transaction that is durable when it ends without an exception; raise LogUnavailableError."""
         ...
 
-    def identify(self, workspace: str, partition: int, offset: int) -> tuple[str, str]:
-        """Return (source id, record id) of the record at an offset."""
+    def identify(self, workspace: str, partition: int, offset: int) -> tuple[str, str, str]:
+        """Return (source id, dataset, record id) of the record at an offset."""
         ...
 
     def blocks_after(self, sequence: int) -> Iterator[tuple[int, Block]]:

@@ -1,4 +1,4 @@
-"""The log, quarantine, dataset counters, sources and their write keys."""
+"""The log, quarantine, dataset counters, the contracts seen, sources and their write keys."""
 
 from __future__ import annotations
 
@@ -56,9 +56,18 @@ def upgrade() -> None:
         sa.Column("traceparent", sa.String(64), nullable=False),
         sa.Column("raw_zstd", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("workspace", "quarantine_id"),
-        sa.UniqueConstraint("workspace", "source_id", "record_id", "raw_sha256"),
+        sa.UniqueConstraint("workspace", "source_id", "dataset", "record_id", "raw_sha256"),
     )
     op.create_index("quarantine_by_dataset", "quarantine", ["workspace", "dataset", "quarantine_id"])
+    op.create_table(
+        "compiled_contract",
+        sa.Column("workspace", sa.String(63), nullable=False),
+        sa.Column("dataset", sa.String(63), nullable=False),
+        sa.Column("version", sa.String(64), nullable=False),
+        sa.Column("in_force", sa.Boolean, nullable=False),
+        sa.Column("message", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "dataset", "version"),
+    )
     op.create_table(
         "source",
         sa.Column("workspace", sa.String(63), nullable=False),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterable
 
 import grpc
+from counterfoil.common.v1.watch_pb2 import WatchResponse
 from counterfoil.contracts.v1 import contracts_pb2 as pb
 from counterfoil.contracts.v1.contracts_pb2_grpc import ContractServiceStub
 from counterfoil_chassis.call import following, outgoing
@@ -16,6 +19,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from counterfoil_ingest.errors import ContractsUnavailableError
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
+from counterfoil_ingest.sql.contracts import KeptContract, SqlKeptContracts
 
 _LOOKUP_SECONDS = 2.0
 
@@ -51,28 +55,78 @@ class ContractsClient:
                 metadata={"dataset": dataset},
             ) from error
 
-    def watcher(self, contracts: Contracts) -> Watcher:
-        """Return what keeps `contracts` up to date while its `run` runs."""
+    def watch(self, after_revision: int) -> AsyncIterable[WatchResponse]:
+        """Open the stream of the compiled contracts in force."""
+        request = pb.WatchCompiledContractsRequest(after_revision=after_revision)
+        return self._stub.WatchCompiledContracts(request, **following(signer=self._signer))
 
-        def put(key: str, packed: AnyMessage) -> None:
-            message = pb.CompiledContract()
-            packed.Unpack(message)
+
+class ContractsFollower:
+    """Keeps `contracts` as the contracts service says, and in the database, so that a restart begins with them."""
+
+    def __init__(self, client: ContractsClient, contracts: Contracts, kept: SqlKeptContracts) -> None:
+        self._contracts = contracts
+        self._kept = kept
+        self._watcher = Watcher(client.watch, self._put, self._drop)
+        self._unconfirmed: set[tuple[str, str]] = set()
+        self._written: dict[tuple[str, str], bytes] = {}
+        self._changes: asyncio.Queue[KeptContract | tuple[str, str]] = asyncio.Queue()
+
+    async def restore(self) -> None:
+        """Put what was in force when this service last ran; what the watch does not confirm is dropped again."""
+        for each in await self._kept.all():
             try:
-                contracts.put(compiled_of(message))
-            except ValueError:  # the last good one stays in force
-                _logger.exception("compiled contract is unusable", extra={"key": key})
+                compiled = compiled_of(pb.CompiledContract.FromString(each.message))
+            except ValueError:
+                _logger.exception("kept contract is unusable", extra={"dataset": each.dataset})
+                continue
+            if each.in_force:
+                self._contracts.put(compiled)
+                self._unconfirmed.add((each.workspace, each.dataset))
+                self._written[each.workspace, each.dataset] = each.message
+            else:
+                self._contracts.remember(compiled)
 
-        def drop(key: str) -> None:
-            workspace, _, dataset = key.partition("/")
-            contracts.drop(workspace, dataset)
+    async def watch(self) -> None:
+        """Follow the contracts service for ever."""
+        await self._watcher.run()
 
-        return Watcher(
-            lambda after: self._stub.WatchCompiledContracts(
-                pb.WatchCompiledContractsRequest(after_revision=after), **following(signer=self._signer)
-            ),
-            put,
-            drop,
-        )
+    async def settle(self) -> None:
+        """Drop, once the watch has told the present state, what was restored and is in force no more."""
+        await self._watcher.current()
+        for workspace, dataset in self._unconfirmed:
+            self._drop(f"{workspace}/{dataset}")
+
+    async def keep(self) -> None:
+        """Write what changes into the database, for ever."""
+        while True:
+            change = await self._changes.get()
+            if isinstance(change, KeptContract):
+                await self._kept.put(change)
+            else:
+                await self._kept.retire(*change)
+
+    def _put(self, key: str, packed: AnyMessage) -> None:
+        message = pb.CompiledContract()
+        packed.Unpack(message)
+        self._unconfirmed.discard((message.workspace, message.dataset))
+        try:
+            compiled = compiled_of(message)
+        except ValueError:  # the last good one stays in force
+            _logger.exception("compiled contract is unusable", extra={"key": key})
+            return
+        if self._written.get((message.workspace, message.dataset)) != packed.value:
+            self._written[message.workspace, message.dataset] = packed.value
+            self._changes.put_nowait(
+                KeptContract(message.workspace, message.dataset, message.version, True, packed.value)
+            )
+        self._contracts.put(compiled)
+
+    def _drop(self, key: str) -> None:
+        workspace, _, dataset = key.partition("/")
+        self._contracts.drop(workspace, dataset)
+        self._written.pop((workspace, dataset), None)
+        self._changes.put_nowait((workspace, dataset))
 
 
 def compiled_of(message: pb.CompiledContract) -> Compiled:

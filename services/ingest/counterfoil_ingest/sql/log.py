@@ -45,7 +45,7 @@ _COUNT = (
 _QUARANTINE = (
     "INSERT INTO quarantine (workspace, quarantine_id, dataset, source_id, record_id, raw_sha256, findings, reasons,"
     " contract_id, contract_version, received_at, traceparent, raw_zstd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (workspace, source_id, record_id, raw_sha256) DO UPDATE SET findings = excluded.findings,"
+    " ON CONFLICT (workspace, source_id, dataset, record_id, raw_sha256) DO UPDATE SET findings = excluded.findings,"
     " reasons = excluded.reasons, contract_id = excluded.contract_id, contract_version = excluded.contract_version"
     " RETURNING quarantine_id"
 )
@@ -62,7 +62,7 @@ class SqliteLog:
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._writer = self._connect()
-        self._named: OrderedDict[tuple[str, int, int], list[tuple[str, str]]] = OrderedDict()
+        self._named: OrderedDict[tuple[str, int, int], list[tuple[str, str, str]]] = OrderedDict()
         self._waiting: dict[tuple[str, int], set[asyncio.Future[None]]] = {}
         self.epoch, self.erasure_revision = self._life(new_epoch)
         rows = self._writer.execute(
@@ -156,8 +156,8 @@ class SqliteLog:
                 if not woken.done():
                     woken.set_result(None)
 
-    def identify(self, workspace: str, partition: int, offset: int) -> tuple[str, str]:
-        """Return (source id, record id) of the record at an offset."""
+    def identify(self, workspace: str, partition: int, offset: int) -> tuple[str, str, str]:
+        """Return (source id, dataset, record id) of the record at an offset."""
         for (of_workspace, of_partition, first), found in reversed(self._named.items()):
             if of_workspace == workspace and of_partition == partition and first <= offset < first + len(found):
                 return found[offset - first]

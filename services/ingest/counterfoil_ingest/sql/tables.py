@@ -5,6 +5,7 @@ from __future__ import annotations
 from counterfoil_chassis import tables as chassis_tables
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Index,
     Integer,
@@ -72,8 +73,19 @@ QUARANTINE = Table(
     Column("traceparent", String(64), nullable=False),
     Column("raw_zstd", LargeBinary, nullable=False),
     PrimaryKeyConstraint("workspace", "quarantine_id"),
-    UniqueConstraint("workspace", "source_id", "record_id", "raw_sha256"),
+    UniqueConstraint("workspace", "source_id", "dataset", "record_id", "raw_sha256"),
     Index("quarantine_by_dataset", "workspace", "dataset", "quarantine_id"),
+)
+
+COMPILED_CONTRACT = Table(
+    "compiled_contract",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("in_force", Boolean, nullable=False),
+    Column("message", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("workspace", "dataset", "version"),
 )
 
 SOURCE = Table(
