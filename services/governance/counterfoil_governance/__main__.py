@@ -28,7 +28,7 @@ from counterfoil_governance.sql.credentials import TOPIC, to_credential
 from counterfoil_governance.sql.transactions import SqlTransactions
 from counterfoil_governance.store import Transactions
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("counterfoil_governance")  # __name__ is __main__ here
 
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
