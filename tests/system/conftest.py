@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -69,6 +70,8 @@ def worlds(
 ) -> tuple[World, World]:
     """Two workspaces in which every public method was called: in the first by REST, in the second by gRPC."""
     by_rest, by_grpc = (World(make_tenant(name), installation.admin_key) for name in ("rest", "grpc"))
-    by_rest.tell(rest_door)
-    by_grpc.tell(grpc_door)
+    with ThreadPoolExecutor(2) as narrators:
+        told = [narrators.submit(by_rest.tell, rest_door), narrators.submit(by_grpc.tell, grpc_door)]
+    for telling in told:
+        telling.result()
     return by_rest, by_grpc

@@ -32,7 +32,7 @@ def annotated_methods() -> dict[str, api.Method]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault of the test
     """What a door answers when it refuses."""
 

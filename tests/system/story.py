@@ -146,7 +146,7 @@ def _quarantined(world: World) -> Message:
 STORY: dict[str, Step] = {
     "WorkspaceService/CreateWorkspace": Step(
         lambda w: workspaces_pb2.CreateWorkspaceRequest(
-            workspace_id=f"{w.workspace}-child", timezone="Asia/Tokyo", request_id="make-workspace"
+            workspace_id=f"{w.workspace}-child", timezone="Asia/Tokyo", request_id=f"make-{w.workspace}"
         ),
         as_admin=True,
     ),
