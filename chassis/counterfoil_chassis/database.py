@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -49,9 +49,7 @@ class Database:
         async with self._turn(), self._connection(writes=True) as connection:
             self._callbacks[connection] = callbacks
             yield connection
-            await _unbroken(connection.commit())
-        for callback in callbacks:
-            callback()
+            await _unbroken(_commit(connection, callbacks))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -115,6 +113,12 @@ def set_up_sqlite(engine: Engine) -> None:
     def _begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get(_WRITES, True)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+async def _commit(connection: AsyncConnection, callbacks: Sequence[Callable[[], None]]) -> None:
+    await connection.commit()
+    for callback in callbacks:
+        callback()
 
 
 async def _unbroken(work: Coroutine[Any, Any, None]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +16,6 @@ import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
-from pydantic import ValidationError
 
 from counterfoil_chassis import logs, telemetry
 from counterfoil_chassis.call import MESSAGE_OPTIONS
@@ -34,6 +32,7 @@ from counterfoil_chassis.identity import (
 from counterfoil_chassis.interceptor import Interceptor
 from counterfoil_chassis.migrate import prepare, upgrade
 from counterfoil_chassis.settings import ServiceSettings
+from counterfoil_chassis.startup import make_data_dir, read_settings, require_free
 from counterfoil_chassis.tracing import is_traced
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
@@ -113,13 +112,15 @@ def run(name: str, settings_type: type[SettingsT], build: Build[SettingsT], *, m
     except StartError as error:
         sys.stderr.write(f"counterfoil {name}: {error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(0)  # told to stop before there was anything to drain
 
 
 def _main(name: str, settings_type: type[SettingsT], build: Build[SettingsT], migrations: str | None) -> int:
     arguments = sys.argv[1:]
     if arguments not in ([], ["migrate"]):
         raise StartError("the only argument there is: migrate")
-    settings = _settings(settings_type)
+    settings = read_settings(settings_type)
     logs.configure(name, level=settings.log_level)
     if arguments:
         if migrations is None:
@@ -127,8 +128,8 @@ def _main(name: str, settings_type: type[SettingsT], build: Build[SettingsT], mi
         upgrade(settings.database_url, migrations)
         return 0
     host = make_host(name, settings)
-    _require_free(settings.listen)
-    _make_data_dir(settings)
+    require_free(settings.listen)
+    make_data_dir(settings)
     if migrations:
         prepare(settings.database_url, migrations)
     telemetry.configure(name, settings.otlp_endpoint, ratio=settings.trace_ratio)
@@ -136,41 +137,6 @@ def _main(name: str, settings_type: type[SettingsT], build: Build[SettingsT], mi
         return uvloop.run(_serve(settings, host, build))
     finally:
         telemetry.flush()
-
-
-def _settings(settings_type: type[SettingsT]) -> SettingsT:
-    try:
-        return settings_type()
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise StartError(f"the setting {place} is wrong: {first['msg']}") from None
-
-
-def _make_data_dir(settings: ServiceSettings) -> None:
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        probe = settings.data_dir / f".write-probe-{settings.service_name()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise StartError(f"the data folder {settings.data_dir} cannot be written: {error.strerror}") from None
-
-
-def _require_free(listen: str) -> None:
-    """Raise StartError when the address is taken; gRPC itself would print its own story."""
-    name, _, port = listen.rpartition(":")
-    if not port.isdigit():
-        raise StartError(f"the address {listen} is not host:port")
-    name = name.strip("[]")
-    family = socket.AF_INET6 if ":" in name else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((name, int(port)))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise StartError(f"cannot listen on {listen}: {reason}; stop what uses it or set another address") from None
 
 
 async def _serve(settings: SettingsT, host: Host, build: Build[SettingsT]) -> int:
@@ -210,8 +176,8 @@ async def started(
     the block's end.
     """
     host = make_host(name, settings, clock=clock, ids=ids)
-    _require_free(settings.listen)
-    _make_data_dir(settings)
+    require_free(settings.listen)
+    make_data_dir(settings)
     if migrations:
         await asyncio.to_thread(prepare, settings.database_url, migrations)
     telemetry.configure(name, settings.otlp_endpoint, ratio=settings.trace_ratio)

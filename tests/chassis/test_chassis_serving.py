@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -18,6 +19,7 @@ from counterfoil_chassis.call import following
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.serve import started
 from counterfoil_chassis.status import failure_of
+from counterfoil_chassis.tracing import is_traced
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -209,3 +211,16 @@ async def test_two_servers_do_not_share_a_port(stack: AsyncExitStack, settings: 
     with pytest.raises(StartError, match="cannot listen"):
         async with started("probe", second, Probe().build):
             pass
+
+
+@pytest.mark.parametrize(
+    ("method", "traced"),
+    [
+        ("/counterfoil.common.v1.ReceiptProducerService/GetReceipt", True),
+        (b"/counterfoil.ingest.v1.RecordService/ReadRecords", True),
+        ("/grpc.health.v1.Health/Check", False),
+        (b"/counterfoil.governance.v1.CredentialService/WatchCredentials", False),
+    ],
+)
+def test_health_checks_and_streams_without_end_get_no_spans(method: str | bytes, traced: bool) -> None:
+    assert is_traced(SimpleNamespace(method=method)) is traced
