@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from counterfoil.ingest.v1.append_pb2_grpc import add_AppendServiceServicer_to_server
 from counterfoil.ingest.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
@@ -22,7 +25,7 @@ from counterfoil_chassis.watch import Feed
 from sqlalchemy.engine import make_url
 
 from counterfoil_ingest import protocols
-from counterfoil_ingest.append import open_appender
+from counterfoil_ingest.append import Appender, open_appender
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.queries import Queries
@@ -41,8 +44,22 @@ from counterfoil_ingest.snapshots import Snapshots
 from counterfoil_ingest.sql.contracts import SqlKeptContracts
 from counterfoil_ingest.sql.imports import SqlImportStore
 from counterfoil_ingest.sql.log import SqliteLog
-from counterfoil_ingest.sql.sources import TOPIC
+from counterfoil_ingest.sql.quarantine import SqlQuarantine
+from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
+
+Registrations = list[tuple[Callable[..., None], object]]
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What both sides of the service stand on."""
+
+    database: Database
+    log: SqliteLog
+    contracts: Contracts
+    appender: Appender
+    pager: Pager
 
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
@@ -59,42 +76,76 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     await follower.restore()
     appender = await open_appender(log, settings.data_dir / "dedup.table", contracts=contracts, ids=host.ids)
     stack.push_async_callback(appender.close)
+    engines = Engines(database, log, contracts, appender, Pager(host.secret))
+    reading, background = await _reading(settings, host, engines)
+    return Service(
+        servicers=[*_writing(host, engines), *reading],
+        background=[follower.watch, follower.settle, follower.keep, *background],
+    )
+
+
+def _writing(host: Host, engines: Engines) -> Registrations:
     installed = protocols.installed()
-    feed = Feed(database, TOPIC)
-    pager, idempotency = Pager(host.secret), Idempotency(host.secret, host.clock)
+    feed = Feed(engines.database, TOPIC)
+    transactions = SqlSourceTransactions(engines.database, feed)
     append = AppendServicer(
-        appender,
-        SourceMappings(database, feed),
+        engines.appender,
+        SourceMappings(transactions),
         protocols=installed,
         verifier=host.verifier,
         clock=host.clock,
         ids=host.ids,
     )
     sources = SourceServicer(
-        database,
-        feed,
+        transactions,
+        feed=feed,
+        to_credential=credential_of,
         protocols=installed.keys() - {RECORDS},
-        idempotency=idempotency,
-        pager=pager,
+        idempotency=Idempotency(host.secret, host.clock),
+        pager=engines.pager,
         clock=host.clock,
         ids=host.ids,
         random_bytes=secrets.token_bytes,
     )
+    quarantine = QuarantineServicer(SqlQuarantine(engines.database), pager=engines.pager)
+    return [
+        (add_AppendServiceServicer_to_server, append),
+        (add_SourceServiceServicer_to_server, sources),
+        (add_QuarantineServiceServicer_to_server, quarantine),
+    ]
+
+
+async def _reading(
+    settings: Settings, host: Host, engines: Engines
+) -> tuple[Registrations, list[Callable[[], Coroutine[Any, Any, None]]]]:
     reads = ReadSettings()
+    log, contracts, pager = engines.log, engines.contracts, engines.pager
     folder = settings.data_dir / "lake"
     lake = Lake(folder, log, contracts, commit_seconds=reads.lake_commit_seconds)
     snapshots = Snapshots(log, lake, contracts)
     spool = Spool(settings.data_dir / "imports", max_bytes=reads.max_import_bytes)
-    store = SqlImportStore(database)
+    store = SqlImportStore(engines.database)
     worker = ImportWorker(
-        spool.folder, imports=store, appender=appender, contracts=contracts, log=log, lake=lake, clock=host.clock
+        spool.folder,
+        imports=store,
+        appender=engines.appender,
+        contracts=contracts,
+        log=log,
+        lake=lake,
+        clock=host.clock,
     )
     await worker.clean()
     imports = ImportServicer(
         store, worker=worker, spool=spool, contracts=contracts, pager=pager, clock=host.clock, ids=host.ids
     )
-    reader = LogReader(log, contracts=contracts)
-    records = RecordServicer(appender, reader=reader, snapshots=snapshots, pager=pager, clock=host.clock, ids=host.ids)
+    records = RecordServicer(
+        engines.appender,
+        reader=LogReader(log, contracts=contracts),
+        snapshots=snapshots,
+        pager=pager,
+        clock=host.clock,
+        ids=host.ids,
+    )
     queries = Queries(
         lake,
         snapshots=snapshots,
@@ -103,23 +154,12 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         memory=reads.query_memory,
         at_once=reads.queries_at_once,
     )
-    return Service(
-        servicers=[
-            (add_AppendServiceServicer_to_server, append),
-            (add_SourceServiceServicer_to_server, sources),
-            (add_QuarantineServiceServicer_to_server, QuarantineServicer(database, pager=pager)),
-            (add_RecordServiceServicer_to_server, records),
-            (add_ImportServiceServicer_to_server, imports),
-            (add_QueryServiceServicer_to_server, QueryServicer(queries)),
-        ],
-        background=[
-            follower.watch,
-            follower.settle,
-            follower.keep,
-            lake.run,
-            worker.run,
-        ],
-    )
+    servicers: Registrations = [
+        (add_RecordServiceServicer_to_server, records),
+        (add_ImportServiceServicer_to_server, imports),
+        (add_QueryServiceServicer_to_server, QueryServicer(queries)),
+    ]
+    return servicers, [lake.run, worker.run]
 
 
 def main() -> None:

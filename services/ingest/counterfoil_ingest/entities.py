@@ -152,6 +152,17 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptContract:
+    """One contract version as the contracts service sent it: a serialised `contracts.v1.CompiledContract`."""
+
+    workspace: str
+    dataset: str
+    version: str
+    in_force: bool
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SourceMapping:
     """Which events go to a dataset; an empty `type` or `event` fits any."""
 

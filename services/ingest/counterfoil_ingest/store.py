@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
-from counterfoil_ingest.entities import Block, DatasetCounts, Quarantined, Source, Verdict, WriteKey
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_ingest.entities import Block, DatasetCounts, KeptContract, Quarantined, Source, Verdict, WriteKey
 
 
 class Log(Protocol):
@@ -90,8 +92,39 @@ class LogWriter(Log, Protocol):
         ...
 
 
+class ContractStore(Protocol):
+    """The compiled contracts seen, so that a restart knows them while the contracts service is away."""
+
+    async def all(self) -> Sequence[KeptContract]:
+        """Return all that is kept."""
+        ...
+
+    async def put(self, kept: KeptContract) -> None:
+        """Keep a version, in force instead of any other of its dataset."""
+        ...
+
+    async def retire(self, workspace: str, dataset: str) -> None:
+        """Keep a dataset's versions, none of them in force."""
+        ...
+
+
+class SourceTransactions(Protocol):
+    """Opens transactions on sources."""
+
+    def begin(self) -> AbstractAsyncContextManager[SourceStore]:
+        """Open one that writes; it commits at exit and rolls back on an error."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[SourceStore]:
+        """Open one that reads."""
+        ...
+
+
 class SourceStore(Protocol):
     """Sources and write keys of one transaction; the caller opens and commits it."""
+
+    connection: AsyncConnection
+    """For what else commits with it."""
 
     async def add(self, source: Source) -> None:
         """Keep a new source."""

@@ -17,9 +17,10 @@ from counterfoil_chassis.status import code_of
 from counterfoil_chassis.watch import Watcher
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from counterfoil_ingest.entities import KeptContract
 from counterfoil_ingest.errors import ContractsUnavailableError
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
-from counterfoil_ingest.sql.contracts import KeptContract, SqlKeptContracts
+from counterfoil_ingest.store import ContractStore
 
 _LOOKUP_SECONDS = 2.0
 
@@ -64,7 +65,7 @@ class ContractsClient:
 class ContractsFollower:
     """Keeps `contracts` as the contracts service says, and in the database, so that a restart begins with them."""
 
-    def __init__(self, client: ContractsClient, contracts: Contracts, kept: SqlKeptContracts) -> None:
+    def __init__(self, client: ContractsClient, contracts: Contracts, kept: ContractStore) -> None:
         self._contracts = contracts
         self._kept = kept
         self._watcher = Watcher(client.watch, self._put, self._drop)

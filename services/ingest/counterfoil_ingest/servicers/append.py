@@ -15,10 +15,8 @@ from counterfoil.ingest.v1 import append_pb2 as pb
 from counterfoil.ingest.v1.append_pb2_grpc import AppendServiceServicer
 from counterfoil_chassis import telemetry
 from counterfoil_chassis.clock import Clock, Ids, from_timestamp, to_micros
-from counterfoil_chassis.database import Database
 from counterfoil_chassis.errors import CounterfoilError, DeadlineExceededError, InternalError
 from counterfoil_chassis.identity import Caller, TokenVerifier, require_scope
-from counterfoil_chassis.watch import Feed
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
@@ -28,7 +26,7 @@ from counterfoil_ingest.entities import Batch, Outcome, SourceMapping, Verdict
 from counterfoil_ingest.errors import BadDatasetError, ContractsUnavailableError, UnknownProtocolError
 from counterfoil_ingest.protocols import API_SOURCE, Parse, Request
 from counterfoil_ingest.protocols.body import inflate
-from counterfoil_ingest.sql.sources import SqlSources
+from counterfoil_ingest.store import SourceTransactions
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -127,9 +125,8 @@ class AppendServicer(AppendServiceServicer):
 class SourceMappings:
     """Where the events of each source go; a source's mappings never change, so they are read once."""
 
-    def __init__(self, database: Database, feed: Feed) -> None:
-        self._database = database
-        self._feed = feed
+    def __init__(self, transactions: SourceTransactions) -> None:
+        self._transactions = transactions
         self._known: dict[tuple[str, str], tuple[SourceMapping, ...]] = {}
 
     async def of(self, workspace: str, source_id: str) -> tuple[SourceMapping, ...]:
@@ -138,8 +135,8 @@ class SourceMappings:
             return sources.DEFAULT_MAPPINGS
         known = self._known.get((workspace, source_id))
         if known is None:
-            async with self._database.read() as connection:
-                known = (await SqlSources(connection, self._feed).get(workspace, source_id)).mappings
+            async with self._transactions.read() as store:
+                known = (await store.get(workspace, source_id)).mappings
             self._known[workspace, source_id] = known
         return known
 

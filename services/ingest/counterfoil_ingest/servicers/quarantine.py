@@ -7,13 +7,12 @@ from counterfoil.common.v1.verdict_pb2 import Finding as FindingMessage
 from counterfoil.ingest.v1 import quarantine_pb2 as pb
 from counterfoil.ingest.v1.quarantine_pb2_grpc import QuarantineServiceServicer
 from counterfoil_chassis.clock import from_micros, to_timestamp
-from counterfoil_chassis.database import Database
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
 from google.protobuf.message import Message
 
 from counterfoil_ingest.entities import Quarantined
-from counterfoil_ingest.sql.quarantine import SqlQuarantine
+from counterfoil_ingest.store import QuarantineStore
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -21,17 +20,15 @@ Context = grpc.aio.ServicerContext[Message, Message]
 class QuarantineServicer(QuarantineServiceServicer):
     """Serves the quarantined records of the caller's workspace."""
 
-    def __init__(self, database: Database, *, pager: Pager) -> None:
-        self._database = database
+    def __init__(self, quarantine: QuarantineStore, *, pager: Pager) -> None:
+        self._quarantine = quarantine
         self._pager = pager
 
     async def GetQuarantinedRecord(
         self, request: pb.GetQuarantinedRecordRequest, context: Context
     ) -> pb.QuarantinedRecord:
         """Return one quarantined record with its bytes."""
-        async with self._database.read() as connection:
-            found = await SqlQuarantine(connection).get(current_caller().workspace, request.quarantine_id)
-        return to_proto(found)
+        return to_proto(await self._quarantine.get(current_caller().workspace, request.quarantine_id))
 
     async def ListQuarantinedRecords(
         self, request: pb.ListQuarantinedRecordsRequest, context: Context
@@ -39,14 +36,13 @@ class QuarantineServicer(QuarantineServiceServicer):
         """List quarantined records, newest first, without their bytes."""
         workspace = current_caller().workspace
         page = self._pager.open(request, method="ListQuarantinedRecords", workspace=workspace)
-        async with self._database.read() as connection:
-            found = await SqlQuarantine(connection).list(
-                workspace,
-                dataset=request.dataset,
-                reason=request.reason,
-                before=page.after[0] if page.after else "",
-                limit=page.limit + 1,
-            )
+        found = await self._quarantine.list(
+            workspace,
+            dataset=request.dataset,
+            reason=request.reason,
+            before=page.after[0] if page.after else "",
+            limit=page.limit + 1,
+        )
         kept = found[: page.limit]
         answer = pb.ListQuarantinedRecordsResponse(quarantined_records=[to_proto(each) for each in kept])
         if len(found) > page.limit:

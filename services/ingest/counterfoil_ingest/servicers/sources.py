@@ -10,18 +10,16 @@ from counterfoil.common.v1.watch_pb2 import WatchResponse
 from counterfoil.ingest.v1 import sources_pb2 as pb
 from counterfoil.ingest.v1.sources_pb2_grpc import SourceServiceServicer
 from counterfoil_chassis.clock import Clock, Ids, from_micros, to_micros, to_timestamp
-from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.watch import Feed
 from google.protobuf.message import Message
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_ingest import sources
-from counterfoil_ingest.entities import Source, SourceMapping
+from counterfoil_ingest.entities import Source, SourceMapping, WriteKey
 from counterfoil_ingest.errors import UnknownProtocolError
-from counterfoil_ingest.sql.sources import SqlSources, credential_of
+from counterfoil_ingest.store import SourceStore, SourceTransactions
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -31,9 +29,10 @@ class SourceServicer(SourceServiceServicer):
 
     def __init__(
         self,
-        database: Database,
-        feed: Feed,
+        transactions: SourceTransactions,
         *,
+        feed: Feed,
+        to_credential: Callable[[WriteKey], Credential],
         protocols: Collection[str],
         idempotency: Idempotency,
         pager: Pager,
@@ -41,8 +40,9 @@ class SourceServicer(SourceServiceServicer):
         ids: Ids,
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        self._database = database
+        self._transactions = transactions
         self._feed = feed
+        self._to_credential = to_credential
         self._protocols = protocols
         self._idempotency = idempotency
         self._pager = pager
@@ -57,29 +57,27 @@ class SourceServicer(SourceServiceServicer):
             raise UnknownProtocolError(
                 f"No event protocol {request.protocol!r} is installed. There are: {', '.join(sorted(self._protocols))}."
             )
-        async with self._database.begin() as connection:
+        async with self._transactions.begin() as store:
             return await self._idempotency.once(
-                connection,
+                store.connection,
                 request,
                 method="CreateSource",
                 workspace=workspace,
                 answer=pb.CreateSourceResponse,
-                make=lambda: self._create(connection, request, workspace=workspace),
+                make=lambda: self._create(store, request, workspace=workspace),
             )
 
     async def GetSource(self, request: pb.GetSourceRequest, context: Context) -> pb.Source:
         """Return one source."""
-        async with self._database.read() as connection:
-            return to_proto(await self._store(connection).get(current_caller().workspace, request.source_id))
+        async with self._transactions.read() as store:
+            return to_proto(await store.get(current_caller().workspace, request.source_id))
 
     async def ListSources(self, request: pb.ListSourcesRequest, context: Context) -> pb.ListSourcesResponse:
         """List the workspace's sources, oldest first."""
         workspace = current_caller().workspace
         page = self._pager.open(request, method="ListSources", workspace=workspace)
-        async with self._database.read() as connection:
-            found = await self._store(connection).list(
-                workspace, after=page.after[0] if page.after else "", limit=page.limit + 1
-            )
+        async with self._transactions.read() as store:
+            found = await store.list(workspace, after=page.after[0] if page.after else "", limit=page.limit + 1)
         answer = pb.ListSourcesResponse(sources=[to_proto(each) for each in found[: page.limit]])
         if len(found) > page.limit:
             answer.next_page_token = self._pager.token(
@@ -91,9 +89,9 @@ class SourceServicer(SourceServiceServicer):
         """Give a source a new write key."""
         asked = request.HasField("keep_previous_for")
         secret = self._secret()
-        async with self._database.begin() as connection:
+        async with self._transactions.begin() as store:
             source = await sources.rotate_key(
-                self._store(connection),
+                store,
                 workspace=current_caller().workspace,
                 source_id=request.source_id,
                 secret=secret,
@@ -111,14 +109,12 @@ class SourceServicer(SourceServiceServicer):
 
     async def LookupCredential(self, request: pb.LookupCredentialRequest, context: Context) -> Credential:
         """Return one accepted write key by its hash."""
-        async with self._database.read() as connection:
-            key = await sources.accepted_key(
-                self._store(connection), request.secret_sha256, now=to_micros(self._clock.now())
-            )
-        return credential_of(key)
+        async with self._transactions.read() as store:
+            key = await sources.accepted_key(store, request.secret_sha256, now=to_micros(self._clock.now()))
+        return self._to_credential(key)
 
     async def _create(
-        self, connection: AsyncConnection, request: pb.CreateSourceRequest, *, workspace: str
+        self, store: SourceStore, request: pb.CreateSourceRequest, *, workspace: str
     ) -> pb.CreateSourceResponse:
         secret = self._secret()
         source = Source(
@@ -130,14 +126,11 @@ class SourceServicer(SourceServiceServicer):
             created_at=to_micros(self._clock.now()),
             mappings=tuple(SourceMapping(each.type, each.event, each.dataset) for each in request.mappings),
         )
-        kept = await sources.create_source(self._store(connection), source, secret)
+        kept = await sources.create_source(store, source, secret)
         return pb.CreateSourceResponse(source=to_proto(kept), write_key=secret.text)
 
     def _secret(self) -> sources.Secret:
         return sources.make_secret(self._random_bytes(sources.RANDOM_BYTES))
-
-    def _store(self, connection: AsyncConnection) -> SqlSources:
-        return SqlSources(connection, self._feed)
 
 
 def to_proto(source: Source) -> pb.Source:

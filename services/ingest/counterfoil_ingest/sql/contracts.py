@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from counterfoil_chassis.database import Database
 from sqlalchemy import delete, insert, select, update
 
+from counterfoil_ingest.entities import KeptContract
 from counterfoil_ingest.sql.tables import COMPILED_CONTRACT as TABLE
-
-
-@dataclass(frozen=True, slots=True)
-class KeptContract:
-    """One version as the contracts service sent it: a serialised `contracts.v1.CompiledContract`."""
-
-    workspace: str
-    dataset: str
-    version: str
-    in_force: bool
-    message: bytes
 
 
 class SqlKeptContracts:

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 import zstandard
+from counterfoil_chassis.database import Database
 from sqlalchemy import Row, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_ingest.entities import Finding, Quarantined
 from counterfoil_ingest.errors import QuarantinedRecordNotFoundError
@@ -18,19 +18,18 @@ _WITHOUT_BYTES = [column for column in QUARANTINE.c if column.name not in ("raw_
 
 
 class SqlQuarantine:
-    """Quarantine as one transaction sees it."""
+    """Reads quarantine, each time as it then is."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def get(self, workspace: str, quarantine_id: str) -> Quarantined:
         """Return one with its bytes; raise QuarantinedRecordNotFoundError when absent or in another workspace."""
-        found = await self._connection.execute(
-            select(*[*_WITHOUT_BYTES, QUARANTINE.c.raw_zstd]).where(
-                QUARANTINE.c.workspace == workspace, QUARANTINE.c.quarantine_id == quarantine_id
-            )
+        wanted = select(*[*_WITHOUT_BYTES, QUARANTINE.c.raw_zstd]).where(
+            QUARANTINE.c.workspace == workspace, QUARANTINE.c.quarantine_id == quarantine_id
         )
-        row = found.first()
+        async with self._database.read() as connection:
+            row = (await connection.execute(wanted)).first()
         if row is None:
             raise QuarantinedRecordNotFoundError(
                 f"No quarantined record {quarantine_id!r} in this workspace. List them for their ids.",
@@ -49,8 +48,9 @@ class SqlQuarantine:
             wanted = wanted.where(QUARANTINE.c.reasons.contains(f" {reason} ", autoescape=True))
         if before:
             wanted = wanted.where(QUARANTINE.c.quarantine_id < before)
-        found = await self._connection.execute(wanted.order_by(QUARANTINE.c.quarantine_id.desc()).limit(limit))
-        return [_quarantined(row, b"") for row in found]
+        async with self._database.read() as connection:
+            found = await connection.execute(wanted.order_by(QUARANTINE.c.quarantine_id.desc()).limit(limit))
+            return [_quarantined(row, b"") for row in found]
 
 
 def _quarantined(row: Row[Any], raw: bytes) -> Quarantined:
