@@ -12,7 +12,7 @@ from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 
 from counterfoil_models.files.artifacts import FileArtifactStore
-from counterfoil_models.remote.governance import RECEIPTS_TOPIC, Governance
+from counterfoil_models.remote.governance import Governance
 from counterfoil_models.remote.ingest import IngestSnapshots
 from counterfoil_models.runtime import running_code
 from counterfoil_models.servicers.forecasts import ForecastServicer, ForecastServices
@@ -20,6 +20,7 @@ from counterfoil_models.servicers.models import ModelServicer, ModelServices
 from counterfoil_models.servicers.receipts import ReceiptProducerServicer
 from counterfoil_models.settings import Settings
 from counterfoil_models.sql.stores import SqlStores
+from counterfoil_models.store import RECEIPTS_TOPIC
 from counterfoil_models.trainer import Trainer
 from counterfoil_models.worker import Worker
 

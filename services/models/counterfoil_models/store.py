@@ -18,6 +18,9 @@ from counterfoil_models.entities import (
     Snapshot,
 )
 
+RECEIPTS_TOPIC = "receipts"
+"""The outbox topic of receipts on their way to the ledger."""
+
 
 @dataclass(frozen=True)
 class Ending:

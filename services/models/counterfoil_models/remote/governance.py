@@ -7,9 +7,6 @@ from counterfoil.governance.v1 import receipts_pb2, receipts_pb2_grpc, workspace
 from counterfoil_chassis.call import outgoing
 from counterfoil_chassis.identity import TokenSigner
 
-RECEIPTS_TOPIC = "receipts"
-"""The outbox topic of receipts on their way to the ledger."""
-
 _SECONDS = 10.0
 
 

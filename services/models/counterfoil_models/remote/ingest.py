@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import pyarrow as pa
 import zstandard
-from counterfoil.common.v1 import snapshot_pb2
 from counterfoil.ingest.v1 import records_pb2, records_pb2_grpc
 from counterfoil_chassis.call import outgoing
 from counterfoil_chassis.identity import TokenSigner
@@ -15,6 +14,7 @@ from counterfoil_chassis.status import failure_of
 
 from counterfoil_models.entities import Contract, Snapshot
 from counterfoil_models.errors import SnapshotErasedError, SnapshotExpiredError
+from counterfoil_models.snapshot_messages import snapshot_message, snapshot_of
 from counterfoil_models.store import SnapshotRead
 
 MAX_CHUNK_BYTES = 64 << 20
@@ -63,28 +63,6 @@ class IngestSnapshots:
             raise gone(failure.detail, metadata=failure.metadata) from error
         table = pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in columns})
         return SnapshotRead(table, rows, tuple(contracts))
-
-
-def snapshot_of(message: snapshot_pb2.Snapshot) -> Snapshot:
-    """Read a snapshot's message."""
-    return Snapshot(
-        dataset=message.dataset,
-        offsets=tuple((one.partition, one.offset) for one in message.offsets),
-        log_epoch=message.log_epoch,
-        erasure_revision=message.erasure_revision,
-    )
-
-
-def snapshot_message(snapshot: Snapshot) -> snapshot_pb2.Snapshot:
-    """Write a snapshot as a message."""
-    return snapshot_pb2.Snapshot(
-        dataset=snapshot.dataset,
-        offsets=[
-            snapshot_pb2.PartitionOffset(partition=partition, offset=offset) for partition, offset in snapshot.offsets
-        ],
-        log_epoch=snapshot.log_epoch,
-        erasure_revision=snapshot.erasure_revision,
-    )
 
 
 def _contract(message: records_pb2.SnapshotContract, dataset: str) -> Contract:

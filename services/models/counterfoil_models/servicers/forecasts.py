@@ -18,11 +18,10 @@ from counterfoil_models.documents import inputs_document
 from counterfoil_models.entities import Forecast, Input, Model, ModelVersion, Runtime
 from counterfoil_models.errors import NoChampionError
 from counterfoil_models.reading import Reading, read_series, take_inputs
-from counterfoil_models.remote.governance import RECEIPTS_TOPIC
 from counterfoil_models.servicers.messages import forecast_message
 from counterfoil_models.servicers.provenance import PRODUCER, Asked, make_receipt
 from counterfoil_models.serving import chosen_horizon, chosen_series, make_output, serving_gaps
-from counterfoil_models.store import ArtifactStore, SnapshotSource, Stores
+from counterfoil_models.store import RECEIPTS_TOPIC, ArtifactStore, SnapshotSource, Stores
 from counterfoil_models.worker import Worker
 
 Context = grpc.aio.ServicerContext[Any, Any]

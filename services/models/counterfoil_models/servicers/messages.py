@@ -21,7 +21,7 @@ from counterfoil_models.entities import (
     SeriesSpec,
     State,
 )
-from counterfoil_models.remote.ingest import snapshot_message
+from counterfoil_models.snapshot_messages import snapshot_message
 
 _TIERS = {
     ImpactTier.LOW: receipts_pb2.IMPACT_TIER_LOW,

@@ -12,8 +12,8 @@ from counterfoil_models.artifact import KIND
 from counterfoil_models.canonical import canonical_json, output_sha256
 from counterfoil_models.documents import output_document
 from counterfoil_models.entities import Contract, Forecast, Input, Model, Runtime
-from counterfoil_models.remote.ingest import snapshot_message, snapshot_of
 from counterfoil_models.servicers.messages import completeness_message, tier_message
+from counterfoil_models.snapshot_messages import snapshot_message, snapshot_of
 
 PRODUCER = "models"
 
