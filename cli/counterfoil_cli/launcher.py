@@ -4,6 +4,7 @@ import gc
 import importlib
 import importlib.metadata
 import importlib.util
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -137,7 +138,8 @@ class Launcher:
             self._supervisor.settled = True
             if self._journey is not None:
                 run = partial(_with, self.variables, self._journey.run)
-                spec = ProcessSpec("demo", run, on_end=self._on_journey_end, stop_seconds=3)
+                # KeyboardInterrupt, so that its progress bars give the terminal back as it was.
+                spec = ProcessSpec("demo", run, on_end=self._on_journey_end, stop_signal=signal.SIGINT, stop_seconds=3)
                 self._supervisor.start(spec)
         else:
             _say("Everything is ready again.")
