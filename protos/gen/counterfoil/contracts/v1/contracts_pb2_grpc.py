@@ -124,7 +124,7 @@ class ContractServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListContractVersions(self, request, context):
-        """List a contract's versions, oldest first.
+        """List a contract's versions, oldest first, without their documents and compiled schemas.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,7 @@ class ContractServiceStub:
     GetContractVersion: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.GetContractVersionRequest, _contracts_pb2.ContractVersion]
     """Return one contract version with its document and compiled schemas."""
     ListContractVersions: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.ListContractVersionsRequest, _contracts_pb2.ListContractVersionsResponse]
-    """List a contract's versions, oldest first."""
+    """List a contract's versions, oldest first, without their documents and compiled schemas."""
     ActivateContractVersion: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.ActivateContractVersionRequest, _contracts_pb2.ContractVersion]
     """Activate a contract version: from now on its datasets are validated under it.
     The version active before is deprecated. Activating an older version again is how a contract is reverted.
@@ -75,7 +75,7 @@ class ContractServiceAsyncStub(ContractServiceStub):
     GetContractVersion: _aio.UnaryUnaryMultiCallable[_contracts_pb2.GetContractVersionRequest, _contracts_pb2.ContractVersion]  # type: ignore[assignment]
     """Return one contract version with its document and compiled schemas."""
     ListContractVersions: _aio.UnaryUnaryMultiCallable[_contracts_pb2.ListContractVersionsRequest, _contracts_pb2.ListContractVersionsResponse]  # type: ignore[assignment]
-    """List a contract's versions, oldest first."""
+    """List a contract's versions, oldest first, without their documents and compiled schemas."""
     ActivateContractVersion: _aio.UnaryUnaryMultiCallable[_contracts_pb2.ActivateContractVersionRequest, _contracts_pb2.ContractVersion]  # type: ignore[assignment]
     """Activate a contract version: from now on its datasets are validated under it.
     The version active before is deprecated. Activating an older version again is how a contract is reverted.
@@ -136,7 +136,7 @@ class ContractServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contracts_pb2.ListContractVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contracts_pb2.ListContractVersionsResponse, _abc.Awaitable[_contracts_pb2.ListContractVersionsResponse]]:
-        """List a contract's versions, oldest first."""
+        """List a contract's versions, oldest first, without their documents and compiled schemas."""
 
     @_abc_1.abstractmethod
     def ActivateContractVersion(
