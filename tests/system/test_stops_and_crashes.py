@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.system.installation import COMMAND, Installation, until
 from tests.system.tenant import ok
@@ -100,22 +99,24 @@ def _successor(installation: Installation, old: int) -> bool | None:
         return None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything_and_a_second_start_finds_the_data(tmp_path: Path, number: signal.Signals):
+def test_ctrl_c_and_sigterm_stop_everything_and_a_second_start_finds_the_data(tmp_path: Path):
     body = {"batch": [{"type": "track", "event": "Kept", "userId": "u", "messageId": "kept"}]}
     with Installation.running(tmp_path / "data") as first:
         write_key = _source(first)
         _post(first, body, write_key)
-        assert len(first.children()) >= 6
-        assert first.stop(number) == 0
-        assert first.leftovers() == []
+        _assert_stops(first, signal.SIGINT)
     with Installation.running(tmp_path / "data") as second:
         _post(second, body, write_key)
         with second.http(second.admin_key) as client:
             counted = ok(client.post("/v1/sql", json={"sql": "SELECT count(*) FROM events WHERE event = 'Kept'"}))
         assert counted["rows"] == [[1]]
-        assert second.stop(number) == 0
-        assert second.leftovers() == []
+        _assert_stops(second, signal.SIGTERM)
+
+
+def _assert_stops(installation: Installation, number: signal.Signals) -> None:
+    assert len(installation.children()) >= 6
+    assert installation.stop(number) == 0
+    assert installation.leftovers() == []
 
 
 def _post(installation: Installation, body: dict[str, object], write_key: str) -> None:
@@ -123,15 +124,7 @@ def _post(installation: Installation, body: dict[str, object], write_key: str) -
         assert client.post("/v1/batch", json=body, auth=(write_key, "")).status_code == 200
 
 
-def test_the_children_end_when_the_launcher_is_killed(tmp_path: Path):
-    with Installation.running(tmp_path / "data") as started:
-        assert len(started.children()) >= 6
-        started.process.kill()
-        started.process.wait()
-        until(lambda: True if not started.leftovers() else None, seconds=20, what="children outlive the launcher")
-
-
-def test_one_clear_line_when_a_port_is_taken_or_the_folder_is_in_use(tmp_path: Path):
+def test_a_second_start_is_one_clear_line_and_the_children_end_with_the_launcher(tmp_path: Path):
     with Installation.running(tmp_path / "data") as started:
         for data, offset in ((tmp_path / "data", started.offset + 15000), (tmp_path / "other", started.offset)):
             refused = subprocess.run(
@@ -144,4 +137,7 @@ def test_one_clear_line_when_a_port_is_taken_or_the_folder_is_in_use(tmp_path: P
             assert refused.returncode not in (0, None)
             assert len(refused.stderr.strip().splitlines()) == 1, refused.stderr
             assert "Traceback" not in refused.stderr
-        assert started.stop() == 0
+        assert len(started.children()) >= 6
+        started.process.kill()
+        started.process.wait()
+        until(lambda: True if not started.leftovers() else None, seconds=20, what="children outlive the launcher")
