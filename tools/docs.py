@@ -17,6 +17,7 @@ from typing import Any
 
 from counterfoil_chassis import telemetry
 from counterfoil_chassis.errors import Code, CounterfoilError
+from counterfoil_gateway import openapi
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
@@ -182,6 +183,7 @@ def main() -> int:
         "errors.md": errors_page(),
         "telemetry.md": telemetry_page(),
         "dependencies.md": dependencies_page(),
+        "openapi.json": openapi.text().decode(),
     }
     stale = [name for name, text in pages.items() if not (PAGES / name).is_file() or (PAGES / name).read_text() != text]
     if "--check" in sys.argv[1:]:
