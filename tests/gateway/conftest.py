@@ -46,6 +46,9 @@ class Doors:
     backend: backends.Backend
     imports: backends.Imports
     url: str
+    address: str
+    """Of the services behind."""
+    signer: TokenSigner
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +65,13 @@ def keys_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def running(keys_dir: Path) -> AsyncIterator[Doors]:
+    async for doors in gateway_and_backend(keys_dir):
+        yield doors
+
+
+async def gateway_and_backend(keys_dir: Path) -> AsyncIterator[Doors]:
+    """Serve both until the caller goes on."""
+    apis.load(apis.image())  # imports every proto
     telemetry.configure("gateway", "")
     clock = SystemClock()
     verifier = TokenVerifier(load_trusted_keys(keys_dir / "keys" / "trusted"), clock)
@@ -74,7 +84,7 @@ async def running(keys_dir: Path) -> AsyncIterator[Doors]:
     async with serving(settings, signer=signer, clock=clock) as gateway:
         url = f"http://{gateway.rest}"
         async with httpx.AsyncClient(base_url=url, timeout=20) as http, grpc.aio.insecure_channel(gateway.grpc) as rpc:
-            yield Doors(http, rpc, backend, imports, url)
+            yield Doors(http, rpc, backend, imports, url, address, signer)
     await server.stop(0)
 
 

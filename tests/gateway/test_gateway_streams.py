@@ -1,0 +1,94 @@
+"""Server streams by REST. No public method has such a form yet, so one is made of a stream of the gRPC door."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+
+import grpc
+import httpx
+import orjson
+import pytest
+import pytest_asyncio
+import uvicorn
+from counterfoil_gateway import api as apis
+from counterfoil_gateway.calls import Calls
+from counterfoil_gateway.doors import _Server
+from counterfoil_gateway.serve import Rest
+
+from tests.gateway.conftest import ADMIN, Doors
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(doors: Doors, unused_tcp_port: int) -> AsyncIterator[httpx.AsyncClient]:
+    method = next(m for m in apis.load(apis.image()).methods if m.rpc == "StreamQuery")
+    binding = apis.Binding("POST", "/v1/sql:stream", "*", ("v1", "sql"), "stream")
+    api = apis.Api((dataclasses.replace(method, bindings=(binding,)),), {})
+    async with grpc.aio.insecure_channel(doors.address) as channel:
+        token = doors.signer.mint(workspace="w", principal="ada", scopes=["ingest.read"])
+
+        async def identify(_headers: object, _scope: str) -> list[tuple[str, str]]:
+            return [("authorization", f"Bearer {token}")]
+
+        rest = Rest(api, Calls(api, {"ingest": channel}), identify)
+        options = {"port": unused_tcp_port, "lifespan": "off", "log_config": None, "http": "httptools"}
+        server = _Server(uvicorn.Config(rest, **options))
+        serving = asyncio.create_task(server.serve())
+        await server.accepting()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_tcp_port}", timeout=10) as client:
+            yield client
+        server.should_exit = True
+        await serving
+
+
+async def test_messages_are_lines(http: httpx.AsyncClient):
+    answer = await http.post("/v1/sql:stream", json={"sql": "3"})
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert [orjson.loads(line)["rows"] for line in answer.text.splitlines()] == ["0", "1", "2"]
+
+
+async def test_messages_are_events_when_asked_for(http: httpx.AsyncClient):
+    answer = await http.post("/v1/sql:stream", json={"sql": "2"}, headers={"accept": "text/event-stream"})
+    assert answer.headers["content-type"] == "text/event-stream"
+    events = answer.text.strip().split("\n\n")
+    assert [orjson.loads(e.removeprefix("data: "))["rows"] for e in events] == ["0", "1"]
+
+
+async def test_an_early_failure_keeps_its_status(http: httpx.AsyncClient):
+    answer = await http.post("/v1/sql:stream", json={"sql": "early"})
+    assert (answer.status_code, answer.json()["detail"]) == (404, "no such table")
+
+
+async def test_a_late_failure_is_the_last_line_or_event(http: httpx.AsyncClient):
+    answer = await http.post("/v1/sql:stream", json={"sql": "late"})
+    assert answer.status_code == 200
+    first, last = map(orjson.loads, answer.text.splitlines())
+    assert (first["rows"], last["error"]["reason"]) == ("0", "RESOURCE_EXHAUSTED")
+    answer = await http.post("/v1/sql:stream", json={"sql": "late"}, headers={"accept": "text/event-stream"})
+    kind, data = answer.text.strip().split("\n\n")[-1].split("\n")
+    assert (kind, orjson.loads(data.removeprefix("data: "))["status"]) == ("event: error", 429)
+
+
+async def test_a_reader_who_leaves_ends_the_stream_behind(doors: Doors, http: httpx.AsyncClient):
+    async with http.stream("POST", "/v1/sql:stream", json={"sql": "forever"}) as answer:
+        async for _ in answer.aiter_lines():
+            break
+    await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+
+
+async def test_an_empty_stream_is_an_empty_answer(http: httpx.AsyncClient):
+    answer = await http.post("/v1/sql:stream", json={"sql": "0"})
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_streams_have_a_deadline_only_when_asked_for(doors: Doors, http: httpx.AsyncClient):
+    await http.post("/v1/sql:stream", json={"sql": "1"})
+    await http.post("/v1/sql:stream", json={"sql": "1"}, headers={"request-timeout": "3"})
+    endless, bounded = doors.backend.remaining
+    assert endless is None or endless > 1e6
+    assert bounded is not None
+    assert bounded <= 3.1
+    assert ADMIN not in str(doors.backend.metadata)
