@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sqlite3
 from pathlib import Path
 
 import grpc
@@ -12,6 +13,7 @@ from counterfoil.common.v1.verdict_pb2 import Verdict
 from counterfoil.ingest.v1 import quarantine_pb2, sources_pb2
 from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, AppendResult
 from counterfoil_chassis.status import failure_of
+from counterfoil_ingest import blocks
 from google.protobuf.duration_pb2 import Duration
 
 from tests.ingest.ingest_service import READ, IngestService, ingest_in
@@ -121,6 +123,20 @@ async def test_what_is_no_event_is_quarantined_with_its_bytes_and_trace(ingest: 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await ingest.quarantine.GetQuarantinedRecord(request, **ingest.called("zeta"))
     assert failure_of(caught.value).reason == "QUARANTINED_RECORD_NOT_FOUND"
+
+
+async def test_a_record_in_the_log_continues_the_trace_of_its_request(ingest: IngestService, source_id: str) -> None:
+    items = [
+        ingest.item(events("a"), source_id=source_id, traceparent=TRACEPARENT),
+        ingest.item(events("b"), source_id=source_id, traceparent=TRACEPARENT.replace("4bf9", "aaaa")),
+    ]
+    await ingest.append_many(*items)
+    with sqlite3.connect(ingest.folder / "ingest.db") as connection:
+        stored = connection.execute("SELECT headers FROM log_block").fetchall()
+    connection.close()
+    headers = [header for (each,) in stored for header in blocks.decode_headers(each)]
+    assert {header.traceparent[3:35] for header in headers} == {TRACE, TRACE.replace("4bf9", "aaaa")}
+    assert {header.source_id for header in headers} == {source_id}
 
 
 async def test_quarantine_is_listed_newest_first_and_filtered(ingest: IngestService) -> None:

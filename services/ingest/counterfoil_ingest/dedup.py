@@ -171,8 +171,9 @@ class DedupTable:
 
     def _grow(self, entries: int) -> None:
         larger = self.path.with_suffix(".growing")
-        create(larger, capacity=capacity_for(entries * 2))
-        grown = DedupTable(larger, epoch=self._epoch, capacity=capacity_for(entries * 2), boot_id=self._boot_id)
+        capacity = max(2 * self._capacity, capacity_for(entries))
+        create(larger, capacity=capacity)
+        grown = DedupTable(larger, epoch=self._epoch, capacity=capacity, boot_id=self._boot_id)
         used = np.flatnonzero(self._hashes)
         grown._enter_many(self._hashes[used], self._offsets[used])
         grown.restore(entries=grown._entries, watermark=self._watermark)

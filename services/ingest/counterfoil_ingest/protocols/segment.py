@@ -93,6 +93,8 @@ class _Mapper:
         self._sent_at = envelope.get("sentAt")
         self._timestamp = envelope.get("timestamp")
         self._datasets: dict[tuple[str, str], str] = {}
+        first = request.mappings[0] if request.mappings else None
+        self._only = first.dataset if first and not first.type and not first.event else ""
 
     def candidates(self, events: list[Any]) -> list[Candidate]:
         """Return one candidate per event, in order."""
@@ -157,6 +159,8 @@ class _Mapper:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _dataset(self, type_: Any, name: Any) -> str:
+        if self._only:  # of most sources: everything goes to one dataset
+            return self._only
         key = (type_ if isinstance(type_, str) else "", name if isinstance(name, str) else "")
         found = self._datasets.get(key)
         if found is None:
