@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Appender:
         the batch is kept. Raises LogBusyError when too much waits already, LogUnavailableError when nothing was kept.
         """
         contracts, unknown = await self._contracts_of(batch)
-        quarantined = await self._judge(batch, contracts, unknown)
+        batch, quarantined = await self._judge(batch, contracts, unknown)
         size = sum(len(each.data) for each in batch.candidates)
         if self._closed or self._waiting_bytes + size > _WAITING_BYTES:
             raise LogBusyError(
@@ -97,7 +97,7 @@ class Appender:
         """Return dataset -> contract in force, and the datasets of which that cannot be said now."""
         found: dict[str, Compiled | None] = {}
         unknown = set()
-        for dataset in {each.dataset for each in batch.candidates}:
+        for dataset in {each.dataset for each in batch.candidates if not each.findings}:
             try:
                 found[dataset] = await self._contracts.find(batch.workspace, dataset)
             except ContractsUnavailableError:
@@ -106,17 +106,22 @@ class Appender:
 
     async def _judge(
         self, batch: Batch, contracts: Mapping[str, Compiled | None], unknown: frozenset[str]
-    ) -> dict[int, tuple[str, tuple[Finding, ...]]]:
-        bad = {}
+    ) -> tuple[Batch, dict[int, tuple[str, tuple[Finding, ...]]]]:
+        """Return the batch without what only judging needs, and by index what goes to quarantine."""
+        bad: dict[int, tuple[str, tuple[Finding, ...]]] = {}
+        kept = []
         for index, candidate in enumerate(batch.candidates):
-            if candidate.dataset in unknown and not candidate.findings:
-                continue
-            findings = validation.findings_of(candidate, contracts.get(candidate.dataset))
-            if findings:
-                bad[index] = (self._ids.new(), findings)
             if index % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
-        return bad
+            if candidate.findings or candidate.dataset not in unknown:
+                findings = validation.findings_of(candidate, contracts.get(candidate.dataset))
+                if findings:
+                    bad[index] = (self._ids.new(), findings)
+                    kept.append(candidate)
+                    continue
+            # Without its parsed value, which is freed here, still in the processor's cache, and not after the commit.
+            kept.append(Candidate(candidate.record_id, candidate.dataset, candidate.data, None))
+        return replace(batch, candidates=kept), bad
 
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()

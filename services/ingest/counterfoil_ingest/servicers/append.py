@@ -104,14 +104,13 @@ class AppendServicer(AppendServiceServicer):
             mappings=await self._mappings.of(caller.workspace, source_id),
             new_id=self._ids.new,
         )
-        candidates = parse(inflate(item.body), request)
         verdicts = await self._appender.append(
             Batch(
-                caller.workspace,
-                source_id or API_SOURCE,
-                request.received_at,
-                telemetry.current_traceparent() or item.traceparent,
-                candidates,
+                workspace=caller.workspace,
+                source_id=source_id or API_SOURCE,
+                received_at=request.received_at,
+                traceparent=telemetry.current_traceparent() or item.traceparent,
+                candidates=parse(inflate(item.body), request),  # held by nobody else: the appender frees them early
             )
         )
         if item.protocol != RECORDS and any(each.outcome is Outcome.RETRY for each in verdicts):
