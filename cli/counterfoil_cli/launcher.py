@@ -29,7 +29,6 @@ ENTRY_POINTS = "counterfoil.services"
 SHARED_LIBRARIES = (
     "grpc.aio",
     "grpc_health.v1.health_pb2_grpc",
-    "grpc_status.rpc_status",
     "google.rpc.error_details_pb2",
     "uvloop",
     "orjson",

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from counterfoil_chassis.telemetry import tracer
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -19,10 +21,14 @@ class Worker:
     async def run(
         self, work: Callable[Arguments, Result], *args: Arguments.args, **options: Arguments.kwargs
     ) -> Result:
-        """Return what the work returns or raise what it raises; a cancelled caller leaves begun work to its end."""
+        """Return what the work returns or raise what it raises; a cancelled caller leaves begun work to its end.
+
+        The work, with its wait for the thread, is a span named after the function.
+        """
         loop = asyncio.get_running_loop()
         call: Callable[[], Any] = partial(work, *args, **options)
-        result: Result = await loop.run_in_executor(self._threads, call)
+        with tracer().start_as_current_span(work.__qualname__):
+            result: Result = await loop.run_in_executor(self._threads, call)
         return result
 
     def close(self) -> None:
