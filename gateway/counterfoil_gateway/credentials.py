@@ -19,7 +19,7 @@ from counterfoil_gateway.problems import C, Problem
 
 UNKNOWN_FOR = 1.0
 """Seconds that a refused key stays refused without asking again."""
-LOOKED_UP_FOR = 30.0
+LOOKED_UP_FOR = 5.0
 """Seconds that a key which only a lookup has shown is trusted; what the watch brought stays until it takes it."""
 MOST_REFUSED = 10_000
 LONGEST_KEY = 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NoReturn, TypeAlias
 
@@ -36,6 +37,8 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
         try:
             mine = await identify(dict(received), method.scope)
             kept = ((k, v) for k, v in received if k not in _OURS and not k.startswith(_RESERVED))
+            if method.client_streaming:
+                request = _until_end(request)
             call = calls.any(method)(request, timeout=_timeout(method, context), metadata=(*kept, *mine))
         except Problem as problem:
             await context.abort(problem.code, problem.detail, problem.trailers())
@@ -45,8 +48,8 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
     async def one(request: Any, context: Context) -> bytes:
         call = await begin(request, context)
         try:
-            await context.send_initial_metadata(await call.initial_metadata())
             answer: bytes = await call
+            await context.send_initial_metadata(await call.initial_metadata())
             context.set_trailing_metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             await _fail(context, error)
@@ -58,7 +61,10 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
     async def many(request: Any, context: Context) -> AsyncIterator[bytes]:
         call = await begin(request, context)
         try:
-            await context.send_initial_metadata(await call.initial_metadata())
+            initial = await call.initial_metadata()
+            if initial is None:  # what grpc makes of being cancelled while it waits for them
+                raise asyncio.CancelledError
+            await context.send_initial_metadata(initial)
             async for item in call:
                 yield item
             context.set_trailing_metadata(await call.trailing_metadata())
@@ -68,6 +74,18 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
             call.cancel()
 
     return getattr(grpc, f"{kind_of(method)}_rpc_method_handler")(many if method.server_streaming else one)
+
+
+async def _until_end(requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the requests; an upload that is broken off must not look like a whole one to the service behind.
+
+    grpc ends the requests of a cancelled call as it ends those of a finished one, and cancels the handler right after:
+    let that happen before the end is passed on.
+    """
+    async for request in requests:
+        yield request
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _timeout(method: Method, context: Context) -> float | None:

@@ -249,10 +249,15 @@ class Imports:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.largest = 0
+        self.kept: list[int] = []
+
+    def keep(self, size: int) -> int:
+        self.kept.append(size)
+        return size
 
     async def UploadImport(self, request_iterator: Any, context: Any) -> Any:
         self.backend.seen(None, context)
-        header, size, digest = None, 0, hashlib.sha256()
+        header, size, digest, sha256 = None, 0, hashlib.sha256(), ""
         try:
             async for part in request_iterator:
                 if part.HasField("header"):
@@ -263,6 +268,7 @@ class Imports:
                 size += len(part.chunk)
                 self.largest = max(self.largest, len(part.chunk))
                 digest.update(part.chunk)
+            sha256 = await asyncio.to_thread(digest.hexdigest)  # as a service writes the file to disk
         except asyncio.CancelledError:
             self.backend.cancelled.set()
             raise
@@ -271,8 +277,8 @@ class Imports:
             dataset=header.dataset,
             format=header.format,
             file_name=header.file_name,
-            file_bytes=size,
-            file_sha256=digest.hexdigest(),
+            file_bytes=self.keep(size),
+            file_sha256=sha256,
             state=imports_pb2.Import.PENDING,
         )
 

@@ -64,6 +64,8 @@ async def test_a_refusal_arrives_while_the_body_is_still_sent(doors: Doors, admi
 
 
 async def test_a_broken_off_upload_is_no_import(doors: Doors, admin: dict):
+    doors.imports.kept.clear()
+
     async def pieces():
         yield b"x" * (3 << 20)
         await doors.backend.asked.wait()
@@ -73,6 +75,7 @@ async def test_a_broken_off_upload_is_no_import(doors: Doors, admin: dict):
         with pytest.raises(ConnectionError):
             await client.post(URL, content=pieces(), headers=admin)
     await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+    assert doors.imports.kept == []
 
 
 async def test_the_list_of_imports_is_served_beside_it(doors: Doors, admin: dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from counterfoil_gateway.__main__ import main
 
 
 @pytest.fixture
@@ -78,16 +80,33 @@ def test_finishes_what_runs_before_it_leaves(environment: dict[str, str], proces
     assert process.wait(10) == 0
 
 
+def _said(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Start in this process, where it must refuse; return what it says besides its log."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["gateway"])
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            main()
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    assert exit_.value.code == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("{")]
+    return line
+
+
 @pytest.mark.parametrize("door", ["LISTEN", "GRPC_LISTEN"])
-def test_a_taken_port_is_one_clear_line(environment: dict[str, str], door: str):
+def test_a_taken_port_is_one_clear_line(
+    environment: dict[str, str], door: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        environment[f"COUNTERFOIL_GATEWAY_{door}"] = address = f"127.0.0.1:{taken.getsockname()[1]}"
-        process = _start(environment)
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == 2
-    [line] = [line for line in said.splitlines() if not line.startswith("{")]
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        line = _said(environment | {f"COUNTERFOIL_GATEWAY_{door}": address}, monkeypatch, capsys)
     assert line.startswith(f"counterfoil gateway: cannot listen on {address}: Address already in use")
 
 
@@ -99,9 +118,11 @@ def test_a_taken_port_is_one_clear_line(environment: dict[str, str], door: str):
         ({"COUNTERFOIL_GATEWAY_DRAIN_SECONDS": "soon"}, "drain_seconds is wrong"),
     ],
 )
-def test_a_wrong_setting_is_one_clear_line(environment: dict[str, str], change: dict[str, str], complaint: str):
-    process = _start(environment | change)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode == 2
-    [line] = said.splitlines()
-    assert complaint in line
+def test_a_wrong_setting_is_one_clear_line(
+    environment: dict[str, str],
+    change: dict[str, str],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert complaint in _said(environment | change, monkeypatch, capsys)

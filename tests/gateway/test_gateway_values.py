@@ -193,7 +193,9 @@ def test_what_is_written_reads_back_as_the_same_message(message: Any):
 @SLOW
 @given(messages())
 def test_the_written_form_is_protobufs_own_but_for_what_is_decided_otherwise(message: Any):
-    theirs = json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    theirs = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     assert _same(orjson.loads(orjson.dumps(WRITE(message))), _ours(theirs, message))
 
 
