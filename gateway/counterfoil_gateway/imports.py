@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,13 +12,14 @@ import protovalidate
 from counterfoil.ingest.v1.imports_pb2 import ImportHeader, UploadImportRequest
 
 from counterfoil_gateway.api import Api, Binding
-from counterfoil_gateway.asgi import CallerLeftError, Receive, Reply
+from counterfoil_gateway.asgi import Receive, Reply
 from counterfoil_gateway.bodies import refuse_encoding
 from counterfoil_gateway.calls import Calls
 from counterfoil_gateway.fields import descriptor
 from counterfoil_gateway.problems import bad_request
 from counterfoil_gateway.read import Reader
 from counterfoil_gateway.serve import Exchange
+from counterfoil_gateway.uploads import SPOILED
 from counterfoil_gateway.values import Fault, Faults
 from counterfoil_gateway.write import Writers
 
@@ -47,7 +47,7 @@ class UploadImport:
         call = self._call(upload.messages(), timeout=None, metadata=exchange.metadata)
         try:
             raw: bytes = await call
-        except (asyncio.CancelledError, grpc.aio.AioRpcError):
+        except grpc.aio.AioRpcError:
             if upload.abandoned:
                 return None
             raise
@@ -82,7 +82,7 @@ class _Upload:
         self.abandoned = False
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Yield the header, then the chunks; raise CallerLeftError, which cancels the call, when it breaks off."""
+        """Yield the header, then the chunks; when the body breaks off, what makes ingest refuse all of it."""
         yield UploadImportRequest(header=self._header).SerializeToString()
         held = bytearray()
         more = True
@@ -90,7 +90,8 @@ class _Upload:
             event: Mapping[str, Any] = await self._receive()
             if event["type"] == "http.disconnect":
                 self.abandoned = True
-                raise CallerLeftError
+                yield SPOILED
+                return
             held += event.get("body", b"")
             more = event.get("more_body", False)
             while len(held) >= CHUNK or (held and not more):

@@ -12,6 +12,7 @@ from counterfoil_gateway.api import Api, Method
 from counterfoil_gateway.calls import Calls, Metadata, kind_of
 from counterfoil_gateway.deadlines import LONGEST
 from counterfoil_gateway.problems import Problem
+from counterfoil_gateway.uploads import Forwarded
 
 _OURS = frozenset({"authorization", "x-api-key", "traceparent", "tracestate", "te", "user-agent", "content-type"})
 """Metadata that is not forwarded: of this hop, a secret, or for us alone to set."""
@@ -37,8 +38,6 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
         try:
             mine = await identify(dict(received), method.scope)
             kept = ((k, v) for k, v in received if k not in _OURS and not k.startswith(_RESERVED))
-            if method.client_streaming:
-                request = _until_end(request)
             call = calls.any(method)(request, timeout=_timeout(method, context), metadata=(*kept, *mine))
         except Problem as problem:
             await context.abort(problem.code, problem.detail, problem.trailers())
@@ -46,9 +45,10 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
             return call
 
     async def one(request: Any, context: Context) -> bytes:
-        call = await begin(request, context)
+        upload = Forwarded(request) if method.client_streaming else None
+        call = await begin(upload or request, context)
         try:
-            answer: bytes = await call
+            answer: bytes = await (upload.answer(call) if upload else call)
             await context.send_initial_metadata(await call.initial_metadata())
             context.set_trailing_metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
@@ -74,18 +74,6 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
             call.cancel()
 
     return getattr(grpc, f"{kind_of(method)}_rpc_method_handler")(many if method.server_streaming else one)
-
-
-async def _until_end(requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the requests; an upload that is broken off must not look like a whole one to the service behind.
-
-    grpc ends the requests of a cancelled call as it ends those of a finished one, and cancels the handler right after:
-    let that happen before the end is passed on.
-    """
-    async for request in requests:
-        yield request
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 def _timeout(method: Method, context: Context) -> float | None:

@@ -17,7 +17,7 @@ from counterfoil.common.v1.watch_pb2 import WatchResponse
 from counterfoil.contracts.v1 import contracts_pb2
 from counterfoil.governance.v1 import receipts_pb2, workspaces_pb2
 from counterfoil.ingest.v1 import append_pb2, imports_pb2, queries_pb2, records_pb2
-from counterfoil_chassis.errors import EtagMismatchError, NotFoundError, ResourceExhaustedError
+from counterfoil_chassis.errors import EtagMismatchError, InvalidArgumentError, NotFoundError, ResourceExhaustedError
 from counterfoil_chassis.identity import Caller, TokenVerifier
 from counterfoil_chassis.status import DETAILS_KEY, to_status
 from counterfoil_gateway import api as apis
@@ -120,6 +120,7 @@ class Backend:
     items: list[append_pb2.AppendItem] = field(default_factory=list)
     append_result: append_pb2.AppendResult = field(default_factory=append_pb2.AppendResult)
     append_status: grpc.StatusCode | None = None
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     ledger: dict[str, common_receipts.Receipt] = field(default_factory=dict)
     produced: dict[str, common_receipts.Receipt] = field(default_factory=dict)
@@ -138,6 +139,7 @@ class Backend:
             kept.clear()
         self.append_result, self.append_status = append_pb2.AppendResult(), None
         self.cancelled.clear()
+        self.refused.clear()
         self.asked.clear()
         self.ledger.clear()
         self.produced.clear()
@@ -265,6 +267,9 @@ class Imports:
                     if header.dataset == "nowhere":
                         await fail(context, NotFoundError("no contract governs nowhere"))
                     continue
+                if not part.HasField("chunk"):
+                    self.backend.refused.set()
+                    await fail(context, InvalidArgumentError("after the header only bytes may follow"))
                 size += len(part.chunk)
                 self.largest = max(self.largest, len(part.chunk))
                 digest.update(part.chunk)

@@ -74,7 +74,7 @@ async def test_a_broken_off_upload_is_no_import(doors: Doors, admin: dict):
     async with httpx.AsyncClient(base_url=doors.url) as client:
         with pytest.raises(ConnectionError):
             await client.post(URL, content=pieces(), headers=admin)
-    await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+    await asyncio.wait_for(doors.backend.refused.wait(), 5)
     assert doors.imports.kept == []
 
 

@@ -103,15 +103,15 @@ async def test_uploads_go_through(doors: Doors):
 async def test_a_broken_off_upload_is_not_passed_on_as_a_whole_one(doors: Doors):
     stub: Any = imports_pb2_grpc.ImportServiceStub(doors.rpc)
     doors.imports.kept.clear()
-    for _ in range(20):
-        doors.backend.cancelled.clear()
+    for _ in range(50):
+        doors.backend.refused.clear()
         doors.backend.asked.clear()
         call = stub.UploadImport(metadata=KEY)
         await call.write(imports_pb2.UploadImportRequest(header={"dataset": "sales", "format": "CSV"}))
         await call.write(imports_pb2.UploadImportRequest(chunk=b"x" * 1000))
         await asyncio.wait_for(doors.backend.asked.wait(), 5)
         call.cancel()
-        await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+        await asyncio.wait_for(doors.backend.refused.wait(), 5)
     assert doors.imports.kept == []
 
 
