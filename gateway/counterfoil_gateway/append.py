@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import grpc
-from counterfoil.common.v1.verdict_pb2 import Verdict
 from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, AppendManyResponse, AppendResult
 from counterfoil_chassis.call import outgoing
 from counterfoil_chassis.clock import Clock, to_timestamp
+from counterfoil_chassis.coalesce import Coalescer, TooMuchWaitsError
 from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.telemetry import current_traceparent
 
@@ -27,9 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class Appender:
-    """One request in, one item of AppendMany out."""
+    """One request in, one item of AppendMany out; what arrives at once travels together."""
 
     def __init__(self, channel: grpc.aio.Channel, *, signer: TokenSigner, clock: Clock) -> None:
+        """Take an untraced channel: each item carries its own trace."""
         self._call: Any = channel.unary_unary(
             APPEND_MANY,
             request_serializer=AppendManyRequest.SerializeToString,
@@ -37,6 +39,7 @@ class Appender:
         )
         self._signer = signer
         self._clock = clock
+        self._items: Coalescer[AppendItem, AppendResult] = Coalescer(self._send, size_of=_size_of)
 
     def now(self) -> datetime:
         """Return when a request is received."""
@@ -58,13 +61,27 @@ class Appender:
             received_at=to_timestamp(received_at),
             traceparent=current_traceparent(),
         )
-        request = AppendManyRequest(items=[item])
+        item.timeout.FromSeconds(int(TIMEOUT))
         try:
-            response = await self._call(request, **outgoing(default=TIMEOUT, signer=self._signer))
+            result = await self._items.ask(item, timeout=TIMEOUT)
         except grpc.aio.AioRpcError as error:
             code = error.code()
             raise _later(code.value[0], "INGEST_UNAVAILABLE", code.name) from error
-        _check(response.results[0])
+        except TimeoutError:
+            code = C.DEADLINE_EXCEEDED
+            raise _later(code.value[0], "INGEST_UNAVAILABLE", code.name) from None
+        except TooMuchWaitsError as error:
+            raise _later(C.RESOURCE_EXHAUSTED.value[0], error.reason, error.message) from error
+        _check(result)
+
+    async def _send(self, items: Sequence[AppendItem], seconds: float) -> Sequence[AppendResult]:
+        call = outgoing(default=seconds, signer=self._signer)
+        response: AppendManyResponse = await self._call(AppendManyRequest(items=items), **call)
+        return response.results
+
+
+def _size_of(item: AppendItem) -> int:
+    return len(item.body) + 2_048  # the token and the rest of the item
 
 
 def _check(result: AppendResult) -> None:
@@ -75,9 +92,6 @@ def _check(result: AppendResult) -> None:
     if result.code:
         wait = math.ceil(result.retry_after.ToTimedelta().total_seconds()) if result.HasField("retry_after") else 1
         raise _later(result.code, result.reason, result.detail, wait=max(1, wait))
-    if any(v.outcome == Verdict.RETRY for v in result.verdicts):
-        # What was kept is found again by its id, so sending all of it once more adds nothing twice.
-        raise _later(C.UNAVAILABLE.value[0], "RECORDS_TO_RETRY", "not every event could be kept")
 
 
 def _later(code: int, reason: str, detail: str, wait: int = 1) -> Problem:

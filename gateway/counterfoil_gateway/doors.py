@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import uvicorn
-from counterfoil_chassis.call import MESSAGE_OPTIONS
+from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.identity import TokenSigner
@@ -22,7 +22,6 @@ from counterfoil_chassis.tracing import is_traced
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-from counterfoil_gateway.channels import connect
 from counterfoil_gateway.gateway import Gateway, compose
 from counterfoil_gateway.readiness import Readiness
 from counterfoil_gateway.settings import Settings
@@ -53,9 +52,10 @@ async def serving(
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings.listen))
         channels = {name: connect(target) for name, target in settings.targets().items()}
-        for channel in channels.values():
+        append = connect(settings.ingest_target, traced=False)
+        for channel in (*channels.values(), append):
             stack.push_async_callback(channel.close)
-        gateway = compose(channels, signer=signer, clock=clock)
+        gateway = compose(channels, append, signer=signer, clock=clock)
         tasks = [asyncio.create_task(w.run()) for w in gateway.watchers.values()]
         stack.push_async_callback(_end, tasks)
         door, grpc_address, stop_grpc = await _grpc_door(settings, gateway)

@@ -141,7 +141,8 @@ def _value(message: Any) -> Any:
     value = getattr(message, kind)
     if kind != "number_value":
         return value
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    whole = value.is_integer() and abs(value) < 2**53 and (value or math.copysign(1, value) > 0)
+    return int(value) if whole else value
 
 
 def _struct(message: Any) -> dict[str, Any]:

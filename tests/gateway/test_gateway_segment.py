@@ -123,7 +123,7 @@ async def test_bodies_over_the_limit_are_413(doors: Doors):
         (AppendResult(code=14, reason="LOG_UNAVAILABLE"), 503),
         (AppendResult(code=13, reason="INTERNAL"), 503),
         (AppendResult(code=16, reason="TOKEN_EXPIRED"), 503),
-        (AppendResult(verdicts=[Verdict(outcome=Verdict.ACCEPTED), Verdict(outcome=Verdict.RETRY)]), 503),
+        (AppendResult(code=14, reason="CONTRACTS_UNAVAILABLE"), 503),
         (AppendResult(verdicts=[Verdict(outcome=Verdict.QUARANTINED), Verdict(outcome=Verdict.DUPLICATE)]), 200),
     ],
 )
