@@ -120,5 +120,5 @@ async def failed(call: Any) -> grpc.aio.AioRpcError:
 async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
     """Wait until something stored or remote, which sends no event, is so."""
     async with asyncio.timeout(seconds):
-        while not await check():  # noqa: ASYNC110 - the state lies in a file or another process
+        while not await check():
             await asyncio.sleep(0.002)

@@ -14,6 +14,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 PUBLIC_FIELD_NUMBER: _builtins.int
 SCOPE_FIELD_NUMBER: _builtins.int
 SERVICES_FIELD_NUMBER: _builtins.int
+COALESCED_FIELD_NUMBER: _builtins.int
 JSON_FIELD_NUMBER: _builtins.int
 RAW_MEDIA_TYPES_FIELD_NUMBER: _builtins.int
 public: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
@@ -22,6 +23,10 @@ scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, 
 """The scope a caller needs, e.g. `ingest.read`. Empty only for methods that a service calls for itself."""
 services: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
 """The services that may call this method acting for themselves, e.g. `models`. Nobody else's service token is accepted."""
+coalesced: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""One call carries the items of several callers, each with its own token, deadline and trace. The call itself gets no
+span, since it belongs to no single trace.
+"""
 json: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """This `bytes` field holds one JSON text; REST shows the value itself and takes any JSON value."""
 raw_media_types: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]

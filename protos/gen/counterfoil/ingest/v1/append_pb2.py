@@ -29,7 +29,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"counterfoil/ingest/v1/append.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a#counterfoil/common/v1/verdict.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n\x11\x41ppendManyRequest\x12=\n\x05items\x18\x01 \x03(\x0b\x32!.counterfoil.ingest.v1.AppendItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"\xf7\x01\n\nAppendItem\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x04 \x01(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12/\n\x0breceived_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\n \x01(\t\"J\n\x12\x41ppendManyResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.counterfoil.ingest.v1.AppendResult\"\x9e\x01\n\x0c\x41ppendResult\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x08verdicts\x18\x05 \x03(\x0b\x32\x1e.counterfoil.common.v1.Verdict2\x7f\n\rAppendService\x12n\n\nAppendMany\x12(.counterfoil.ingest.v1.AppendManyRequest\x1a).counterfoil.ingest.v1.AppendManyResponse\"\x0b\xba\xbb\x18\x07gatewayb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"counterfoil/ingest/v1/append.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a#counterfoil/common/v1/verdict.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"R\n\x11\x41ppendManyRequest\x12=\n\x05items\x18\x01 \x03(\x0b\x32!.counterfoil.ingest.v1.AppendItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02\"\xf7\x01\n\nAppendItem\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x04 \x01(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12/\n\x0breceived_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\n \x01(\t\"J\n\x12\x41ppendManyResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.counterfoil.ingest.v1.AppendResult\"\xd9\x01\n\x0c\x41ppendResult\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x08verdicts\x18\x05 \x03(\x0b\x32\x1e.counterfoil.common.v1.Verdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x05\x12\x12\n\nduplicates\x18\x07 \x01(\x05\x12\x13\n\x0bquarantined\x18\x08 \x01(\x05\x32\x83\x01\n\rAppendService\x12r\n\nAppendMany\x12(.counterfoil.ingest.v1.AppendManyRequest\x1a).counterfoil.ingest.v1.AppendManyResponse\"\x0f\xba\xbb\x18\x07gateway\xc0\xbb\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDMANYREQUEST'].fields_by_name['items']._loaded_options = None
   _globals['_APPENDMANYREQUEST'].fields_by_name['items']._serialized_options = b'\272H\010\222\001\005\010\001\020\200\002'
   _globals['_APPENDSERVICE'].methods_by_name['AppendMany']._loaded_options = None
-  _globals['_APPENDSERVICE'].methods_by_name['AppendMany']._serialized_options = b'\272\273\030\007gateway'
+  _globals['_APPENDSERVICE'].methods_by_name['AppendMany']._serialized_options = b'\272\273\030\007gateway\300\273\030\001'
   _globals['_APPENDMANYREQUEST']._serialized_start=229
   _globals['_APPENDMANYREQUEST']._serialized_end=311
   _globals['_APPENDITEM']._serialized_start=314
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDMANYRESPONSE']._serialized_start=563
   _globals['_APPENDMANYRESPONSE']._serialized_end=637
   _globals['_APPENDRESULT']._serialized_start=640
-  _globals['_APPENDRESULT']._serialized_end=798
-  _globals['_APPENDSERVICE']._serialized_start=800
-  _globals['_APPENDSERVICE']._serialized_end=927
+  _globals['_APPENDRESULT']._serialized_end=857
+  _globals['_APPENDSERVICE']._serialized_start=860
+  _globals['_APPENDSERVICE']._serialized_end=991
 # @@protoc_insertion_point(module_scope)

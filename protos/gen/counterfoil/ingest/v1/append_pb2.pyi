@@ -142,19 +142,28 @@ class AppendResult(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     VERDICTS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """gRPC status code; 0 = every record has its verdict."""
     reason: _builtins.str
     """Stable reason when the code is not 0."""
     detail: _builtins.str
     """What to do, when the code is not 0."""
+    accepted: _builtins.int
+    """Records accepted."""
+    duplicates: _builtins.int
+    """Records that were in the log already."""
+    quarantined: _builtins.int
+    """Records quarantined."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """When to try again, when that helps."""
 
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Verdict]:
-        """One per record, in their order."""
+        """One per record, in their order. Event protocols, whose SDKs read only the status, leave it empty."""
 
     def __init__(
         self,
@@ -164,10 +173,13 @@ class AppendResult(_message.Message):
         detail: _builtins.str = ...,
         retry_after: _duration_pb2.Duration | None = ...,
         verdicts: _abc.Iterable[_verdict_pb2.Verdict] | None = ...,
+        accepted: _builtins.int = ...,
+        duplicates: _builtins.int = ...,
+        quarantined: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "detail", b"detail", "reason", b"reason", "retry_after", b"retry_after", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "code", b"code", "detail", b"detail", "duplicates", b"duplicates", "quarantined", b"quarantined", "reason", b"reason", "retry_after", b"retry_after", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

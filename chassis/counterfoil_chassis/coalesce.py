@@ -1,0 +1,142 @@
+"""Coalescing: what several callers ask of one method travels in shared calls.
+
+A unary call between processes costs some hundred microseconds of processor time whatever it carries. So at most two
+calls are in flight, and what is asked meanwhile rides in the next one. There is no timer: an idle one sends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import grpc
+
+from counterfoil_chassis.errors import ResourceExhaustedError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+IN_FLIGHT = 2
+MAX_ITEMS = 256
+MAX_BYTES = 4 << 20
+MAX_WAITING_BYTES = 64 << 20
+_FAULT_OF_ONE = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED})
+
+
+class TooMuchWaitsError(ResourceExhaustedError):
+    """More waits for a service than memory should hold; try again a little later."""
+
+    reason = "BUSY"
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[Item, Result]):
+    item: Item
+    size: int
+    deadline: float
+    done: asyncio.Future[Result]
+
+
+class Coalescer(Generic[Item, Result]):
+    """Sends items in shared calls; each caller gets its own result, error and deadline."""
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Item], float], Awaitable[Sequence[Result]]],
+        *,
+        size_of: Callable[[Item], int],
+    ) -> None:
+        """Take what makes one call: items and seconds to results in their order; and an item's size in bytes."""
+        self._send = send
+        self._size_of = size_of
+        self._waiting: list[_Waiting[Item, Result]] = []
+        self._waiting_bytes = 0
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def ask(self, item: Item, *, timeout: float) -> Result:  # noqa: ASYNC109  (it becomes part of the shared call's)
+        """Return the item's result within `timeout` seconds.
+
+        Raises TooMuchWaitsError, TimeoutError, or what `send` raised. A caller that is cancelled takes its item along
+        if it was not sent yet.
+        """
+        size = self._size_of(item)
+        if self._waiting and self._waiting_bytes + size > MAX_WAITING_BYTES:
+            text = "too much waits for this; send it again after a second"
+            raise TooMuchWaitsError(text, retry_after=timedelta(seconds=1))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Result] = loop.create_future()
+        entry = _Waiting(item, size, time.monotonic() + timeout, done)
+        self._waiting.append(entry)
+        self._waiting_bytes += size
+        if len(self._calls) < IN_FLIGHT and len(self._waiting) == 1:
+            loop.call_soon(self._begin)  # what is asked in this turn of the loop rides along
+        expiry = loop.call_later(timeout, _expire, done)
+        try:
+            return await done
+        finally:
+            expiry.cancel()
+
+    def _begin(self) -> None:
+        """Start calls while there is something to send and room for a call."""
+        while self._waiting and len(self._calls) < IN_FLIGHT:
+            batch = self._take()
+            if batch:
+                call = asyncio.ensure_future(self._call(batch))
+                self._calls.add(call)
+                call.add_done_callback(self._ended)
+
+    def _ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._begin()
+
+    def _take(self) -> list[_Waiting[Item, Result]]:
+        """Take the oldest items, as many as fit into one call; those whose callers left are dropped."""
+        taken: list[_Waiting[Item, Result]] = []
+        size = seen = 0
+        for entry in self._waiting:
+            if not entry.done.done():
+                if taken and (len(taken) == MAX_ITEMS or size + entry.size > MAX_BYTES):
+                    break
+                taken.append(entry)
+                size += entry.size
+            seen += 1
+            self._waiting_bytes -= entry.size
+        del self._waiting[:seen]
+        return taken
+
+    async def _call(self, batch: list[_Waiting[Item, Result]]) -> None:
+        """Make one call; when it fails for what one item may have caused, each item goes alone."""
+        try:
+            results = await self._send([entry.item for entry in batch], _time_left(batch))
+        except grpc.aio.AioRpcError as error:
+            if len(batch) > 1 and error.code() in _FAULT_OF_ONE:
+                for entry in batch:
+                    await self._call([entry])
+                return
+            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to those who wait for these items)
+            _fail(batch, error)
+        else:
+            for entry, result in zip(batch, results, strict=True):
+                if not entry.done.done():
+                    entry.done.set_result(result)
+
+
+def _time_left(batch: Sequence[_Waiting[Item, Result]]) -> float:
+    """Return the seconds of the most patient caller: each other one stops waiting by itself."""
+    return max(0.001, max(entry.deadline for entry in batch) - time.monotonic())
+
+
+def _expire(done: asyncio.Future[Result]) -> None:
+    if not done.done():
+        done.set_exception(TimeoutError())
+
+
+def _fail(batch: Sequence[_Waiting[Item, Result]], error: Exception) -> None:
+    for entry in batch:
+        if not entry.done.done():
+            entry.done.set_exception(error)

@@ -1,0 +1,164 @@
+"""The coalescer: shared calls, each caller with its own result, failure and deadline."""
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import pytest
+from counterfoil_chassis import coalesce
+from counterfoil_chassis.coalesce import Coalescer, TooMuchWaitsError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+class Line:
+    """A method that answers each number with its double once it is let go, and keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.open = 0
+        self.most_open = 0
+        self.go = asyncio.Event()
+        self.go.set()
+        self.refused: dict[int, Exception] = {}
+
+    async def send(self, items: Sequence[int], seconds: float) -> list[int]:
+        assert seconds > 0
+        self.calls.append(list(items))
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            await self.go.wait()
+        finally:
+            self.open -= 1
+        for item in items:
+            if item in self.refused:
+                raise self.refused[item]
+        return [item * 2 for item in items]
+
+
+def failure(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+
+async def test_an_idle_coalescer_sends_at_once() -> None:
+    line = Line()
+    assert await Coalescer(line.send, size_of=lambda _: 1).ask(21, timeout=5) == 42
+    assert line.calls == [[21]]
+
+
+async def test_what_is_asked_while_two_calls_run_rides_in_the_next() -> None:
+    line = Line()
+    line.go.clear()
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    first = asyncio.ensure_future(coalescer.ask(1, timeout=5))
+    while line.open < 1:
+        await asyncio.sleep(0)
+    second = asyncio.ensure_future(coalescer.ask(2, timeout=5))
+    while line.open < 2:
+        await asyncio.sleep(0)
+    rest = [asyncio.ensure_future(coalescer.ask(number, timeout=5)) for number in range(3, 50)]
+    await asyncio.sleep(0)
+    line.go.set()
+    assert await asyncio.gather(first, second, *rest) == [number * 2 for number in range(1, 50)]
+    assert line.calls == [[1], [2], list(range(3, 50))]
+    assert line.most_open == 2
+
+
+async def test_calls_keep_to_their_caps_of_items_and_bytes() -> None:
+    line = Line()
+    coalescer = Coalescer(line.send, size_of=lambda item: coalesce.MAX_BYTES // 2 if item < 10 else 1)
+    asked = [coalescer.ask(number, timeout=5) for number in (*range(5), *range(10, 1000))]
+    await asyncio.gather(*asked)
+    assert [call for call in line.calls if len(call) > coalesce.MAX_ITEMS] == []
+    assert [call for call in line.calls if sum(item < 10 for item in call) > 2] == []
+
+
+async def test_an_item_larger_than_the_cap_goes_alone() -> None:
+    line = Line()
+    coalescer = Coalescer(line.send, size_of=lambda _: coalesce.MAX_BYTES + 1)
+    assert await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in (1, 2))) == [2, 4]
+    assert line.calls == [[1], [2]]
+
+
+async def test_a_poisoned_item_costs_its_neighbours_nothing() -> None:
+    line = Line()
+    line.refused[7] = failure(grpc.StatusCode.INVALID_ARGUMENT)
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(10)), return_exceptions=True)
+    assert [each for each in found if isinstance(each, int)] == [n * 2 for n in range(10) if n != 7]
+    assert isinstance(found[7], grpc.aio.AioRpcError)
+
+
+async def test_an_outage_is_told_to_everybody_once_and_not_multiplied() -> None:
+    line = Line()
+    line.refused[3] = failure(grpc.StatusCode.UNAVAILABLE)
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(5)), return_exceptions=True)
+    assert all(isinstance(each, grpc.aio.AioRpcError) for each in found)
+    assert len(line.calls) == 1
+
+
+async def test_an_impatient_caller_stops_waiting_and_its_neighbour_does_not() -> None:
+    line = Line()
+    line.go.clear()
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    patient = asyncio.ensure_future(coalescer.ask(1, timeout=5))
+    with pytest.raises(TimeoutError):
+        await coalescer.ask(2, timeout=0.01)
+    line.go.set()
+    assert await patient == 2
+
+
+async def test_a_caller_who_leaves_takes_an_unsent_item_along() -> None:
+    line = Line()
+    line.go.clear()
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    running = []
+    for number in (1, 2):
+        running.append(asyncio.ensure_future(coalescer.ask(number, timeout=5)))
+        while line.open < number:
+            await asyncio.sleep(0)
+    leaving = asyncio.ensure_future(coalescer.ask(3, timeout=5))
+    staying = asyncio.ensure_future(coalescer.ask(4, timeout=5))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    line.go.set()
+    assert await asyncio.gather(*running, staying) == [2, 4, 8]
+    assert line.calls == [[1], [2], [4]]
+
+
+async def test_more_than_memory_should_hold_is_refused() -> None:
+    line = Line()
+    line.go.clear()
+    coalescer = Coalescer(line.send, size_of=lambda _: coalesce.MAX_BYTES)
+    most = coalesce.MAX_WAITING_BYTES // coalesce.MAX_BYTES + coalesce.IN_FLIGHT
+    asked = []
+    for number in range(most):
+        asked.append(asyncio.ensure_future(coalescer.ask(number, timeout=5)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    with pytest.raises(TooMuchWaitsError):
+        await coalescer.ask(99, timeout=5)
+    line.go.set()
+    assert await asyncio.gather(*asked) == [number * 2 for number in range(most)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 3)), max_size=60))
+@settings(max_examples=50, deadline=None)
+def test_every_caller_gets_its_own_answer(asked: list[tuple[int, int]]) -> None:
+    async def run() -> None:
+        line = Line()
+        coalescer = Coalescer(line.send, size_of=lambda item: item * 5_000)
+
+        async def one(number: int, turns: int) -> int:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return await coalescer.ask(number, timeout=5)
+
+        assert await asyncio.gather(*(one(*each) for each in asked)) == [number * 2 for number, _ in asked]
+        assert sorted(item for call in line.calls for item in call) == sorted(number for number, _ in asked)
+        assert line.most_open <= coalesce.IN_FLIGHT
+
+    asyncio.run(run())
