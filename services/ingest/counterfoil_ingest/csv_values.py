@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from counterfoil_ingest import validation
 from counterfoil_ingest.parquet_values import Array
 from counterfoil_ingest.registry import ColumnType
 
@@ -66,6 +67,7 @@ def _json(text: str | None) -> Any:
     if not text or text.lstrip()[:1] not in ("{", "["):
         return text
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
+    return text if validation.nests_too_deep(text.encode(), value) else value

@@ -232,5 +232,7 @@ def _json_candidate(file: FileSource, number: int, text: bytes) -> Candidate:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return file.broken(number, text, validation.not_json())
+    if validation.nests_too_deep(text, value):
+        return file.broken(number, text, validation.too_deep())
     # Written anew, so that what is stored is what was checked: of a key that comes twice, readers differ on which wins.
     return Candidate(f"{file.sha256}#{number}", file.dataset, orjson.dumps(value), value)

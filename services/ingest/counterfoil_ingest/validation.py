@@ -54,8 +54,7 @@ def findings_of(candidate: Candidate, compiled: Compiled | None) -> tuple[Findin
         return (not_an_object(),)
     if len(data) > MAX_RECORD_BYTES:
         return (Finding("TOO_LARGE", "$", f"A record is at most {MAX_RECORD_BYTES} bytes of JSON."),)
-    # Counting bytes is a hundred times cheaper than walking, and bounds the depth of all but the oddest records.
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
+    if nests_too_deep(data, value):
         return (too_deep(),)
     if compiled is None:
         return () if candidate.dataset == UNPLANNED else (no_contract(candidate.dataset),)
@@ -65,6 +64,12 @@ def findings_of(candidate: Candidate, compiled: Compiled | None) -> tuple[Findin
 def contract_findings(compiled: Compiled, value: Any) -> tuple[Finding, ...]:
     """Return how a record breaks its contract, at most `MAX_FINDINGS`; empty = it keeps it."""
     return tuple(islice(_findings(compiled.validator.iter_errors(value)), MAX_FINDINGS))
+
+
+def nests_too_deep(text: bytes, value: Any) -> bool:
+    """Tell whether a value, given with its JSON text, nests more than `MAX_DEPTH` levels."""
+    # Counting bytes is a hundred times cheaper than walking, and bounds the depth of all but the oddest records.
+    return text.count(b"{") + text.count(b"[") > MAX_DEPTH and deeper_than(value, MAX_DEPTH)
 
 
 def deeper_than(value: Any, levels: int) -> bool:

@@ -126,13 +126,15 @@ def too_many(limit: int) -> TooManyRecordsError:
 
 def _parse_one(text: bytes) -> Any:
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         try:
             text.decode()
         except UnicodeDecodeError:
             return Unreadable(text, validation.not_utf8())
         return Unreadable(text, validation.too_deep() if "depth" in str(error) else validation.not_json())
+    # What is read here may be deeper than can be written again: orjson reads 1024 levels and writes 254.
+    return Unreadable(text, validation.too_deep()) if validation.nests_too_deep(text, value) else value
 
 
 def _tokens(text: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -23,7 +23,11 @@ def parse(body: bytes, request: Request) -> list[Candidate]:
     values = _values(body)
     if len(values) > MAX_RECORDS:
         raise too_many(MAX_RECORDS)
-    return [_candidate(value, index, request) for index, value in enumerate(values)]
+    try:
+        return [_candidate(value, index, request) for index, value in enumerate(values)]
+    except orjson.JSONEncodeError:  # one of them is deeper than can be written
+        texts = elements(body) if body.lstrip().startswith(b"[") else [body]
+        return [_candidate(value, index, request) for index, value in enumerate(parse_each(texts or []))]
 
 
 def _values(body: bytes) -> list[Any]:

@@ -48,7 +48,11 @@ def parse(body: bytes, request: Request) -> list[Candidate]:
     envelope, events = _read(body)
     if len(events) > MAX_EVENTS:
         raise too_many(MAX_EVENTS)
-    return _Mapper(envelope, request).candidates(events)
+    try:
+        return _Mapper(envelope, request).candidates(events)
+    except orjson.JSONEncodeError as error:  # one of them is deeper than can be written
+        envelope, events = _read_parts(body.strip(), error)
+        return _Mapper(envelope, request).candidates(events)
 
 
 def _read(body: bytes) -> tuple[Mapping[str, Any], list[Any]]:
@@ -78,7 +82,10 @@ def _read_parts(body: bytes, error: Exception) -> tuple[Mapping[str, Any], list[
         envelope = orjson.loads(body[:start] + b"[]" + body[end:])
     except orjson.JSONDecodeError:
         raise not_json(error) from error
-    return envelope, parse_each(elements(body[start:end]) or [])
+    texts = elements(body[start:end]) or []
+    if validation.nests_too_deep(body, envelope):  # its context would go into every event
+        return {}, [Unreadable(text, validation.too_deep()) for text in texts]
+    return envelope, parse_each(texts)
 
 
 class _Mapper:
