@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from counterfoil_ingest import blocks
-from counterfoil_ingest.entities import Block, LogRecord
+from counterfoil_ingest.entities import UNPLANNED, Block, LogRecord
+from counterfoil_ingest.read_errors import DatasetNotFoundError
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.store import Log
 
@@ -49,8 +50,19 @@ class LogReader:
         return self._log.epoch
 
     async def page(self, workspace: str, dataset: str, *, partition: int, from_offset: int, limit: int) -> RecordPage:
-        """Return the next records of a dataset; a page may be short, or empty, before the head is reached."""
+        """Return the next records of a dataset; a page may be short, or empty, before the head is reached.
+
+        Raises DatasetNotFoundError when neither a contract nor a record names the dataset.
+        """
+        if await self._contracts.find(workspace, dataset) is None and not await self._has_records(workspace, dataset):
+            raise DatasetNotFoundError(
+                f"There is no dataset `{dataset}`. List the datasets to find it.", metadata={"dataset": dataset}
+            )
         return await asyncio.to_thread(self._page, workspace, dataset, partition, from_offset, limit)
+
+    async def _has_records(self, workspace: str, dataset: str) -> bool:
+        counts = await asyncio.to_thread(self._log.counts, workspace)
+        return dataset == UNPLANNED or any(each.dataset == dataset for each in counts)
 
     def _page(self, workspace: str, dataset: str, partition: int, from_offset: int, limit: int) -> RecordPage:
         found: list[LogRecord] = []
