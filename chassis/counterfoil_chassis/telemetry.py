@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -89,6 +90,7 @@ def flush() -> None:
         thread.join(_FLUSH_SECONDS)
 
 
+@cache  # asked for once per request, and made anew each time otherwise; the proxy follows a later configure()
 def tracer() -> trace.Tracer:
     """Return the tracer for spans of our own."""
     return trace.get_tracer("counterfoil")
