@@ -1,9 +1,11 @@
 """Events from the unmodified client of Segment, and what becomes of events that are wrong."""
 
+import base64
 from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+import pytest
 from segment.analytics import Client
 
 from tests.system.tenant import Tenant, ok, problem
@@ -88,11 +90,21 @@ def test_event_bodies_never_get_a_4xx_for_their_contents(tenant: Tenant):
     for event in odd:
         assert tenant.send_events(write_key, [event]).status_code == 200, event
     assert tenant.send_events(write_key, []).status_code == 200
+
+
+@pytest.mark.parametrize("depth", [100, 500, 5_000])
+def test_an_event_that_is_too_deep_waits_in_quarantine_and_its_neighbour_passes(tenant: Tenant, depth: int):
+    _, write_key = tenant.source("Deep")
+    inner = b'{"a":' * depth + b"1" + b"}" * depth
+    good = b'{"type":"track","event":"Flat","userId":"u","messageId":"flat-%d"}' % depth
+    body = b'{"batch":[{"type":"track","event":"Deep","userId":"u","properties":' + inner + b"}," + good + b"]}"
     with tenant.installation.http() as client:
-        for depth in (500, 5_000):
-            inner = b'{"a":' * depth + b"1" + b"}" * depth
-            body = b'{"batch":[{"type":"track","event":"Deep","userId":"u","properties":' + inner + b"}]}"
-            assert client.post("/v1/batch", content=body, auth=(write_key, "")).status_code == 200, depth
+        assert client.post("/v1/batch", content=body, auth=(write_key, "")).status_code == 200
+    assert tenant.sql("SELECT count(*) FROM events WHERE message_id = ?", f"flat-{depth}") == [[1]]
+    newest = ok(tenant.http.get("/v1/quarantine", params={"reason": "TOO_DEEP", "page_size": 1}))
+    [record] = newest["quarantined_records"]
+    raw = base64.b64decode(ok(tenant.http.get(f"/v1/quarantine/{record['quarantine_id']}"))["raw"])
+    assert raw.count(b'{"a":') == depth
 
 
 def test_every_event_route_takes_an_event(tenant: Tenant):
