@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import grpc
 import orjson
 import protovalidate
-from counterfoil.ingest.v1.imports_pb2 import ImportHeader, UploadImportRequest
+from counterfoil.ingest.v1.imports_pb2 import ImportEnd, ImportHeader, UploadImportRequest
 
 from counterfoil_gateway.api import Api, Binding
 from counterfoil_gateway.asgi import Receive, Reply
@@ -19,7 +19,6 @@ from counterfoil_gateway.fields import descriptor
 from counterfoil_gateway.problems import bad_request
 from counterfoil_gateway.read import Reader
 from counterfoil_gateway.serve import Exchange
-from counterfoil_gateway.uploads import SPOILED
 from counterfoil_gateway.values import Fault, Faults
 from counterfoil_gateway.write import Writers
 
@@ -82,7 +81,7 @@ class _Upload:
         self.abandoned = False
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Yield the header, then the chunks; when the body breaks off, what makes ingest refuse all of it."""
+        """Yield the header, the chunks, the end; a body that breaks off has none, so ingest keeps nothing of it."""
         yield UploadImportRequest(header=self._header).SerializeToString()
         held = bytearray()
         more = True
@@ -90,10 +89,10 @@ class _Upload:
             event: Mapping[str, Any] = await self._receive()
             if event["type"] == "http.disconnect":
                 self.abandoned = True
-                yield SPOILED
                 return
             held += event.get("body", b"")
             more = event.get("more_body", False)
             while len(held) >= CHUNK or (held and not more):
                 yield UploadImportRequest(chunk=bytes(held[:CHUNK])).SerializeToString()
                 del held[:CHUNK]
+        yield UploadImportRequest(end=ImportEnd()).SerializeToString()

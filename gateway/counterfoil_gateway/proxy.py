@@ -12,7 +12,6 @@ from counterfoil_gateway.api import Api, Method
 from counterfoil_gateway.calls import Calls, Metadata, kind_of
 from counterfoil_gateway.deadlines import LONGEST
 from counterfoil_gateway.problems import Problem
-from counterfoil_gateway.uploads import Forwarded
 
 _OURS = frozenset({"authorization", "x-api-key", "traceparent", "tracestate", "te", "user-agent", "content-type"})
 """Metadata that is not forwarded: of this hop, a secret, or for us alone to set."""
@@ -45,10 +44,9 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
             return call
 
     async def one(request: Any, context: Context) -> bytes:
-        upload = Forwarded(request) if method.client_streaming else None
-        call = await begin(upload or request, context)
+        call = await begin(request, context)
         try:
-            answer: bytes = await (upload.answer(call) if upload else call)
+            answer: bytes = await call
             await context.send_initial_metadata(await call.initial_metadata())
             context.set_trailing_metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:

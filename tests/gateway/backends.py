@@ -259,7 +259,7 @@ class Imports:
 
     async def UploadImport(self, request_iterator: Any, context: Any) -> Any:
         self.backend.seen(None, context)
-        header, size, digest, sha256 = None, 0, hashlib.sha256(), ""
+        header, size, digest, sha256, ended = None, 0, hashlib.sha256(), "", False
         try:
             async for part in request_iterator:
                 if part.HasField("header"):
@@ -267,12 +267,13 @@ class Imports:
                     if header.dataset == "nowhere":
                         await fail(context, NotFoundError("no contract governs nowhere"))
                     continue
-                if not part.HasField("chunk"):
-                    self.backend.refused.set()
-                    await fail(context, InvalidArgumentError("after the header only bytes may follow"))
+                ended = part.HasField("end")
                 size += len(part.chunk)
                 self.largest = max(self.largest, len(part.chunk))
                 digest.update(part.chunk)
+            if not ended:
+                self.backend.refused.set()
+                await fail(context, InvalidArgumentError("the upload broke off"))
             sha256 = await asyncio.to_thread(digest.hexdigest)  # as a service writes the file to disk
         except asyncio.CancelledError:
             self.backend.cancelled.set()

@@ -95,6 +95,7 @@ async def test_uploads_go_through(doors: Doors):
         yield imports_pb2.UploadImportRequest(header={"dataset": "sales", "format": "CSV"})
         for _ in range(5):
             yield imports_pb2.UploadImportRequest(chunk=b"x" * (1 << 20))
+        yield imports_pb2.UploadImportRequest(end=imports_pb2.ImportEnd())
 
     answer = await stub.UploadImport(parts(), metadata=KEY)
     assert (answer.dataset, answer.file_bytes) == ("sales", 5 << 20)

@@ -83,6 +83,7 @@ class Service:
             yield imports_pb2.UploadImportRequest(header=header)
             for start in range(0, len(data), 1000):
                 yield imports_pb2.UploadImportRequest(chunk=data[start : start + 1000])
+            yield imports_pb2.UploadImportRequest(end=imports_pb2.ImportEnd())
 
         answer: imports_pb2.Import = await self.imports.UploadImport(parts(), **(called or self.called()))
         return answer
@@ -216,7 +217,7 @@ async def test_a_file_is_imported_and_can_be_queried(service: Service) -> None:
     assert (started_.state, started_.created_by, started_.file_bytes) == (1, "ada", len(sink.getvalue()))
     wanted = imports_pb2.GetImportRequest(import_id=started_.import_id)
     async with asyncio.timeout(30):
-        while (  # noqa: ASYNC110  (a client polls, too)
+        while (
             done := await service.imports.GetImport(wanted, **service.called())
         ).state in (1, 2):
             await asyncio.sleep(0.05)
@@ -247,3 +248,12 @@ async def test_uploads_are_refused_before_or_while_they_arrive(service: Service)
         yield imports_pb2.UploadImportRequest(chunk=b"x")
 
     assert await refused(service.imports.UploadImport(chunk_first(), **service.called())) == "UPLOAD_INVALID"
+
+    async def without_end() -> AsyncIterator[imports_pb2.UploadImportRequest]:
+        header = imports_pb2.ImportHeader(dataset="sales", format=imports_pb2.Import.CSV)
+        yield imports_pb2.UploadImportRequest(header=header)
+        yield imports_pb2.UploadImportRequest(chunk=b"sale_id")
+
+    assert await refused(service.imports.UploadImport(without_end(), **service.called())) == "UPLOAD_INVALID"
+    listed = await service.imports.ListImports(imports_pb2.ListImportsRequest(), **service.called())
+    assert not listed.imports

@@ -95,6 +95,7 @@ def test_imports_the_same_by_rest_and_by_grpc(worlds: tuple[World, World], insta
     parts = [
         imports_pb2.UploadImportRequest(header=header),
         imports_pb2.UploadImportRequest(chunk=sales_csv(140)),
+        imports_pb2.UploadImportRequest(end=imports_pb2.ImportEnd()),
     ]
     method = public_methods()["ImportService/UploadImport"]
     with installation.channel() as channel:

@@ -95,9 +95,13 @@ class ImportServicer(ImportServiceServicer):
 
 async def _chunks(messages: AsyncIterator[pb.UploadImportRequest]) -> AsyncIterator[bytes]:
     async for message in messages:
-        if message.WhichOneof("part") != "chunk":
-            raise UploadInvalidError("After the header only the file's bytes may follow; start the upload again.")
+        part = message.WhichOneof("part")
+        if part == "end":
+            return
+        if part != "chunk":
+            raise UploadInvalidError("After the header only the file's bytes and its end may follow; start again.")
         yield message.chunk
+    raise UploadInvalidError("The upload broke off before its end; start it again.")
 
 
 def to_proto(of: Import) -> pb.Import:

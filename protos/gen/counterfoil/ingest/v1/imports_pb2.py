@@ -29,7 +29,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/ingest/v1/imports.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a$counterfoil/common/v1/snapshot.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"e\n\x13UploadImportRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.counterfoil.ingest.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x9d\x01\n\x0cImportHeader\x12.\n\x07\x64\x61taset\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12@\n\x06\x66ormat\x18\x02 \x01(\x0e\x32$.counterfoil.ingest.v1.Import.FormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\tfile_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"\xcd\x05\n\x06Import\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x34\n\x06\x66ormat\x18\x03 \x01(\x0e\x32$.counterfoil.ingest.v1.Import.Format\x12\x11\n\tfile_name\x18\x04 \x01(\t\x12\x16\n\nfile_bytes\x18\x05 \x01(\x03\x42\x02\x30\x02\x12\x13\n\x0b\x66ile_sha256\x18\x06 \x01(\t\x12\x32\n\x05state\x18\x07 \x01(\x0e\x32#.counterfoil.ingest.v1.Import.State\x12\x16\n\nrows_total\x18\x08 \x01(\x03\x42\x02\x30\x02\x12\x15\n\trows_read\x18\t \x01(\x03\x42\x02\x30\x02\x12\x19\n\rrows_accepted\x18\n \x01(\x03\x42\x02\x30\x02\x12\x1a\n\x0erows_duplicate\x18\x0b \x01(\x03\x42\x02\x30\x02\x12\x1c\n\x10rows_quarantined\x18\x0c \x01(\x03\x42\x02\x30\x02\x12\x31\n\x05\x65rror\x18\r \x01(\x0b\x32\".counterfoil.ingest.v1.ImportError\x12\x12\n\ncreated_by\x18\x0e \x01(\t\x12.\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08snapshot\x18\x11 \x01(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\"A\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x07\n\x03\x43SV\x10\x01\x12\t\n\x05JSONL\x10\x02\x12\x0b\n\x07PARQUET\x10\x03\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\"-\n\x0bImportError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"0\n\x10GetImportRequest\x12\x1c\n\timport_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"Q\n\x12ListImportsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"^\n\x13ListImportsResponse\x12.\n\x07imports\x18\x01 \x03(\x0b\x32\x1d.counterfoil.ingest.v1.Import\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x9b\x03\n\rImportService\x12q\n\x0cUploadImport\x12*.counterfoil.ingest.v1.UploadImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"\x14\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.write(\x01\x12\x87\x01\n\tGetImport\x12\'.counterfoil.ingest.v1.GetImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"2\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/imports/{import_id}\x12\x8c\x01\n\x0bListImports\x12).counterfoil.ingest.v1.ListImportsRequest\x1a*.counterfoil.ingest.v1.ListImportsResponse\"&\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/importsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/ingest/v1/imports.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a$counterfoil/common/v1/snapshot.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n\x13UploadImportRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.counterfoil.ingest.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12/\n\x03\x65nd\x18\x03 \x01(\x0b\x32 .counterfoil.ingest.v1.ImportEndH\x00\x42\x06\n\x04part\"\x0b\n\tImportEnd\"\x9d\x01\n\x0cImportHeader\x12.\n\x07\x64\x61taset\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12@\n\x06\x66ormat\x18\x02 \x01(\x0e\x32$.counterfoil.ingest.v1.Import.FormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\tfile_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"\xcd\x05\n\x06Import\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x34\n\x06\x66ormat\x18\x03 \x01(\x0e\x32$.counterfoil.ingest.v1.Import.Format\x12\x11\n\tfile_name\x18\x04 \x01(\t\x12\x16\n\nfile_bytes\x18\x05 \x01(\x03\x42\x02\x30\x02\x12\x13\n\x0b\x66ile_sha256\x18\x06 \x01(\t\x12\x32\n\x05state\x18\x07 \x01(\x0e\x32#.counterfoil.ingest.v1.Import.State\x12\x16\n\nrows_total\x18\x08 \x01(\x03\x42\x02\x30\x02\x12\x15\n\trows_read\x18\t \x01(\x03\x42\x02\x30\x02\x12\x19\n\rrows_accepted\x18\n \x01(\x03\x42\x02\x30\x02\x12\x1a\n\x0erows_duplicate\x18\x0b \x01(\x03\x42\x02\x30\x02\x12\x1c\n\x10rows_quarantined\x18\x0c \x01(\x03\x42\x02\x30\x02\x12\x31\n\x05\x65rror\x18\r \x01(\x0b\x32\".counterfoil.ingest.v1.ImportError\x12\x12\n\ncreated_by\x18\x0e \x01(\t\x12.\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08snapshot\x18\x11 \x01(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\"A\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x07\n\x03\x43SV\x10\x01\x12\t\n\x05JSONL\x10\x02\x12\x0b\n\x07PARQUET\x10\x03\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\"-\n\x0bImportError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"0\n\x10GetImportRequest\x12\x1c\n\timport_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"Q\n\x12ListImportsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"^\n\x13ListImportsResponse\x12.\n\x07imports\x18\x01 \x03(\x0b\x32\x1d.counterfoil.ingest.v1.Import\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x9b\x03\n\rImportService\x12q\n\x0cUploadImport\x12*.counterfoil.ingest.v1.UploadImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"\x14\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.write(\x01\x12\x87\x01\n\tGetImport\x12\'.counterfoil.ingest.v1.GetImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"2\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/imports/{import_id}\x12\x8c\x01\n\x0bListImports\x12).counterfoil.ingest.v1.ListImportsRequest\x1a*.counterfoil.ingest.v1.ListImportsResponse\"&\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/importsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,24 +66,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTSERVICE'].methods_by_name['GetImport']._serialized_options = b'\250\273\030\001\262\273\030\013ingest.read\202\323\344\223\002\031\022\027/v1/imports/{import_id}'
   _globals['_IMPORTSERVICE'].methods_by_name['ListImports']._loaded_options = None
   _globals['_IMPORTSERVICE'].methods_by_name['ListImports']._serialized_options = b'\250\273\030\001\262\273\030\013ingest.read\202\323\344\223\002\r\022\013/v1/imports'
-  _globals['_UPLOADIMPORTREQUEST']._serialized_start=229
-  _globals['_UPLOADIMPORTREQUEST']._serialized_end=330
-  _globals['_IMPORTHEADER']._serialized_start=333
-  _globals['_IMPORTHEADER']._serialized_end=490
-  _globals['_IMPORT']._serialized_start=493
-  _globals['_IMPORT']._serialized_end=1210
-  _globals['_IMPORT_FORMAT']._serialized_start=1060
-  _globals['_IMPORT_FORMAT']._serialized_end=1125
-  _globals['_IMPORT_STATE']._serialized_start=1127
-  _globals['_IMPORT_STATE']._serialized_end=1210
-  _globals['_IMPORTERROR']._serialized_start=1212
-  _globals['_IMPORTERROR']._serialized_end=1257
-  _globals['_GETIMPORTREQUEST']._serialized_start=1259
-  _globals['_GETIMPORTREQUEST']._serialized_end=1307
-  _globals['_LISTIMPORTSREQUEST']._serialized_start=1309
-  _globals['_LISTIMPORTSREQUEST']._serialized_end=1390
-  _globals['_LISTIMPORTSRESPONSE']._serialized_start=1392
-  _globals['_LISTIMPORTSRESPONSE']._serialized_end=1486
-  _globals['_IMPORTSERVICE']._serialized_start=1489
-  _globals['_IMPORTSERVICE']._serialized_end=1900
+  _globals['_UPLOADIMPORTREQUEST']._serialized_start=230
+  _globals['_UPLOADIMPORTREQUEST']._serialized_end=380
+  _globals['_IMPORTEND']._serialized_start=382
+  _globals['_IMPORTEND']._serialized_end=393
+  _globals['_IMPORTHEADER']._serialized_start=396
+  _globals['_IMPORTHEADER']._serialized_end=553
+  _globals['_IMPORT']._serialized_start=556
+  _globals['_IMPORT']._serialized_end=1273
+  _globals['_IMPORT_FORMAT']._serialized_start=1123
+  _globals['_IMPORT_FORMAT']._serialized_end=1188
+  _globals['_IMPORT_STATE']._serialized_start=1190
+  _globals['_IMPORT_STATE']._serialized_end=1273
+  _globals['_IMPORTERROR']._serialized_start=1275
+  _globals['_IMPORTERROR']._serialized_end=1320
+  _globals['_GETIMPORTREQUEST']._serialized_start=1322
+  _globals['_GETIMPORTREQUEST']._serialized_end=1370
+  _globals['_LISTIMPORTSREQUEST']._serialized_start=1372
+  _globals['_LISTIMPORTSREQUEST']._serialized_end=1453
+  _globals['_LISTIMPORTSRESPONSE']._serialized_start=1455
+  _globals['_LISTIMPORTSRESPONSE']._serialized_end=1549
+  _globals['_IMPORTSERVICE']._serialized_start=1552
+  _globals['_IMPORTSERVICE']._serialized_end=1963
 # @@protoc_insertion_point(module_scope)
