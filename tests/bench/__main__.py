@@ -100,7 +100,7 @@ class Bench:
         )
         version = ok(tenant.http.get(f"/v1/contracts/{contract['contract_id']}/versions/{contract['active_version']}"))
         [compiled] = [found for found in version["compiled"] if found["dataset"] == "events"]
-        self._validator = jsonschema_rs.validator_for(compiled["json_schema"])
+        self._validator = jsonschema_rs.Draft202012Validator(compiled["json_schema"], validate_formats=True)
         self.events_sent = 0
 
     def warm_up(self) -> None:
