@@ -26,7 +26,7 @@ async def test_gives_consecutive_offsets_per_workspace(rig: LogRig) -> None:
     first = await rig.appender.append(batch("acme", event("a"), event("b")))
     other = await rig.appender.append(batch("zeta", event("a")))
     second = await rig.appender.append(batch("acme", event("c")))
-    assert [each.offset for each in first + other + second] == [0, 1, 0, 2]
+    assert [each.offset for each in (*first, *other, *second)] == [0, 1, 0, 2]
     assert records(rig, "acme") == [(0, "a"), (1, "b"), (2, "c")]
     assert records(rig, "zeta") == [(0, "a")]
     assert rig.log.workspaces() == ["acme", "zeta"]
@@ -263,3 +263,30 @@ async def test_a_damaged_block_is_told_and_not_guessed(rig: LogRig, damage: str)
     (block,) = rig.log.read("acme", 0, 0)
     with pytest.raises(blocks.BlockUnreadableError):
         blocks.decode(block)
+
+
+async def test_ids_of_any_characters_are_kept_and_told_apart(rig: LogRig) -> None:
+    ids = ["", '","', '"', "\\", "\n", "é", '\\","', "a", '["a"]', "\u2028", "\x7f", "x" * 255]
+    for outcome in ("ACCEPTED", "DUPLICATE"):
+        verdicts = await rig.appender.append(batch("acme", *map(event, ids)))
+        assert list(verdicts) == verdicts_of(ids, outcome)
+    found = [record for block in rig.log.read("acme", 0, 0) for record in blocks.decode(block)]
+    assert [(each.offset, each.record_id) for each in found] == list(enumerate(ids))
+    assert [orjson.loads(each.data)["message_id"] for each in found] == ids
+
+
+async def test_a_batch_of_everything_keeps_its_order(rig: LogRig) -> None:
+    await rig.appender.append(batch("acme", event("old"), Candidate("u", "unplanned", b"{}", {})))
+    mixed = batch("acme", event("n1"), event("old"), event("bad", user_id=7), event("n2"), event("n1"), event("n3"))
+    verdicts = await rig.appender.append(mixed)
+    assert [(each.outcome.name, each.offset) for each in verdicts] == [
+        *(("ACCEPTED", 2), ("DUPLICATE", 0), ("QUARANTINED", -1), ("ACCEPTED", 3), ("DUPLICATE", 2), ("ACCEPTED", 4)),
+    ]
+    assert [verdicts.number(each) for each in Outcome] == [3, 2, 1, 0]
+    assert (rig.log.next_offset("acme", "events"), rig.log.next_offset("acme", "unplanned")) == (5, 2)
+    found = [record for block in rig.log.read("acme", 0, 2) for record in blocks.decode(block)]
+    assert [(each.offset, each.record_id) for each in found][-3:] == [(2, "n1"), (3, "n2"), (4, "n3")]
+
+
+def verdicts_of(ids: list[str], outcome: str) -> list[Verdict]:
+    return [Verdict(Outcome[outcome], each, "events", 0, offset) for offset, each in enumerate(ids)]

@@ -67,9 +67,7 @@ async def test_every_workspace_has_the_shipped_events_at_once(tmp_path: Path) ->
         body = orjson.dumps({"batch": [{"type": "track", "event": "Seen", "messageId": "m1"}, {"type": "nonsense"}]})
         for workspace in ("acme", "zeta"):
             (result,) = await service.append_many(service.item(body, workspace=workspace))
-            assert [each.outcome for each in result.verdicts] == [Verdict.ACCEPTED, Verdict.QUARANTINED]
-            (finding,) = result.verdicts[1].findings
-            assert (finding.reason, finding.path) == ("CONTRACT_ENUM", "$.type")
+            assert (result.accepted, result.quarantined, len(result.verdicts)) == (1, 1, 0)
         listed = await service.quarantine.ListQuarantinedRecords(
             quarantine_pb2.ListQuarantinedRecordsRequest(), **service.called()
         )

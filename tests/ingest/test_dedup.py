@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 from collections.abc import Awaitable, Callable
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from counterfoil_ingest import append as append_module
-from counterfoil_ingest import dedup
-from counterfoil_ingest.dedup import DedupTable, UntrustedTableError, hash_of, new_table, open_table, scope_of
+from counterfoil_ingest import dedup, placing
+from counterfoil_ingest.dedup import DedupTable, UntrustedTableError, hashes_of, new_table, open_table, seed_of
 from counterfoil_ingest.entities import Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,20 +67,21 @@ def _hold(path: Path, batches: list[list[tuple[int, int]]]) -> None:
 
 
 def test_grows_and_keeps_everything(table: DedupTable) -> None:
-    hashes = [hash_of(b"s", f"id{n}") for n in range(100_000)]
+    ids = [b"id%d" % n for n in range(100_000)]
+    hashes = hashes_of([seed_of("acme", "s", "events")] * 100_000, ids)
     for start in range(0, len(hashes), 7_000):
         part = hashes[start : start + 7_000]
         table.enter(part, range(start, start + len(part)), watermark=start)
     assert all(table.contains(hashes))
     assert [next(table.matches(each)) for each in hashes[::997]] == list(range(0, 100_000, 997))
-    assert not any(table.contains([hash_of(b"other", f"id{n}") for n in range(1000)]))
+    assert not any(table.contains(hashes_of([seed_of("acme", "other", "events")] * 1000, ids[:1000])))
     assert table.watermark == 98_000
     table.close()
 
 
-def test_scopes_never_run_together() -> None:
+def test_places_never_run_together() -> None:
     places = [("a", "bc", "d"), ("ab", "c", "d"), ("a", "b", "cd"), ("1:a", "bc", "d"), ("a", "bcd", "")]
-    assert len({scope_of(*each) for each in places}) == len(places)
+    assert len({seed_of(*each) for each in places}) == len(places)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ async def test_a_table_behind_the_log_catches_up(open_log: Reopen, tmp_path: Pat
 
 
 async def test_ids_that_share_a_hash_are_different_records(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(append_module, "hash_of", lambda _scope, _record_id: 42)
+    monkeypatch.setattr(placing, "hashes_of", lambda _seeds, ids: [42] * len(ids))
     await rig.appender.append(batch("acme", event("a"), event("b")))
     await rig.appender.append(batch("zeta", event("z")))
     first = await rig.appender.append(batch("acme", event("c"), event("b"), event("a"), source_id="s1"))
@@ -163,6 +165,12 @@ async def test_ids_that_share_a_hash_are_different_records(rig: LogRig, monkeypa
     ]
     (other,) = await rig.appender.append(batch("acme", event("a"), source_id="s2"))
     assert other.outcome is Outcome.ACCEPTED
+    together = (batch("acme", event("d"), event("e"), event("d")), batch("acme", event("e"), event("f")))
+    told = await asyncio.gather(*map(rig.appender.append, together))
+    assert [[(each.outcome.name, each.offset) for each in verdicts] for verdicts in told] == [
+        [("ACCEPTED", 4), ("ACCEPTED", 5), ("DUPLICATE", 4)],
+        [("DUPLICATE", 5), ("ACCEPTED", 6)],
+    ]
 
 
 def test_a_new_table_has_room_for_the_log_it_is_made_from() -> None:

@@ -49,6 +49,25 @@ async def test_reads_the_same_rows_in_the_same_order_after_later_records_and_com
         assert len(await side.rows("sales", ["sale_id"])) == 75
 
 
+async def test_changes_with_its_own_dataset_only(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    rig.contracts.put(contract("other", SALES))
+    async with read_side(rig) as side:
+        empty = await side.snapshots.create("acme", "sales")
+        assert empty.offsets == {0: 0}
+        await side.append(sale(1), record("other", "o1", {"sale_id": 1}))
+        snapshot = await side.snapshots.create("acme", "sales")
+        assert snapshot.offsets == {0: 1}
+        await side.append(sale(1), record("other", "o2", {"sale_id": 2}), record("sales", "bad", {"sale_id": "x"}))
+        assert await side.snapshots.create("acme", "sales") == snapshot
+        await side.append(sale(2), record("other", "o3", {"sale_id": 3}))
+        later = await side.snapshots.create("acme", "sales")
+        assert later.offsets == {0: 4}
+        for taken, rows in ((empty, 0), (snapshot, 1), (later, 2)):
+            reading = await side.snapshots.open("acme", taken, columns=["sale_id"], within=5)
+            assert sum(chunk.rows for chunk in reading.chunks) == rows
+
+
 async def test_returns_one_empty_stream_for_an_empty_dataset(rig: Any) -> None:
     rig.contracts.put(contract("sales", SALES))
     async with read_side(rig) as side:

@@ -49,15 +49,22 @@ class _Codecs(threading.local):
 _codecs = _Codecs()
 
 
-def line(offset: int, header: int, dataset: str, record_id: str, data: bytes) -> bytes:
-    r"""Return one line of a payload. `data` is JSON text without a raw newline, which JSON has only between tokens."""
-    return b'{"o":%d,"h":%d,"d":"%b","i":%b,"r":%b}\n' % (
-        offset,
-        header,
-        dataset.encode(),
-        orjson.dumps(record_id),
-        data,
-    )
+def id_texts(ids: Sequence[str]) -> list[bytes]:
+    """Return record ids as JSON writes them between its quotes."""
+    # One call for all: a quote within an id is written with a backslash, so that this never cuts one in two.
+    return orjson.dumps(ids)[2:-2].split(b'","') if ids else []
+
+
+def lines(
+    offset: int, header: int, datasets: Sequence[str], id_texts: Sequence[bytes], datas: Sequence[bytes]
+) -> list[bytes]:
+    r"""Return the lines of consecutive records of one request, from `offset` on; `header` is its index in the block.
+
+    Each of `datas` is JSON text without a raw newline, which JSON has only between tokens.
+    """
+    between = {dataset: b',"h":%d,"d":"%b","i":"' % (header, dataset.encode()) for dataset in set(datasets)}
+    columns = zip(range(offset, offset + len(datasets)), datasets, id_texts, datas, strict=True)
+    return [b'{"o":%d%b%b","r":%b}\n' % (at, between[dataset], text, data) for at, dataset, text, data in columns]
 
 
 def encode(lines: Iterable[bytes]) -> bytes:

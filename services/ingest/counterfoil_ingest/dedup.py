@@ -43,14 +43,19 @@ class UntrustedTableError(Exception):
     """The file cannot be used; make a new one from the log."""
 
 
-def hash_of(scope: bytes, record_id: str) -> int:
-    """Return the 64-bit hash (XXH3) of a record id under its scope; never 0, which marks an empty slot."""
-    return xxhash.xxh3_64_intdigest(scope + record_id.encode("utf-8", "surrogatepass")) or 1
+def seed_of(workspace: str, source_id: str, dataset: str) -> int:
+    """Return what tells the same id in different places apart; the parts' lengths are in it, so no two are alike."""
+    parts = (workspace.encode(), source_id.encode(), dataset.encode())
+    return xxhash.xxh3_64_intdigest(b"".join(b"%d:%b" % (len(part), part) for part in parts))
 
 
-def scope_of(workspace: str, source_id: str, dataset: str) -> bytes:
-    """Return what tells the same id in different places apart; its parts carry their lengths, so no two are alike."""
-    return b"".join(b"%d:%b" % (len(part), part) for part in (workspace.encode(), source_id.encode(), dataset.encode()))
+def hashes_of(seeds: Sequence[int], id_texts: Sequence[bytes]) -> list[int]:
+    """Return the 64-bit hash (XXH3) of each record id, as `blocks.id_texts` writes it, under its place's seed.
+
+    It is never 0, which marks an empty slot.
+    """
+    digest = xxhash.xxh3_64_intdigest
+    return [digest(text, seed) or 1 for text, seed in zip(id_texts, seeds, strict=True)]
 
 
 class DedupTable:
@@ -156,18 +161,16 @@ class DedupTable:
         slots = (hashes & np.uint64(self._mask)).astype(np.int64)
         while len(hashes):
             there = self._hashes[slots]
-            same = (there == hashes) & (self._offsets[slots] == offsets)
-            free = np.flatnonzero(there == 0)
-            # Several may want one free slot: the first gets it, the others look on.
-            targets, first = np.unique(slots[free], return_index=True)
-            won = free[first]
-            self._offsets[targets] = offsets[won]
-            self._hashes[targets] = hashes[won]
-            self._entries += len(won)
-            going_on = ~same
-            going_on[won] = False
-            hashes, offsets = hashes[going_on], offsets[going_on]
-            slots = (slots[going_on] + 1) & self._mask
+            free = there == 0
+            # Several may want one free slot: the last written gets it, the others look on. Offsets go before hashes:
+            # a kill in between leaves the slots empty.
+            targets = slots[free]
+            self._offsets[targets] = offsets[free]
+            self._hashes[targets] = hashes[free]
+            same = (self._hashes[slots] == hashes) & (self._offsets[slots] == offsets)
+            self._entries += int(np.count_nonzero(same & free))
+            hashes, offsets = hashes[~same], offsets[~same]
+            slots = (slots[~same] + 1) & self._mask
 
     def _grow(self, entries: int) -> None:
         larger = self.path.with_suffix(".growing")
@@ -257,13 +260,10 @@ def load_table(path: Path, log: LogWriter, *, boot_id: str) -> DedupTable:
         _logger.info("dedup table is made anew", extra={"why": str(error), "records": log.records()})
         table = new_table(path, epoch=log.epoch, entries=log.records(), boot_id=boot_id)
     for sequence, block in log.blocks_after(table.watermark):
-        scopes: dict[tuple[str, str], bytes] = {}
-        hashes = []
-        for source_id, dataset, record_id in blocks.names(block):
-            scope = scopes.get((source_id, dataset))
-            if scope is None:
-                scope = scopes[source_id, dataset] = scope_of(block.workspace, source_id, dataset)
-            hashes.append(hash_of(scope, record_id))
+        names = blocks.names(block)
+        places = {(source_id, dataset) for source_id, dataset, _ in names}
+        seeds = {place: seed_of(block.workspace, *place) for place in places}
+        hashes = hashes_of([seeds[each[:2]] for each in names], blocks.id_texts([each[2] for each in names]))
         table.enter(hashes, range(block.first_offset, block.next_offset), watermark=sequence)
     return table
 

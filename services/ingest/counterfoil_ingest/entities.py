@@ -7,9 +7,10 @@ garbage collector need not look at it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -90,6 +91,51 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     findings: tuple[Finding, ...] = ()
 
 
+class Verdicts(Sequence[Verdict]):
+    """What became of a batch's records, in their order, and how many of each outcome there are.
+
+    Of a batch that is all new no verdict is made before it is asked for: event protocols need the counts only.
+    """
+
+    def __init__(self, verdicts: Sequence[Verdict]) -> None:
+        self._made: Sequence[Verdict] | None = verdicts
+        self._counts: Mapping[Outcome, int] = Counter(each.outcome for each in verdicts)
+        self._columns: tuple[Sequence[str], Sequence[str], int, int] = ((), (), 0, 0)
+
+    @classmethod
+    def all_accepted(cls, ids: Sequence[str], datasets: Sequence[str], partition: int, first: int) -> Verdicts:
+        """Return those of records that were all accepted, at consecutive offsets from `first` on."""
+        made = cls(())
+        made._made = None
+        made._counts = {Outcome.ACCEPTED: len(ids)}
+        made._columns = (ids, datasets, partition, first)
+        return made
+
+    def number(self, outcome: Outcome) -> int:
+        """Return how many records have an outcome."""
+        return self._counts.get(outcome, 0)
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    @overload
+    def __getitem__(self, index: int) -> Verdict: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Verdict]: ...
+    def __getitem__(self, index: int | slice) -> Verdict | Sequence[Verdict]:
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self._all())
+
+    def _all(self) -> Sequence[Verdict]:
+        if self._made is None:
+            ids, datasets, partition, first = self._columns
+            places = enumerate(zip(ids, datasets, strict=True), first)
+            self._made = [Verdict(Outcome.ACCEPTED, id_, name, partition, offset) for offset, (id_, name) in places]
+        return self._made
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Consecutive records of one workspace as they lie in the log; `blocks.decode` opens it."""
@@ -126,12 +172,16 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class DatasetCounts:
-    """How much there is of one dataset. `last_received_at` is 0 when the log has none of it."""
+    """How much there is of one dataset, and the offset after its last record.
+
+    `last_received_at` and `next_offset` are 0 when the log has none of it.
+    """
 
     dataset: str
     records: int
     quarantined: int
     last_received_at: int
+    next_offset: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from counterfoil_chassis.clock import Clock, to_micros
 from counterfoil_chassis.errors import CounterfoilError, ResourceExhaustedError, UnavailableError
 
 from counterfoil_ingest.append import Appender
-from counterfoil_ingest.entities import Batch, Candidate, Outcome, Verdict
+from counterfoil_ingest.entities import Batch, Candidate, Outcome, Verdicts
 from counterfoil_ingest.files import READERS, Batches, FileSource, FileUnreadableError, count_rows
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.read_errors import LakeBehindError
@@ -99,7 +99,7 @@ class ImportStore(Protocol):
         """Store an import's state, totals, error and snapshot; its row counters are `count`'s."""
         ...
 
-    def count(self, connection: sqlite3.Connection, of: Import, verdicts: Sequence[Verdict]) -> None:
+    def count(self, connection: sqlite3.Connection, of: Import, verdicts: Verdicts) -> None:
         """Add verdicts to an import's counters within the transaction that keeps their records."""
         ...
 
@@ -226,8 +226,8 @@ class ImportWorker:
         received_at = to_micros(self._clock.now())
         batch = Batch(job.workspace, SOURCE_ID, received_at, job.traceparent, candidates)
 
-        def effect(connection: sqlite3.Connection, verdicts: Sequence[Verdict]) -> None:
-            if any(verdict.outcome is Outcome.RETRY for verdict in verdicts):
+        def effect(connection: sqlite3.Connection, verdicts: Verdicts) -> None:
+            if verdicts.number(Outcome.RETRY):
                 raise _TryAgainError
             self._imports.count(connection, job, verdicts)
 

@@ -74,8 +74,8 @@ class Snapshots:
 
     def at_head(self, workspace: str, dataset: str) -> Snapshot:
         """Return a dataset's state now, whether or not there is such a dataset."""
-        offsets = {partition: self._log.head(workspace, partition) for partition in _PARTITIONS}
-        return Snapshot(dataset, offsets, self._log.epoch, self._log.erasure_revision)
+        offset = self._log.next_offset(workspace, dataset)  # not the log's head, which records of other datasets move
+        return Snapshot(dataset, {0: offset}, self._log.epoch, self._log.erasure_revision)
 
     def check(self, workspace: str, snapshot: Snapshot) -> None:
         """Raise SnapshotEpochUnknownError, SnapshotErasedError or SnapshotAheadError when it cannot be read."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_ingest.entities import Block, DatasetCounts, KeptContract, Quarantined, Source, Verdict, WriteKey
+from counterfoil_ingest.entities import Block, DatasetCounts, KeptContract, Quarantined, Source, Verdicts, WriteKey
 
 
 class Log(Protocol):
@@ -40,12 +40,16 @@ class Log(Protocol):
         """Return the workspaces that have records in the log."""
         ...
 
+    def next_offset(self, workspace: str, dataset: str) -> int:
+        """Return the offset after a dataset's last record, 0 when it has none; partition 0, the only one there is."""
+        ...
+
     def counts(self, workspace: str) -> list[DatasetCounts]:
         """Return how much there is of each dataset that ever got a record, by name."""
         ...
 
 
-Effect = Callable[[sqlite3.Connection, Sequence[Verdict]], None]
+Effect = Callable[[sqlite3.Connection, Verdicts], None]
 """Work that commits with the records it belongs to, told their verdicts."""
 
 
@@ -55,8 +59,11 @@ class LogTransaction(Protocol):
     connection: sqlite3.Connection
     """For effects; they must not commit."""
 
-    def add_block(self, block: Block, *, datasets: Mapping[str, int]) -> int:
-        """Append a block that begins at its partition's head; return its sequence. `datasets` counts its records."""
+    def add_block(self, block: Block, *, datasets: Mapping[str, int], last_offsets: Mapping[str, int]) -> int:
+        """Append a block that begins at its partition's head; return its sequence.
+
+        By dataset, `datasets` counts its records and `last_offsets` tells where the last one lies.
+        """
         ...
 
     def add_quarantined(self, record: Quarantined) -> str:

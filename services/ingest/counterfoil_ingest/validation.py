@@ -42,6 +42,35 @@ def no_contract(dataset: str) -> Finding:
     return Finding("NO_CONTRACT", "$", f"No contract is in force for `{dataset}`: activate one, then send again.")
 
 
+def faults(
+    candidates: Sequence[Candidate], contracts: Mapping[str, Compiled | None], *, unknown: frozenset[str], start: int
+) -> dict[int, tuple[Finding, ...]]:
+    """Return the findings of those candidates that have any, by index from `start` on.
+
+    A candidate of a dataset in `unknown` is not held against a contract.
+    """
+    found: dict[int, tuple[Finding, ...]] = {}
+    checks: dict[str, Callable[[Any], bool]] = {
+        name: each.validator.is_valid for name, each in contracts.items() if each
+    }
+    for index, candidate in enumerate(candidates, start):
+        check, data, value = checks.get(candidate.dataset), candidate.data, candidate.value
+        if (
+            check is not None
+            and type(value) is dict
+            and not candidate.findings
+            and len(data) <= MAX_RECORD_BYTES
+            and data.count(b"{") + data.count(b"[") <= MAX_DEPTH
+            and check(value)
+        ):
+            continue
+        if candidate.findings or candidate.dataset not in unknown:
+            findings = findings_of(candidate, contracts.get(candidate.dataset))
+            if findings:
+                found[index] = findings
+    return found
+
+
 def findings_of(candidate: Candidate, compiled: Compiled | None) -> tuple[Finding, ...]:
     """Return everything that keeps a record out of the log; empty = it is accepted.
 

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("records", sa.BigInteger, nullable=False),
         sa.Column("quarantined", sa.BigInteger, nullable=False),
         sa.Column("last_received_at", sa.BigInteger, nullable=False),
+        sa.Column("next_offset", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("workspace", "dataset"),
     )
     op.create_table(

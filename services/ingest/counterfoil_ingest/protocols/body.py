@@ -17,10 +17,12 @@ from counterfoil_ingest.errors import BadGzipError, BadJsonError, BodyTooLargeEr
 MAX_BODY_BYTES = 20 << 20
 """Of one request, decompressed."""
 
+MAX_ID = 255
+"""Characters; a longer id is stored as its hash."""
+
 _GZIP = b"\x1f\x8b"
 _GZIP_BITS = 31  # zlib's sign for a gzip header and trailer
 _BOM = b"\xef\xbb\xbf"
-_MAX_ID = 255  # characters; a longer id is stored as its hash
 _BROKEN: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub declares an instance
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},:]|[^\s"\[\]{},:]++', re.DOTALL)
 _OPENING, _CLOSING = b"[{", b"]}"
@@ -111,7 +113,7 @@ class Unreadable:
 
 def id_of(given: str) -> str:
     """Return a sender's id as it is stored: one of more than 255 characters as its SHA-256."""
-    return given if len(given) <= _MAX_ID else "sha256:" + hashlib.sha256(given.encode()).hexdigest()
+    return given if len(given) <= MAX_ID else "sha256:" + hashlib.sha256(given.encode()).hexdigest()
 
 
 def not_json(error: Exception) -> BadJsonError:

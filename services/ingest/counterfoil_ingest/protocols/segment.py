@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,16 @@ import orjson
 from counterfoil_ingest import validation
 from counterfoil_ingest.entities import UNPLANNED, Candidate, SourceMapping
 from counterfoil_ingest.protocols import Request
-from counterfoil_ingest.protocols.body import Unreadable, elements, id_of, member, not_json, parse_each, too_many
+from counterfoil_ingest.protocols.body import (
+    MAX_ID,
+    Unreadable,
+    elements,
+    id_of,
+    member,
+    not_json,
+    parse_each,
+    too_many,
+)
 
 MAX_EVENTS = 5_000
 """Of one batch."""
@@ -26,6 +36,7 @@ _NAMES = ("identify", "track", "page", "screen", "group", "alias")
 _TYPES = {**dict(zip(_NAMES, _NAMES, strict=True)), **{name[0]: name for name in _NAMES}}
 _SECRETS = ("writeKey", "write_key")  # browser SDKs put it into each event
 _IDS = ("user_id", "anonymous_id", "group_id", "previous_id")
+_AS_THEY_ARE = ("track", "group", "alias")  # types of which no property moves or is looked for elsewhere
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -88,6 +99,20 @@ def _read_parts(body: bytes, error: Exception) -> tuple[Mapping[str, Any], list[
     return envelope, parse_each(texts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What is known of all events with the same keys in the same order.
+
+    `usual`: every key has a column of its own, and events of these keys need nothing that `_complete` would do but a
+    look at their ids and, with `unsent`, the request's time of sending.
+    """
+
+    columns: tuple[str, ...]
+    usual: bool
+    ids: tuple[str, ...]
+    unsent: bool
+
+
 class _Mapper:
     """Makes candidates of the events of one request."""
 
@@ -100,7 +125,9 @@ class _Mapper:
         self._sent_at = envelope.get("sentAt")
         self._timestamp = envelope.get("timestamp")
         self._datasets: dict[tuple[str, str], str] = {}
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
         first = request.mappings[0] if request.mappings else None
+        # Of most sources everything goes to one dataset.
         self._only = first.dataset if first and not first.type and not first.event else ""
 
     def candidates(self, events: list[Any]) -> list[Candidate]:
@@ -108,17 +135,54 @@ class _Mapper:
         return [self._candidate(event) for event in events]
 
     def _candidate(self, event: Any) -> Candidate:
+        if type(event) is not dict:
+            return self._no_object(event)
+        keys = tuple(event)
+        shape = self._shapes.get(keys) or self._shape(keys)
+        record = self._usual(event, shape) if shape.usual else None
+        if record is None:
+            for secret in _SECRETS:
+                event.pop(secret, None)
+            record = self._record(event)
+        record_id = record["message_id"]
+        if len(record_id) > MAX_ID:
+            record_id = id_of(record_id)
+        dataset = self._only or self._dataset(record.get("type"), record.get("event"))
+        return Candidate(record_id, dataset, orjson.dumps(record), record, (), event)
+
+    def _no_object(self, event: Any) -> Candidate:
         if isinstance(event, Unreadable):
             return event.candidate(self._request.new_id(), "")
-        if not isinstance(event, dict):
-            finding = validation.not_an_object()
-            return Candidate(self._request.new_id(), "", orjson.dumps(event), event, (finding,))
-        for secret in _SECRETS:
-            if secret in event:
-                del event[secret]
-        record = self._record(event)
-        dataset = self._dataset(record.get("type"), record.get("event"))
-        return Candidate(id_of(record["message_id"]), dataset, orjson.dumps(record), record, (), event)
+        finding = validation.not_an_object()
+        return Candidate(self._request.new_id(), "", orjson.dumps(event), event, (finding,))
+
+    def _shape(self, keys: tuple[str, ...]) -> _Shape:
+        columns = tuple(self._columns.get(key) or snake(key) for key in keys)
+        usual = (
+            len(set(columns)) == len(columns)
+            and not self._shared
+            and {"message_id", "type", "timestamp"} <= set(columns)
+            and not set(_SECRETS) & set(keys)
+        )
+        ids = tuple(name for name in _IDS if name in columns)
+        shape = _Shape(columns, usual, ids, self._sent_at is not None and "sent_at" not in columns)
+        self._shapes[keys] = shape
+        return shape
+
+    def _usual(self, event: dict[str, Any], shape: _Shape) -> dict[str, Any] | None:
+        """Return the record of an event that needs no more than its keys renamed; None when it does."""
+        record = dict(zip(shape.columns, event.values(), strict=True))
+        record_id = record["message_id"]
+        if type(record_id) is not str or not record_id or record["type"] not in _AS_THEY_ARE:
+            return None
+        for column in shape.ids:
+            if type(record[column]) is not str:
+                return None
+        if None in record.values():
+            return None
+        if shape.unsent:
+            record["sent_at"] = self._sent_at
+        return record
 
     def _record(self, event: dict[str, Any]) -> dict[str, Any]:
         columns = self._columns
@@ -166,8 +230,6 @@ class _Mapper:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _dataset(self, type_: Any, name: Any) -> str:
-        if self._only:  # of most sources: everything goes to one dataset
-            return self._only
         key = (type_ if isinstance(type_, str) else "", name if isinstance(name, str) else "")
         found = self._datasets.get(key)
         if found is None:

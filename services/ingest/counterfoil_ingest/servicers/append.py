@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 
 import grpc
@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 
 from counterfoil_ingest import sources
 from counterfoil_ingest.append import Appender
-from counterfoil_ingest.entities import Batch, Outcome, SourceMapping, Verdict
+from counterfoil_ingest.entities import Batch, Outcome, SourceMapping, Verdict, Verdicts
 from counterfoil_ingest.errors import BadDatasetError, ContractsUnavailableError, UnknownProtocolError
 from counterfoil_ingest.protocols import API_SOURCE, Parse, Request
 from counterfoil_ingest.protocols.body import inflate
@@ -81,12 +81,17 @@ class AppendServicer(AppendServiceServicer):
         except Exception:  # an item fails alone: its neighbours have their verdicts
             _logger.exception("append item failed unexpectedly")
             return _failed(InternalError("This failed on our side; report the trace id."))
-        result = pb.AppendResult()
-        for verdict in verdicts:
-            fill(result.verdicts.add(), verdict)
+        result = pb.AppendResult(
+            accepted=verdicts.number(Outcome.ACCEPTED),
+            duplicates=verdicts.number(Outcome.DUPLICATE),
+            quarantined=verdicts.number(Outcome.QUARANTINED),
+        )
+        if item.protocol == RECORDS:
+            for verdict in verdicts:
+                fill(result.verdicts.add(), verdict)
         return result
 
-    async def _append(self, item: pb.AppendItem) -> Sequence[Verdict]:
+    async def _append(self, item: pb.AppendItem) -> Verdicts:
         caller = self._verifier.verify(item.token)
         _require(caller, item.protocol)
         parse = self._protocols.get(item.protocol)
@@ -113,7 +118,7 @@ class AppendServicer(AppendServiceServicer):
                 candidates=parse(inflate(item.body), request),  # held by nobody else: the appender frees them early
             )
         )
-        if item.protocol != RECORDS and any(each.outcome is Outcome.RETRY for each in verdicts):
+        if item.protocol != RECORDS and verdicts.number(Outcome.RETRY):
             # Event SDKs read the status only; what was kept meanwhile is told apart by its ids when they send again.
             raise ContractsUnavailableError(
                 "A contract could not be looked up; send the batch again.", retry_after=timedelta(seconds=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from counterfoil_chassis.database import Database
 from sqlalchemy import Row, insert, select, update
 
-from counterfoil_ingest.entities import Outcome, Verdict
+from counterfoil_ingest.entities import Outcome, Verdicts
 from counterfoil_ingest.imports import Format, Import, State
 from counterfoil_ingest.read_errors import ImportNotFoundError
 from counterfoil_ingest.sql.import_tables import IMPORT
@@ -65,11 +64,10 @@ class SqlImportStore:
         async with self._database.begin() as connection:
             await connection.execute(update(IMPORT).where(*one).values(values))
 
-    def count(self, connection: sqlite3.Connection, of: Import, verdicts: Sequence[Verdict]) -> None:
+    def count(self, connection: sqlite3.Connection, of: Import, verdicts: Verdicts) -> None:
         """Add verdicts to the counters."""
-        by = Counter(verdict.outcome for verdict in verdicts)
-        counts = (len(verdicts), by[Outcome.ACCEPTED], by[Outcome.DUPLICATE], by[Outcome.QUARANTINED])
-        connection.execute(_COUNT, (*counts, of.workspace, of.import_id))
+        by = (verdicts.number(each) for each in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.QUARANTINED))
+        connection.execute(_COUNT, (len(verdicts), *by, of.workspace, of.import_id))
 
 
 def _import(row: Row[Any]) -> Import:

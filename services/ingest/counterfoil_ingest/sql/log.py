@@ -37,11 +37,14 @@ _ADD = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _COUNT = (
-    "INSERT INTO dataset_count (workspace, dataset, records, quarantined, last_received_at) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO dataset_count (workspace, dataset, records, quarantined, last_received_at, next_offset)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (workspace, dataset) DO UPDATE SET records = records + excluded.records,"
     " quarantined = quarantined + excluded.quarantined,"
-    " last_received_at = max(last_received_at, excluded.last_received_at)"
+    " last_received_at = max(last_received_at, excluded.last_received_at),"
+    " next_offset = max(next_offset, excluded.next_offset)"
 )
+_NEXT_OFFSET = "SELECT next_offset FROM dataset_count WHERE workspace = ? AND dataset = ?"
 _QUARANTINE = (
     "INSERT INTO quarantine (workspace, quarantine_id, dataset, source_id, record_id, raw_sha256, findings, reasons,"
     " contract_id, contract_version, received_at, traceparent, raw_zstd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -102,10 +105,15 @@ class SqliteLog:
                 found.append(block)
         return found
 
+    def next_offset(self, workspace: str, dataset: str) -> int:
+        """Return the offset after a dataset's last record, 0 when it has none."""
+        found = self._reader().execute(_NEXT_OFFSET, (workspace, dataset)).fetchone()
+        return found[0] if found else 0
+
     def counts(self, workspace: str) -> list[DatasetCounts]:
         """Return how much there is of each dataset, by name."""
         rows = self._reader().execute(
-            "SELECT dataset, records, quarantined, last_received_at FROM dataset_count"
+            "SELECT dataset, records, quarantined, last_received_at, next_offset FROM dataset_count"
             " WHERE workspace = ? ORDER BY dataset",
             (workspace,),
         )
@@ -218,7 +226,7 @@ class SqliteLogTransaction:
         self._counts: dict[tuple[str, str], list[int]] = {}
         self._compressor = zstandard.ZstdCompressor(level=1)
 
-    def add_block(self, block: Block, *, datasets: Mapping[str, int]) -> int:
+    def add_block(self, block: Block, *, datasets: Mapping[str, int], last_offsets: Mapping[str, int]) -> int:
         """Append a block that begins at its partition's head; return its sequence."""
         self.sequence += 1
         headers = block.headers
@@ -238,9 +246,10 @@ class SqliteLogTransaction:
         )
         received_at = max(header.received_at for header in headers)
         for dataset, count in datasets.items():
-            counts = self._counts.setdefault((block.workspace, dataset), [0, 0, 0])
+            counts = self._counts.setdefault((block.workspace, dataset), [0, 0, 0, 0])
             counts[0] += count
             counts[2] = max(counts[2], received_at)
+            counts[3] = last_offsets[dataset] + 1
         return self.sequence
 
     def add_quarantined(self, record: Quarantined) -> str:
@@ -262,7 +271,7 @@ class SqliteLogTransaction:
         )
         kept: str = self.connection.execute(_QUARANTINE, row).fetchone()[0]
         if kept == record.quarantine_id:
-            self._counts.setdefault((record.workspace, record.dataset), [0, 0, 0])[1] += 1
+            self._counts.setdefault((record.workspace, record.dataset), [0, 0, 0, 0])[1] += 1
         return kept
 
     def write_counts(self) -> None:

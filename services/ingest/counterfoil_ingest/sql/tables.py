@@ -53,6 +53,7 @@ DATASET_COUNT = Table(
     Column("records", BigInteger, nullable=False),
     Column("quarantined", BigInteger, nullable=False),
     Column("last_received_at", BigInteger, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
     PrimaryKeyConstraint("workspace", "dataset"),
 )
 

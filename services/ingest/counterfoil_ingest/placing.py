@@ -1,0 +1,241 @@
+"""Gives judged records their places in the log, many requests per commit; runs in the log writer's thread.
+
+Most batches are all new. Such a batch is placed in passes over its columns that run in C, with no object per record;
+record by record goes only what holds a duplicate, a record for quarantine, or one whose contract is not known.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, compress
+
+from counterfoil_ingest import blocks
+from counterfoil_ingest.dedup import DedupTable, hashes_of, seed_of
+from counterfoil_ingest.entities import Block, Header, Outcome, Quarantined, Verdict, Verdicts
+from counterfoil_ingest.store import LogTransaction, LogWriter
+
+PARTITION = 0
+"""The one partition that version 1 writes."""
+
+_BLOCK_RECORDS = 5_000
+_BLOCK_BYTES = 2 << 20  # of lines; with one record of at most 1 MiB on top, a block fits into a gRPC message of 8 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One batch on its way to the log, as columns; their indexes are those of its records.
+
+    `refused` holds what goes to quarantine; of a dataset in `unknown` nobody can say now what its contract is.
+    """
+
+    workspace: str
+    header: Header
+    ids: Sequence[str]
+    datasets: Sequence[str]
+    datas: Sequence[bytes]
+    refused: Mapping[int, Quarantined]
+    unknown: frozenset[str]
+
+
+class Group:
+    """What one commit writes."""
+
+    def __init__(self, log: LogWriter, table: DedupTable) -> None:
+        self._log = log
+        self._table = table
+        self._blocks: dict[str, _BlockWriter] = {}
+        self._runs: dict[tuple[str, str], list[_Run]] = {}
+        self._seen: set[int] = set()
+        self.heads: dict[tuple[str, int], int] = {}
+        self.hashes: list[int] = []
+        self.offsets: list[int] = []
+
+    def place(self, batches: Sequence[Judged], transaction: LogTransaction) -> list[Verdicts]:
+        """Give each record its place: the log, quarantine, or none."""
+        texts = [blocks.id_texts(batch.ids) for batch in batches]
+        hashes = [_hashes(batch, of_batch) for batch, of_batch in zip(batches, texts, strict=True)]
+        known = self._table.contains([each for of_batch in hashes for each in of_batch])
+        verdicts, start = [], 0
+        for batch, of_texts, of_hashes in zip(batches, texts, hashes, strict=True):
+            stop = start + len(of_hashes)
+            verdicts.append(self._place(batch, of_texts, of_hashes, known[start:stop], transaction))
+            start = stop
+        for block in self._blocks.values():
+            block.write()
+        return verdicts
+
+    def _place(
+        self,
+        batch: Judged,
+        texts: Sequence[bytes],
+        hashes: Sequence[int],
+        known: Sequence[bool],
+        transaction: LogTransaction,
+    ) -> Verdicts:
+        writer = self._writer(batch.workspace, transaction)
+        fresh = set(hashes)
+        if (
+            not batch.refused
+            and not batch.unknown
+            and len(fresh) == len(hashes)
+            and True not in known
+            and self._seen.isdisjoint(fresh)
+        ):
+            first = self._append(writer, batch, texts, hashes)
+            return Verdicts.all_accepted(batch.ids, batch.datasets, PARTITION, first)
+        found = self._one_by_one(writer, batch, hashes, known, transaction)
+        accepted = [each.outcome is Outcome.ACCEPTED for each in found]
+        kept = Judged(
+            workspace=batch.workspace,
+            header=batch.header,
+            ids=list(compress(batch.ids, accepted)),
+            datasets=list(compress(batch.datasets, accepted)),
+            datas=list(compress(batch.datas, accepted)),
+            refused={},
+            unknown=frozenset(),
+        )
+        self._append(writer, kept, list(compress(texts, accepted)), list(compress(hashes, accepted)))
+        return Verdicts(found)
+
+    def _one_by_one(
+        self,
+        writer: _BlockWriter,
+        batch: Judged,
+        hashes: Sequence[int],
+        known: Sequence[bool],
+        transaction: LogTransaction,
+    ) -> list[Verdict]:
+        """Return the verdicts of a batch; those accepted are still to be appended, in their order."""
+        verdicts: list[Verdict] = []
+        own: dict[tuple[str, str], int] = {}
+        for index, (record_id, dataset) in enumerate(zip(batch.ids, batch.datasets, strict=True)):
+            older = own.get((dataset, record_id))
+            if older is None and (known[index] or hashes[index] in self._seen):
+                older = self._older(batch, dataset, record_id, hashes[index])
+            if older is not None:
+                verdict = Verdict(Outcome.DUPLICATE, record_id, dataset, PARTITION, older)
+            elif (refused := batch.refused.get(index)) is not None:
+                kept = transaction.add_quarantined(refused)
+                findings = refused.findings
+                verdict = Verdict(Outcome.QUARANTINED, record_id, dataset, quarantine_id=kept, findings=findings)
+            elif dataset in batch.unknown:
+                verdict = Verdict(Outcome.RETRY, record_id, dataset)
+            else:
+                own[dataset, record_id] = offset = writer.next_offset + len(own)
+                verdict = Verdict(Outcome.ACCEPTED, record_id, dataset, PARTITION, offset)
+            verdicts.append(verdict)
+        return verdicts
+
+    def _append(self, writer: _BlockWriter, batch: Judged, texts: Sequence[bytes], hashes: Sequence[int]) -> int:
+        """Append every record of a batch; return the offset of the first."""
+        first = writer.next_offset
+        writer.append(batch, texts)
+        self._runs.setdefault((batch.workspace, batch.header.source_id), []).append(_Run(first, batch))
+        self._seen.update(hashes)
+        self.hashes += hashes
+        self.offsets += range(first, writer.next_offset)
+        self.heads[batch.workspace, PARTITION] = writer.next_offset
+        return first
+
+    def _writer(self, workspace: str, transaction: LogTransaction) -> _BlockWriter:
+        writer = self._blocks.get(workspace)
+        if writer is None:
+            head = self._log.head(workspace, PARTITION)
+            writer = self._blocks[workspace] = _BlockWriter(workspace, head, transaction)
+        return writer
+
+    def _older(self, batch: Judged, dataset: str, record_id: str, hash_: int) -> int | None:
+        """Return the offset of the record with this very id; another id may share its hash."""
+        source_id = batch.header.source_id
+        for run in self._runs.get((batch.workspace, source_id), ()):
+            offset = run.find(dataset, record_id)
+            if offset is not None:
+                return offset
+        for offset in self._table.matches(hash_):
+            if offset >= self._log.head(batch.workspace, PARTITION):
+                continue  # of another workspace, whose log is longer
+            if self._log.identify(batch.workspace, PARTITION, offset) == (source_id, dataset, record_id):
+                return offset
+        return None
+
+
+class _Run:
+    """Records of one batch that this commit has placed, one after the other."""
+
+    def __init__(self, first: int, batch: Judged) -> None:
+        self._first = first
+        self._batch = batch
+        self._offsets: dict[tuple[str, str], int] = {}
+
+    def find(self, dataset: str, record_id: str) -> int | None:
+        """Return the offset of a record; the index is made when somebody asks, which is seldom."""
+        if not self._offsets:
+            keys = zip(self._batch.datasets, self._batch.ids, strict=True)
+            self._offsets = {key: self._first + index for index, key in enumerate(keys)}
+        return self._offsets.get((dataset, record_id))
+
+
+class _BlockWriter:
+    """Fills blocks of one workspace and writes each when it is full."""
+
+    def __init__(self, workspace: str, first_offset: int, transaction: LogTransaction) -> None:
+        self.next_offset = first_offset
+        self._workspace = workspace
+        self._transaction = transaction
+        self._size = 0
+        self._empty()
+
+    def append(self, batch: Judged, texts: Sequence[bytes]) -> None:
+        """Append every record of a batch."""
+        start = 0
+        while start < len(texts):
+            stop = start + _BLOCK_RECORDS - len(self._lines)
+            datasets = batch.datasets[start:stop]
+            lines = blocks.lines(
+                self.next_offset, len(self._headers), datasets, texts[start:stop], batch.datas[start:stop]
+            )
+            sizes = list(accumulate(map(len, lines), initial=self._size))
+            if sizes[-1] > _BLOCK_BYTES:
+                taken = bisect_left(sizes, _BLOCK_BYTES)
+                lines, datasets = lines[:taken], datasets[:taken]
+            self._headers.append(batch.header)
+            self._lines += lines
+            self._size = sizes[len(lines)]
+            self._datasets.update(datasets)
+            self._last.update(zip(datasets, range(self.next_offset, self.next_offset + len(lines)), strict=True))
+            self.next_offset += len(lines)
+            start += len(lines)
+            if len(self._lines) >= _BLOCK_RECORDS or self._size >= _BLOCK_BYTES:
+                self.write()
+
+    def write(self) -> None:
+        """Write the block if it holds anything, and begin another."""
+        if not self._lines:
+            return
+        block = Block(
+            workspace=self._workspace,
+            partition=PARTITION,
+            first_offset=self.next_offset - len(self._lines),
+            count=len(self._lines),
+            layout=blocks.LAYOUT,
+            payload=blocks.encode(self._lines),
+            headers=tuple(self._headers),
+        )
+        self._transaction.add_block(block, datasets=self._datasets, last_offsets=self._last)
+        self._empty()
+
+    def _empty(self) -> None:
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._headers: list[Header] = []
+        self._datasets: Counter[str] = Counter()
+        self._last: dict[str, int] = {}
+
+
+def _hashes(batch: Judged, texts: Sequence[bytes]) -> list[int]:
+    source_id = batch.header.source_id
+    seeds = {dataset: seed_of(batch.workspace, source_id, dataset) for dataset in set(batch.datasets)}
+    return hashes_of([seeds[dataset] for dataset in batch.datasets], texts)
