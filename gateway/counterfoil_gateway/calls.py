@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import grpc
@@ -57,13 +57,6 @@ class Stream(Protocol):
         """Start it, within `timeout` seconds."""
 
 
-class Upload(Protocol):
-    """Something that starts a call with many requests."""
-
-    def __call__(self, requests: AsyncIterable[bytes], /, *, timeout: float | None, metadata: Metadata) -> UnaryCall:
-        """Start it, within `timeout` seconds; the requests are taken as fast as the backend reads them."""
-
-
 class Calls:
     """What every public method reaches."""
 
@@ -86,11 +79,6 @@ class Calls:
     def stream(self, method: Method) -> Stream:
         """Return what calls a method that takes one message and answers many."""
         call: Stream = self._made[method.name]
-        return call
-
-    def upload(self, method: Method) -> Upload:
-        """Return what calls a method that takes many messages and answers one."""
-        call: Upload = self._made[method.name]
         return call
 
 

@@ -52,10 +52,10 @@ async def serving(
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings.listen))
         channels = {name: connect(target) for name, target in settings.targets().items()}
-        append = connect(settings.ingest_target, traced=False)
-        for channel in (*channels.values(), append):
+        untraced = connect(settings.ingest_target, traced=False)
+        for channel in (*channels.values(), untraced):
             stack.push_async_callback(channel.close)
-        gateway = compose(channels, append, signer=signer, clock=clock)
+        gateway = compose(channels, untraced, signer=signer, clock=clock)
         tasks = [asyncio.create_task(w.run()) for w in gateway.watchers.values()]
         stack.push_async_callback(_end, tasks)
         door, grpc_address, stop_grpc = await _grpc_door(settings, gateway)

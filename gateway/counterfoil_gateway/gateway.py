@@ -46,19 +46,19 @@ class Gateway:
 
 
 def compose(
-    channels: Mapping[str, grpc.aio.Channel], append: grpc.aio.Channel, *, signer: TokenSigner, clock: Clock
+    channels: Mapping[str, grpc.aio.Channel], untraced: grpc.aio.Channel, *, signer: TokenSigner, clock: Clock
 ) -> Gateway:
-    """Put the gateway together over one channel per service, and an untraced one for appends; starts nothing."""
+    """Put the gateway together over one channel per service, and an untraced one to ingest; starts nothing."""
     api = apis.load(apis.image())
     calls = Calls(api, channels, receipts.composed(channels))
     keys, follow_keys = _api_keys(channels["governance"], signer, clock)
     write_keys, follow_write_keys = _write_keys(channels["ingest"], signer, clock)
     access = Access(keys)
     routes = load_routes()
-    events = EventDoor(routes, write_keys, Appender(append, signer=signer, clock=clock))
+    events = EventDoor(routes, write_keys, Appender(untraced, signer=signer, clock=clock))
     watchers = {"api_keys": follow_keys, "write_keys": follow_write_keys}
     readiness = Readiness(channels, watchers)
-    upload = UploadImport(api, calls)
+    upload = UploadImport(api, untraced)
     rest = Rest(api, calls, access.rest, extra=[upload])
     document = Document(api).text(routes)
     app = apps.build(rest, events, readiness=readiness, document=document)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,11 +10,11 @@ import grpc
 import orjson
 import protovalidate
 from counterfoil.ingest.v1.imports_pb2 import ImportEnd, ImportHeader, UploadImportRequest
+from counterfoil_chassis.telemetry import current_traceparent
 
 from counterfoil_gateway.api import Api, Binding
 from counterfoil_gateway.asgi import Receive, Reply
 from counterfoil_gateway.bodies import refuse_encoding
-from counterfoil_gateway.calls import Calls
 from counterfoil_gateway.fields import descriptor
 from counterfoil_gateway.problems import bad_request
 from counterfoil_gateway.read import Reader
@@ -32,9 +32,10 @@ class UploadImport:
 
     binding = Binding("POST", "/v1/imports", "", ("v1", "imports"), "")
 
-    def __init__(self, api: Api, calls: Calls) -> None:
+    def __init__(self, api: Api, untraced: grpc.aio.Channel) -> None:
+        """Take a channel without interceptors: through them, the call's initial metadata come with its answer only."""
         self.method = next(m for m in api.methods if m.name == UPLOAD)
-        self._call = calls.upload(self.method)
+        self._call: Any = untraced.stream_unary(UPLOAD)  # bytes in, bytes out
         self._write = Writers().of(descriptor(self.method.output))
         self._reader = Reader()
 
@@ -43,7 +44,9 @@ class UploadImport:
         refuse_encoding(exchange.headers)
         header = self._header(exchange.scope["query_string"])
         upload = _Upload(header, exchange.receive)
-        call = self._call(upload.messages(), timeout=None, metadata=exchange.metadata)
+        trace = ("traceparent", current_traceparent())
+        call = self._call(upload.messages(), timeout=None, metadata=(*exchange.metadata, trace))
+        upload.accepted = call.initial_metadata
         try:
             raw: bytes = await call
         except grpc.aio.AioRpcError:
@@ -79,10 +82,14 @@ class _Upload:
         self._header = header
         self._receive = receive
         self.abandoned = False
+        self.accepted: Callable[[], Awaitable[Any]]
+        """Returns when ingest has found the header good, or has ended the call."""
 
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield the header, the chunks, the end; a body that breaks off has none, so ingest keeps nothing of it."""
         yield UploadImportRequest(header=self._header).SerializeToString()
+        if not dict(await self.accepted()).get("upload"):
+            return  # sending into a call that ingest has refused would hide its reason
         held = bytearray()
         more = True
         while more:

@@ -266,6 +266,7 @@ class Imports:
                     header = part.header
                     if header.dataset == "nowhere":
                         await fail(context, NotFoundError("no contract governs nowhere"))
+                    await context.send_initial_metadata((("upload", "accepted"),))
                     continue
                 ended = part.HasField("end")
                 size += len(part.chunk)

@@ -150,9 +150,7 @@ class ReadSide:
     async def ended(self, import_id: str, workspace: str = "acme") -> Import:
         """Return an import once it has ended."""
         async with asyncio.timeout(30):
-            while (  # noqa: ASYNC110  (a client polls, too)
-                found := await self.imports.get(workspace, import_id)
-            ).state in (State.PENDING, State.RUNNING):
+            while (found := await self.imports.get(workspace, import_id)).state in (State.PENDING, State.RUNNING):
                 await asyncio.sleep(0.02)
         return found
 

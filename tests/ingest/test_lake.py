@@ -252,5 +252,5 @@ def test_reads_plain_records_the_same_way_in_one_step_and_one_by_one() -> None:
 
 async def _until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110  (only the disk shows it)
+        while not holds():
             await asyncio.sleep(0.02)

@@ -217,9 +217,7 @@ async def test_a_file_is_imported_and_can_be_queried(service: Service) -> None:
     assert (started_.state, started_.created_by, started_.file_bytes) == (1, "ada", len(sink.getvalue()))
     wanted = imports_pb2.GetImportRequest(import_id=started_.import_id)
     async with asyncio.timeout(30):
-        while (
-            done := await service.imports.GetImport(wanted, **service.called())
-        ).state in (1, 2):
+        while (done := await service.imports.GetImport(wanted, **service.called())).state in (1, 2):
             await asyncio.sleep(0.05)
     assert (done.state, done.rows_accepted, done.rows_total) == (imports_pb2.Import.SUCCEEDED, 3000, 3000)
     assert (done.snapshot.dataset, done.snapshot.offsets[0].offset) == ("sales", 3000)

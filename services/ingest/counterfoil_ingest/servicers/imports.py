@@ -58,6 +58,7 @@ class ImportServicer(ImportServiceServicer):
                 f"No contract is in force for `{header.dataset}`. Activate one, then upload the file.",
                 metadata={"dataset": header.dataset},
             )
+        await context.send_initial_metadata((("upload", "accepted"),))  # who waits for this may send the file
         import_id = self._ids.new()
         uploaded = await self._spool.receive(import_id, _chunks(messages))
         new = Import(

@@ -58,6 +58,8 @@ class ImportServiceServicer:
 
     def UploadImport(self, request_iterator, context):
         """Upload a file; answers once its bytes are kept, before its rows are read.
+        The initial metadata `upload: accepted` arrives as soon as the header is found good; who waits for it before sending
+        the file sees a refusal instead of a broken stream.
         A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file again adds nothing.
         By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
         """

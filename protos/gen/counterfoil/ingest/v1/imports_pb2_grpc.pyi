@@ -35,6 +35,8 @@ class ImportServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ImportServiceAsyncStub: ...
     UploadImport: _grpc.StreamUnaryMultiCallable[_imports_pb2.UploadImportRequest, _imports_pb2.Import]
     """Upload a file; answers once its bytes are kept, before its rows are read.
+    The initial metadata `upload: accepted` arrives as soon as the header is found good; who waits for it before sending
+    the file sees a refusal instead of a broken stream.
     A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file again adds nothing.
     By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
     """
@@ -50,6 +52,8 @@ class ImportServiceAsyncStub(ImportServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadImport: _aio.StreamUnaryMultiCallable[_imports_pb2.UploadImportRequest, _imports_pb2.Import]  # type: ignore[assignment]
     """Upload a file; answers once its bytes are kept, before its rows are read.
+    The initial metadata `upload: accepted` arrives as soon as the header is found good; who waits for it before sending
+    the file sees a refusal instead of a broken stream.
     A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file again adds nothing.
     By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
     """
@@ -68,6 +72,8 @@ class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_imports_pb2.Import, _abc.Awaitable[_imports_pb2.Import]]:
         """Upload a file; answers once its bytes are kept, before its rows are read.
+        The initial metadata `upload: accepted` arrives as soon as the header is found good; who waits for it before sending
+        the file sees a refusal instead of a broken stream.
         A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file again adds nothing.
         By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
         """
