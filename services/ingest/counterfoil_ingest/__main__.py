@@ -29,7 +29,6 @@ from counterfoil_ingest.append import Appender, open_appender
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.queries import Queries
-from counterfoil_ingest.read_settings import ReadSettings
 from counterfoil_ingest.reading import LogReader
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.remote.contracts import ContractsClient, ContractsFollower
@@ -118,12 +117,11 @@ def _writing(host: Host, engines: Engines) -> Registrations:
 async def _reading(
     settings: Settings, host: Host, engines: Engines
 ) -> tuple[Registrations, list[Callable[[], Coroutine[Any, Any, None]]]]:
-    reads = ReadSettings()
     log, contracts, pager = engines.log, engines.contracts, engines.pager
     folder = settings.data_dir / "lake"
-    lake = Lake(folder, log, contracts, commit_seconds=reads.lake_commit_seconds)
+    lake = Lake(folder, log, contracts, commit_seconds=settings.lake_commit_seconds)
     snapshots = Snapshots(log, lake, contracts)
-    spool = Spool(settings.data_dir / "imports", max_bytes=reads.max_import_bytes)
+    spool = Spool(settings.data_dir / "imports", max_bytes=settings.max_import_bytes)
     store = SqlImportStore(engines.database)
     worker = ImportWorker(
         spool.folder,
@@ -151,8 +149,8 @@ async def _reading(
         snapshots=snapshots,
         contracts=contracts,
         folder=folder,
-        memory=reads.query_memory,
-        at_once=reads.queries_at_once,
+        memory=settings.query_memory,
+        at_once=settings.queries_at_once,
     )
     servicers: Registrations = [
         (add_RecordServiceServicer_to_server, records),

@@ -14,3 +14,11 @@ class Settings(ServiceSettings):
 
     listen: str = Field(default="127.0.0.1:7101", description="Address the server binds.")
     contracts_target: str = Field(default="127.0.0.1:7102", description="Address of the contracts service.")
+    max_import_bytes: int = Field(
+        default=10 << 30, gt=0, description="The largest file that can be imported, in bytes."
+    )
+    lake_commit_seconds: float = Field(default=5.0, gt=0, description="How far the lake may stay behind, in seconds.")
+    query_memory: str = Field(
+        default="512MB", pattern=r"^[1-9][0-9]*(MB|GB)$", description="The memory of one SQL query, e.g. `512MB`."
+    )
+    queries_at_once: int = Field(default=2, gt=0, description="How many SQL queries run at once; others wait.")
