@@ -75,7 +75,8 @@ class RecordServiceServicer:
     def AppendRecords(self, request, context):
         """Append records to a dataset: a JSON array of objects, one object, or one object per line.
         Every record has its own verdict; a record that breaks the contract is quarantined and costs its neighbours nothing.
-        A record's id is its `message_id`; without one it is the idempotency key with the record's position.
+        A record's id is its `message_id` (which a closed contract has to declare); without one it is the idempotency key with
+        the record's position.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class RecordServiceStub:
     AppendRecords: _grpc.UnaryUnaryMultiCallable[_records_pb2.AppendRecordsRequest, _records_pb2.AppendRecordsResponse]
     """Append records to a dataset: a JSON array of objects, one object, or one object per line.
     Every record has its own verdict; a record that breaks the contract is quarantined and costs its neighbours nothing.
-    A record's id is its `message_id`; without one it is the idempotency key with the record's position.
+    A record's id is its `message_id` (which a closed contract has to declare); without one it is the idempotency key with
+    the record's position.
     """
     ListRecords: _grpc.UnaryUnaryMultiCallable[_records_pb2.ListRecordsRequest, _records_pb2.ListRecordsResponse]
     """List records of a dataset in the order of the log."""
@@ -60,7 +61,8 @@ class RecordServiceAsyncStub(RecordServiceStub):
     AppendRecords: _aio.UnaryUnaryMultiCallable[_records_pb2.AppendRecordsRequest, _records_pb2.AppendRecordsResponse]  # type: ignore[assignment]
     """Append records to a dataset: a JSON array of objects, one object, or one object per line.
     Every record has its own verdict; a record that breaks the contract is quarantined and costs its neighbours nothing.
-    A record's id is its `message_id`; without one it is the idempotency key with the record's position.
+    A record's id is its `message_id` (which a closed contract has to declare); without one it is the idempotency key with
+    the record's position.
     """
     ListRecords: _aio.UnaryUnaryMultiCallable[_records_pb2.ListRecordsRequest, _records_pb2.ListRecordsResponse]  # type: ignore[assignment]
     """List records of a dataset in the order of the log."""
@@ -86,7 +88,8 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_records_pb2.AppendRecordsResponse, _abc.Awaitable[_records_pb2.AppendRecordsResponse]]:
         """Append records to a dataset: a JSON array of objects, one object, or one object per line.
         Every record has its own verdict; a record that breaks the contract is quarantined and costs its neighbours nothing.
-        A record's id is its `message_id`; without one it is the idempotency key with the record's position.
+        A record's id is its `message_id` (which a closed contract has to declare); without one it is the idempotency key with
+        the record's position.
         """
 
     @_abc_1.abstractmethod
