@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -55,6 +56,8 @@ CHUNK_BYTES = 2 << 20
 
 # The interpreter's lock is held while orjson reads a slice: about 10 ms, so that the event loop is not kept waiting.
 _SLICE = 2_000
+_shallow = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_NULL = msgspec.Raw(b"null")
 _INT64 = range(-(1 << 63), 1 << 63)
 _INTEGER = re.compile(r"[+-]?\d{1,19}\Z", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
@@ -161,17 +164,25 @@ def _cast_times(values: Any, column: LakeColumn) -> Any:
 
 
 def _read_objects(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -> pa.Table:
-    rows: list[dict[str, Any]] = orjson.loads(b"[" + b",".join([record.data for record in records]) + b"]")
+    # Only one level is taken apart: a JSON column keeps its text, and the others are read a whole column at a time.
+    rows = _shallow.decode(b"[" + b",".join([record.data for record in records]) + b"]")
     spare: dict[int, dict[str, Any]] = {}
-    arrays = [_to_array([row.get(column.name) for row in rows], column, spare) for column in columns]
+    arrays = [_read_column([row.get(column.name, _NULL) for row in rows], column, spare) for column in columns]
     declared = {column.name for column in columns}
     for index, row in enumerate(rows):
         if not row.keys() <= declared:
-            undeclared = {name: value for name, value in row.items() if name not in declared}
+            undeclared = {name: orjson.Fragment(bytes(value)) for name, value in row.items() if name not in declared}
             spare[index] = undeclared | spare.get(index, {})
     extra = [orjson.dumps(spare[index]).decode() if index in spare else None for index in range(len(rows))]
     fields = [*(column.field for column in columns), SYSTEM_SCHEMA.field(EXTRA)]
     return pa.table([*arrays, pa.array(extra, pa.string())], schema=pa.schema(fields))
+
+
+def _read_column(texts: list[msgspec.Raw], column: LakeColumn, spare: dict[int, dict[str, Any]]) -> Any:
+    if column.type is ColumnType.JSON:
+        found = map(bytes, texts)
+        return pa.array([None if text == b"null" else text for text in found], pa.binary()).cast(pa.string())
+    return _to_array(orjson.loads(b"[" + b",".join(texts) + b"]"), column, spare)
 
 
 def _to_array(values: list[Any], column: LakeColumn, spare: dict[int, dict[str, Any]]) -> Any:
