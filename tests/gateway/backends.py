@@ -278,6 +278,7 @@ class Imports:
             sha256 = await asyncio.to_thread(digest.hexdigest)  # as a service writes the file to disk
         except asyncio.CancelledError:
             self.backend.cancelled.set()
+            self.backend.refused.set()
             raise
         return imports_pb2.Import(
             import_id="i1",

