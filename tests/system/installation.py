@@ -179,8 +179,8 @@ class Installation:
     def trace(self, trace_id: str, *, services: set[str], seconds: float = 20) -> list[dict[str, object]]:
         """Return a trace's spans as soon as these services have theirs in the sink, each with its parent.
 
-        Processes send their spans at their own pace, so a child can be there before its parent. Only the gateway's first
-        span has a parent elsewhere: the caller.
+        Processes send their spans at their own pace, so a child can be there before its parent. Only the first span of
+        the gateway has a parent elsewhere: the caller.
         """
         last: set[str] = set()
 
