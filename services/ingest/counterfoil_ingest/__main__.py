@@ -70,9 +70,10 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     channel = connect(settings.contracts_target)
     stack.push_async_callback(channel.close)
     client = ContractsClient(channel, signer=host.signer)
-    contracts = Contracts(client.lookup, monotonic=time.monotonic)
-    follower = ContractsFollower(client, contracts, SqlKeptContracts(database))
+    follower = ContractsFollower(client, SqlKeptContracts(database), monotonic=time.monotonic)
     await follower.restore()
+    stack.push_async_callback(follower.flush)
+    contracts = follower.contracts
     appender = await open_appender(log, settings.data_dir / "dedup.table", contracts=contracts, ids=host.ids)
     stack.push_async_callback(appender.close)
     engines = Engines(database, log, contracts, appender, Pager(host.secret))

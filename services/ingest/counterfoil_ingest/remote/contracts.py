@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable
+from collections import deque
+from collections.abc import AsyncIterable, Callable
 
 import grpc
 from counterfoil.common.v1.watch_pb2 import WatchResponse
@@ -34,25 +35,18 @@ class ContractsClient:
         self._stub = ContractServiceStub(channel)
         self._signer = signer
 
-    async def lookup(self, workspace: str, dataset: str) -> Compiled | None:
+    async def lookup(self, workspace: str, dataset: str) -> pb.CompiledContract | None:
         """Return the contract in force for a dataset, None when it has none; raise ContractsUnavailableError."""
         request = pb.LookupCompiledContractRequest(workspace=workspace, dataset=dataset)
         try:
-            found = await self._stub.LookupCompiledContract(
+            return await self._stub.LookupCompiledContract(
                 request, **outgoing(default=_LOOKUP_SECONDS, signer=self._signer)
             )
-            return compiled_of(found)
         except grpc.aio.AioRpcError as error:
             if code_of(error) is Code.NOT_FOUND:
                 return None
             raise ContractsUnavailableError(
                 "The contracts service cannot be asked about this dataset now. Send the records again.",
-                metadata={"dataset": dataset},
-            ) from error
-        except ValueError as error:
-            _logger.exception("compiled contract is unusable", extra={"dataset": dataset})
-            raise ContractsUnavailableError(
-                "The dataset's compiled contract cannot be used. Activate another version.",
                 metadata={"dataset": dataset},
             ) from error
 
@@ -65,13 +59,15 @@ class ContractsClient:
 class ContractsFollower:
     """Keeps `contracts` as the contracts service says, and in the database, so that a restart begins with them."""
 
-    def __init__(self, client: ContractsClient, contracts: Contracts, kept: ContractStore) -> None:
-        self._contracts = contracts
+    def __init__(self, client: ContractsClient, kept: ContractStore, *, monotonic: Callable[[], float]) -> None:
+        self.contracts = Contracts(self._lookup, monotonic=monotonic)
+        self._client = client
         self._kept = kept
         self._watcher = Watcher(client.watch, self._put, self._drop)
         self._unconfirmed: set[tuple[str, str]] = set()
         self._written: dict[tuple[str, str], bytes] = {}
-        self._changes: asyncio.Queue[KeptContract | tuple[str, str]] = asyncio.Queue()
+        self._changes: deque[KeptContract | tuple[str, str]] = deque()
+        self._changed = asyncio.Event()
 
     async def restore(self) -> None:
         """Put what was in force when this service last ran; what the watch does not confirm is dropped again."""
@@ -82,11 +78,11 @@ class ContractsFollower:
                 _logger.exception("kept contract is unusable", extra={"dataset": each.dataset})
                 continue
             if each.in_force:
-                self._contracts.put(compiled)
+                self.contracts.put(compiled)
                 self._unconfirmed.add((each.workspace, each.dataset))
                 self._written[each.workspace, each.dataset] = each.message
             else:
-                self._contracts.remember(compiled)
+                self.contracts.remember(compiled)
 
     async def watch(self) -> None:
         """Follow the contracts service for ever."""
@@ -101,11 +97,38 @@ class ContractsFollower:
     async def keep(self) -> None:
         """Write what changes into the database, for ever."""
         while True:
-            change = await self._changes.get()
-            if isinstance(change, KeptContract):
-                await self._kept.put(change)
-            else:
-                await self._kept.retire(*change)
+            await self._changed.wait()
+            self._changed.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits to be kept; once more when the process ends, since `keep` may have been stopped midway."""
+        while self._changes:
+            await self._write(self._changes[0])
+            self._changes.popleft()
+
+    async def _write(self, change: KeptContract | tuple[str, str]) -> None:
+        if isinstance(change, KeptContract):
+            await self._kept.put(change)
+        else:
+            await self._kept.retire(*change)
+
+    async def _lookup(self, workspace: str, dataset: str) -> Compiled | None:
+        """Return the contract in force for a dataset now; it is kept as one that the watch has brought."""
+        message = await self._client.lookup(workspace, dataset)
+        if message is None:
+            return None
+        try:
+            compiled = compiled_of(message)
+        except ValueError as error:
+            _logger.exception("compiled contract is unusable", extra={"dataset": dataset})
+            raise ContractsUnavailableError(
+                "The dataset's compiled contract cannot be used. Activate another version.",
+                metadata={"dataset": dataset},
+            ) from error
+        if self.contracts.in_force(workspace, dataset) is None:  # else the watch was faster
+            self._note(message, message.SerializeToString())
+        return compiled
 
     def _put(self, key: str, packed: AnyMessage) -> None:
         message = pb.CompiledContract()
@@ -116,18 +139,24 @@ class ContractsFollower:
         except ValueError:  # the last good one stays in force
             _logger.exception("compiled contract is unusable", extra={"key": key})
             return
-        if self._written.get((message.workspace, message.dataset)) != packed.value:
-            self._written[message.workspace, message.dataset] = packed.value
-            self._changes.put_nowait(
-                KeptContract(message.workspace, message.dataset, message.version, True, packed.value)
-            )
-        self._contracts.put(compiled)
+        self._note(message, packed.value)
+        self.contracts.put(compiled)
+
+    def _note(self, message: pb.CompiledContract, data: bytes) -> None:
+        """Have a contract in force written, unless it is already."""
+        if self._written.get((message.workspace, message.dataset)) != data:
+            self._written[message.workspace, message.dataset] = data
+            self._change(KeptContract(message.workspace, message.dataset, message.version, True, data))
 
     def _drop(self, key: str) -> None:
         workspace, _, dataset = key.partition("/")
-        self._contracts.drop(workspace, dataset)
+        self.contracts.drop(workspace, dataset)
         self._written.pop((workspace, dataset), None)
-        self._changes.put_nowait((workspace, dataset))
+        self._change((workspace, dataset))
+
+    def _change(self, change: KeptContract | tuple[str, str]) -> None:
+        self._changes.append(change)
+        self._changed.set()
 
 
 def compiled_of(message: pb.CompiledContract) -> Compiled:
