@@ -11,7 +11,7 @@ import grpc
 from counterfoil_gateway.api import Api, Method
 from counterfoil_gateway.calls import Calls, Metadata, kind_of
 from counterfoil_gateway.deadlines import LONGEST
-from counterfoil_gateway.problems import Problem
+from counterfoil_gateway.problems import Problem, told
 
 _OURS = frozenset({"authorization", "x-api-key", "traceparent", "tracestate", "te", "user-agent", "content-type"})
 """Metadata that is not forwarded: of this hop, a secret, or for us alone to set."""
@@ -83,4 +83,4 @@ def _timeout(method: Method, context: Context) -> float | None:
 
 
 async def _fail(context: Context, error: grpc.aio.AioRpcError) -> NoReturn:
-    await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
+    await context.abort(error.code(), told(error), tuple(error.trailing_metadata() or ()))
