@@ -85,13 +85,14 @@ class Database:
     @asynccontextmanager
     async def _connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
         connection = self._engine.connect()
-        await connection.start()
         try:
+            await _unbroken(connection.start())  # a connecting that is broken off would leave its file open
             await connection.execution_options(**{_WRITES: writes})
             await connection.begin()
             yield connection
         finally:
-            await _unbroken(connection.close())  # rolls back what was not committed
+            if connection.sync_connection is not None:
+                await _unbroken(connection.close())  # rolls back what was not committed
 
 
 def set_up_sqlite(engine: Engine) -> None:
@@ -121,7 +122,7 @@ async def _commit(connection: AsyncConnection, callbacks: Sequence[Callable[[], 
         callback()
 
 
-async def _unbroken(work: Coroutine[Any, Any, None]) -> None:
+async def _unbroken(work: Coroutine[Any, Any, object]) -> None:
     """Await work to its end; a cancellation meanwhile is delivered after it."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

@@ -105,6 +105,9 @@ def as_text(_context: object, value: object) -> dict[str, object]:
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 
 
+@pytest.mark.filterwarnings(  # schemathesis draws its invalid values so, now and then
+    "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+)
 @SCHEMA.parametrize()
 @settings(
     max_examples=5,

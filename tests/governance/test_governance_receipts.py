@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ async def test_returns_the_receipt_that_was_put(governance: Governance, ids: Sys
 async def test_keeps_the_bytes_it_was_given(governance: Governance, ids: SystemIds, tmp_path: Path) -> None:
     body = receipt(ids).SerializeToString() + b"\xfa\x3f\x03new"  # field 1023, of a later release
     await put(governance, body)
-    with sqlite3.connect(tmp_path / "governance.db") as database:
+    with closing(sqlite3.connect(tmp_path / "governance.db")) as database, database:
         assert database.execute("SELECT body FROM receipts").fetchall() == [(body,)]
     database.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 
 import orjson
 import pytest
@@ -130,7 +131,7 @@ async def test_an_effect_commits_with_its_batch_and_sees_its_verdicts(rig: LogRi
         connection.execute("INSERT INTO log_state VALUES ('kept', ?)", (str(verdicts[0].offset),))
 
     await rig.appender.append(batch("acme", event("a")), effect=keep)
-    with sqlite3.connect(rig.folder / "ingest.db") as connection:
+    with closing(sqlite3.connect(rig.folder / "ingest.db")) as connection, connection:
         assert connection.execute("SELECT value FROM log_state WHERE name = 'kept'").fetchone() == ("0",)
     connection.close()
 
@@ -255,7 +256,7 @@ async def test_an_unknown_contract_is_asked_for_once_by_many() -> None:
 @pytest.mark.parametrize("damage", ["layout", "payload"])
 async def test_a_damaged_block_is_told_and_not_guessed(rig: LogRig, damage: str) -> None:
     await rig.appender.append(batch("acme", event("a")))
-    with sqlite3.connect(rig.folder / "ingest.db") as connection:
+    with closing(sqlite3.connect(rig.folder / "ingest.db")) as connection, connection:
         connection.execute(
             "UPDATE log_block SET layout = 9" if damage == "layout" else "UPDATE log_block SET payload = x'00'"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -140,7 +141,7 @@ async def test_a_record_in_the_log_continues_the_trace_of_its_request(ingest: In
         ingest.item(events("b"), source_id=source_id, traceparent=TRACEPARENT.replace("4bf9", "aaaa")),
     ]
     await ingest.append_many(*items)
-    with sqlite3.connect(ingest.folder / "ingest.db") as connection:
+    with closing(sqlite3.connect(ingest.folder / "ingest.db")) as connection, connection:
         stored = connection.execute("SELECT headers FROM log_block").fetchall()
     connection.close()
     headers = [header for (each,) in stored for header in blocks.decode_headers(each)]

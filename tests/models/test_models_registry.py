@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -163,7 +164,7 @@ async def test_a_version_that_is_not_validated_cannot_serve(shop, client):
 async def test_events_can_be_neither_changed_nor_deleted(shop, client):
     await client(client.models.CreateModel, demand())
     await client.trained("demand")
-    with sqlite3.connect(shop.data_dir / "models.db") as database:
+    with closing(sqlite3.connect(shop.data_dir / "models.db")) as database, database:
         for statement in ("DELETE FROM model_event", "UPDATE model_event SET actor = 'mallory'"):
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
                 database.execute(statement)

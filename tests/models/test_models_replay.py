@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from contextlib import closing
 from datetime import date
 from typing import Any
 
@@ -194,7 +195,7 @@ async def test_an_artifact_altered_on_disk_never_matches_nor_forecasts(shop, cli
 async def test_a_stored_output_that_was_altered_is_found(shop, client):
     await serve(client)
     made = await forecast(client)
-    with sqlite3.connect(shop.data_dir / "models.db") as database:
+    with closing(sqlite3.connect(shop.data_dir / "models.db")) as database, database:
         (output,) = database.execute("SELECT output FROM forecast").fetchone()
         altered = json.loads(output)
         altered["series"][0]["points"][0]["mean"] += 0.01
