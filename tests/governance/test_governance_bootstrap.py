@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,18 @@ async def test_a_restart_with_another_key_replaces_the_first(tmp_path: Path, clo
         await look_up(governance, "first")
         with refused("CREDENTIAL_NOT_FOUND"):
             await look_up(governance, "second")
+
+
+async def test_a_restart_replaces_the_key_in_force_though_the_clock_was_set_back(
+    tmp_path: Path, clock: MovableClock
+) -> None:
+    for name in ("first", "second", "third", "first"):
+        clock.move(timedelta(hours=-1))
+        async with governance_in(tmp_path, clock, bootstrap_key_sha256=sha256(name)) as governance:
+            await look_up(governance, name)
+            for other in {"first", "second", "third"} - {name}:
+                with refused("CREDENTIAL_NOT_FOUND"):
+                    await look_up(governance, other)
 
 
 async def test_a_restart_without_a_change_changes_nothing(tmp_path: Path, clock: MovableClock) -> None:

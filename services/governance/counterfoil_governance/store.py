@@ -64,7 +64,7 @@ class KeyStore(Protocol):
         """Return the unrevoked key with this digest, of any workspace; raise CredentialNotFoundError without one."""
 
     async def bootstrap(self) -> Key | None:
-        """Return the newest key that came from the bootstrap setting, revoked or not."""
+        """Return the key of the bootstrap setting that is in force, else the newest revoked one."""
 
     async def add(self, key: Key) -> None:
         """Keep a new key."""

@@ -50,8 +50,10 @@ class SqlKeys:
         return _key(row)
 
     async def bootstrap(self) -> Key | None:
-        """Return the newest key that came from the bootstrap setting, revoked or not."""
-        query = select(KEYS).where(KEYS.c.bootstrap).order_by(KEYS.c.key_id.desc()).limit(1)
+        """Return the key of the bootstrap setting that is in force, else the newest revoked one."""
+        # The newest by id is not always the one in force: a clock may be set back between two starts.
+        in_force_first = (KEYS.c.revoked_at.is_not(None), KEYS.c.key_id.desc())
+        query = select(KEYS).where(KEYS.c.bootstrap).order_by(*in_force_first).limit(1)
         row = (await self._connection.execute(query)).one_or_none()
         return None if row is None else _key(row)
 
