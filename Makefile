@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-MEMBERS := protos chassis services/governance services/contracts services/ingest services/models gateway cli
+MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli
 ARGS ?=
 
 .PHONY: help setup up demo test check format protos locks bench docs clean
@@ -40,6 +40,7 @@ check: setup ## Format, lint, types, import directions, protos.
 	@$(BIN)/ruff check .
 	@$(BIN)/python tools/protos.py --check
 	@$(BIN)/buf lint protos/gen/counterfoil/api.binpb --path counterfoil
+	@$(BIN)/buf breaking protos/gen/counterfoil/api.binpb --path counterfoil --against protos/released.binpb
 	@$(BIN)/buf format --diff --exit-code protos --exclude-path protos/gen
 	@$(BIN)/python tools/docs.py --check
 	@$(BIN)/lint-imports --no-cache

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "reference"
-PACKAGES = ("chassis", "governance", "contracts", "ingest", "models", "gateway", "cli")
+PACKAGES = ("chassis", "governance", "contracts", "ingest", "graph", "models", "gateway", "cli")
 
 
 def modules(package: str) -> Iterator[ModuleType]:

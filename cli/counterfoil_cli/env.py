@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 # From left to right: a service connects only to services on its right.
-CALL_ORDER = ("gateway", "models", "ingest", "contracts", "governance")
+CALL_ORDER = ("gateway", "models", "graph", "ingest", "contracts", "governance")
 OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 BOOTSTRAP_KEY = "COUNTERFOIL_GOVERNANCE_BOOTSTRAP_KEY_SHA256"
 
@@ -25,6 +25,7 @@ DOORS = (
     Door("COUNTERFOIL_GATEWAY_GRPC_LISTEN", 8081, "the gateway's gRPC API"),
     Door("COUNTERFOIL_INGEST_LISTEN", 7101, "ingest"),
     Door("COUNTERFOIL_CONTRACTS_LISTEN", 7102, "contracts"),
+    Door("COUNTERFOIL_GRAPH_LISTEN", 7103, "graph"),
     Door("COUNTERFOIL_MODELS_LISTEN", 7104, "models"),
     Door("COUNTERFOIL_GOVERNANCE_LISTEN", 7105, "governance"),
 )

@@ -22,7 +22,7 @@ from counterfoil_cli.readiness import wait_until_ready
 from counterfoil_cli.supervisor import ProcessSpec, Supervisor
 
 # In this order they start; in the reverse order they stop.
-SERVICES = ("governance", "contracts", "ingest", "models", "gateway")
+SERVICES = ("governance", "contracts", "ingest", "graph", "models", "gateway")
 ENTRY_POINTS = "counterfoil.services"
 # What most of them import: loaded once in the parent, shared by every child. None of them starts a thread or a gRPC
 # object when it is imported; a test holds them to it.

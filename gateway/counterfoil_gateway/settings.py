@@ -18,6 +18,7 @@ class Settings(ServiceSettings):
     grpc_listen: str = Field(default="127.0.0.1:8081", description="Address of the gRPC door.")
     ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
     contracts_target: str = Field(default="127.0.0.1:7102", description="Address of contracts.")
+    graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")
     models_target: str = Field(default="127.0.0.1:7104", description="Address of models.")
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
 
@@ -26,6 +27,7 @@ class Settings(ServiceSettings):
         return {
             "ingest": self.ingest_target,
             "contracts": self.contracts_target,
+            "graph": self.graph_target,
             "models": self.models_target,
             "governance": self.governance_target,
         }

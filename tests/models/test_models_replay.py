@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from counterfoil.common.v1 import receipts_pb2
 from counterfoil.models.v1 import forecasts_pb2, models_pb2
-from counterfoil_models.canonical import output_sha256
+from counterfoil_chassis.canonical import output_sha256
 
 from tests.models.shop import demand, numbered, shop_sales
 

@@ -9,12 +9,13 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.runtime import running_code
 from counterfoil_chassis.serve import Host, Service, run
+from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.files.artifacts import FileArtifactStore
 from counterfoil_models.remote.governance import Governance
 from counterfoil_models.remote.ingest import IngestSnapshots
-from counterfoil_models.runtime import running_code
 from counterfoil_models.servicers.forecasts import ForecastServicer, ForecastServices
 from counterfoil_models.servicers.models import ModelServicer, ModelServices
 from counterfoil_models.servicers.receipts import ReceiptProducerServicer
@@ -22,7 +23,9 @@ from counterfoil_models.settings import Settings
 from counterfoil_models.sql.stores import SqlStores
 from counterfoil_models.store import RECEIPTS_TOPIC
 from counterfoil_models.trainer import Trainer
-from counterfoil_models.worker import Worker
+
+LIBRARIES = ("numpy", "pandas", "scipy", "sktime", "statsmodels")
+"""The distributions whose versions can change an output's digits; artifacts name them."""
 
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
@@ -38,7 +41,10 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     stack.callback(serving.close)
     stores, source = SqlStores(database), IngestSnapshots(ingest, host.signer)
     artifacts = FileArtifactStore(settings.data_dir / "artifacts")
-    runtime, pager = running_code(image_digest=settings.image_digest), Pager(host.secret)
+    runtime, pager = (
+        running_code("counterfoil-models", image_digest=settings.image_digest, libraries=LIBRARIES),
+        Pager(host.secret),
+    )
     relay = OutboxRelay(database, RECEIPTS_TOPIC, governance.put_receipts, host.clock)
     trainer = Trainer(
         stores=stores,

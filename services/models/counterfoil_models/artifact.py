@@ -9,8 +9,8 @@ from datetime import date
 from typing import Any
 
 import orjson
+from counterfoil_chassis.canonical import canonical_json
 
-from counterfoil_models.canonical import canonical_json
 from counterfoil_models.documents import inputs_document, inputs_of, spec_document, spec_of
 from counterfoil_models.entities import ForecastSpec, Input, Method
 from counterfoil_models.forecasting import Smoothing

@@ -1,8 +1,7 @@
 """What rules and stores share: models, versions, events, snapshots, forecasts."""
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 
 SERVICE_ACTOR = "service:models"
@@ -258,15 +257,3 @@ class Forecast:
     inputs: tuple[Input, ...]
     gaps: tuple[Gap, ...]
     created_at: datetime
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """The code that runs; see `common.v1.RuntimeReference`."""
-
-    image_digest: str
-    lock_sha256: str
-    release: str
-    python: str
-    platform: str
-    libraries: Mapping[str, str] = field(default_factory=dict)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from counterfoil_chassis.worker import Worker
+
 from counterfoil_models.entities import Contract, ForecastSpec, Input
 from counterfoil_models.series import SeriesTable, cut, lookup_columns, series_columns
 from counterfoil_models.store import SnapshotSource
-from counterfoil_models.worker import Worker
 
 SERIES_ROLE = "series"
 LOOKUP_ROLE = "lookup"

@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+from counterfoil_chassis.canonical import rounded
 
 from counterfoil_models.artifact import Artifact, ArtifactSeries
-from counterfoil_models.canonical import rounded
 from counterfoil_models.entities import UNKNOWN_SERIES, ForecastOutput, ForecastSeries, Gap, Method, Point
 from counterfoil_models.errors import HistoryTooShortError, HorizonTooLongError, SeriesUnknownError
 from counterfoil_models.forecasting import predict

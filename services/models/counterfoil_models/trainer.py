@@ -10,13 +10,13 @@ from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.errors import CounterfoilError
 from counterfoil_chassis.status import failure_of
 from counterfoil_chassis.telemetry import continued
+from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.entities import Change, ForecastSpec, Input
 from counterfoil_models.models import fail, finish
 from counterfoil_models.reading import read_series
 from counterfoil_models.store import ArtifactStore, Ending, SnapshotSource, Stores
 from counterfoil_models.training import Training, train_version, verdict
-from counterfoil_models.worker import Worker
 
 SPAN_TRAIN = "train model version"
 

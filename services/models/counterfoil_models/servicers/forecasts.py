@@ -6,23 +6,24 @@ from typing import Any
 
 import grpc
 from counterfoil.models.v1 import forecasts_pb2, forecasts_pb2_grpc
+from counterfoil_chassis.canonical import canonical_json, sha256_hex
 from counterfoil_chassis.clock import Clock, Ids
 from counterfoil_chassis.identity import current_caller, require_scope
 from counterfoil_chassis.outbox import enqueue
 from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.runtime import Runtime
 from counterfoil_chassis.telemetry import current_trace_id
+from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.artifact import Artifact, decode
-from counterfoil_models.canonical import canonical_json, sha256_hex
 from counterfoil_models.documents import inputs_document
-from counterfoil_models.entities import Forecast, Input, Model, ModelVersion, Runtime
+from counterfoil_models.entities import Forecast, Input, Model, ModelVersion
 from counterfoil_models.errors import NoChampionError
 from counterfoil_models.reading import Reading, read_series, take_inputs
 from counterfoil_models.servicers.messages import forecast_message
 from counterfoil_models.servicers.provenance import PRODUCER, Asked, make_receipt
 from counterfoil_models.serving import chosen_horizon, chosen_series, make_output, serving_gaps
 from counterfoil_models.store import RECEIPTS_TOPIC, ArtifactStore, SnapshotSource, Stores
-from counterfoil_models.worker import Worker
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

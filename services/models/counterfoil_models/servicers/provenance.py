@@ -6,12 +6,13 @@ from datetime import datetime
 
 import orjson
 from counterfoil.common.v1 import receipts_pb2
+from counterfoil_chassis.canonical import canonical_json, output_sha256
 from counterfoil_chassis.clock import to_timestamp
+from counterfoil_chassis.runtime import Runtime, runtime_message
 
 from counterfoil_models.artifact import KIND
-from counterfoil_models.canonical import canonical_json, output_sha256
 from counterfoil_models.documents import output_document
-from counterfoil_models.entities import Contract, Forecast, Input, Model, Runtime
+from counterfoil_models.entities import Contract, Forecast, Input, Model
 from counterfoil_models.servicers.messages import completeness_message, tier_message
 from counterfoil_models.snapshot_messages import snapshot_message, snapshot_of
 
@@ -36,17 +37,6 @@ def asked_of(parameters: str) -> Asked:
     """Read a receipt's parameters."""
     document = orjson.loads(parameters)
     return Asked(**{**document, "series": tuple(document["series"])})
-
-
-def runtime_message(runtime: Runtime) -> receipts_pb2.RuntimeReference:
-    """Write what runs."""
-    return receipts_pb2.RuntimeReference(
-        image_digest=runtime.image_digest,
-        lock_sha256=runtime.lock_sha256,
-        release=runtime.release,
-        python=runtime.python,
-        platform=runtime.platform,
-    )
 
 
 def make_receipt(

@@ -6,16 +6,17 @@ from typing import Any
 import grpc
 import orjson
 from counterfoil.common.v1 import receipts_pb2, receipts_pb2_grpc
+from counterfoil_chassis.canonical import output_sha256
 from counterfoil_chassis.clock import to_timestamp
 from counterfoil_chassis.identity import current_caller
+from counterfoil_chassis.runtime import runtime_message
 
 from counterfoil_models.artifact import decode
-from counterfoil_models.canonical import output_sha256
 from counterfoil_models.documents import output_document
 from counterfoil_models.errors import ArtifactCorruptError, SnapshotErasedError, SnapshotExpiredError
 from counterfoil_models.reading import read_series
 from counterfoil_models.servicers.forecasts import ForecastServices
-from counterfoil_models.servicers.provenance import asked_of, inputs_of_receipt, runtime_message
+from counterfoil_models.servicers.provenance import asked_of, inputs_of_receipt
 from counterfoil_models.serving import first_difference, make_output
 
 Context = grpc.aio.ServicerContext[Any, Any]

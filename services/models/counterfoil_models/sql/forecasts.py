@@ -3,11 +3,11 @@
 from typing import Any
 
 import orjson
+from counterfoil_chassis.canonical import canonical_json
 from counterfoil_chassis.clock import from_micros, to_micros
 from sqlalchemy import Row, and_, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_models.canonical import canonical_json
 from counterfoil_models.documents import gap_document, gap_of, inputs_document, inputs_of, output_document, output_of
 from counterfoil_models.entities import Forecast
 from counterfoil_models.errors import ForecastNotFoundError, ReceiptNotFoundError

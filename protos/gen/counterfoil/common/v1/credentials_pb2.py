@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'counterfoil/common/v1/credentials.proto\x12\x15\x63ounterfoil.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x01\n\nCredential\x12\x15\n\rsecret_sha256\x18\x01 \x01(\x0c\x12\x15\n\rcredential_id\x18\x02 \x01(\t\x12\x11\n\tworkspace\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'counterfoil/common/v1/credentials.proto\x12\x15\x63ounterfoil.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x01\n\nCredential\x12\x15\n\rsecret_sha256\x18\x01 \x01(\x0c\x12\x15\n\rcredential_id\x18\x02 \x01(\t\x12\x11\n\tworkspace\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05roles\x18\x07 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'counterfoil.common.v1.crede
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREDENTIAL']._serialized_start=100
-  _globals['_CREDENTIAL']._serialized_end=260
+  _globals['_CREDENTIAL']._serialized_end=275
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class Credential(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
     secret_sha256: _builtins.bytes
     """SHA-256 of the key, 32 bytes."""
     credential_id: _builtins.str
@@ -47,6 +48,10 @@ class Credential(_message.Message):
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """Not accepted from this time on; absent = no end."""
 
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The principal's roles; policies can name them."""
+
     def __init__(
         self,
         *,
@@ -56,10 +61,11 @@ class Credential(_message.Message):
         principal: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "expires_at", b"expires_at", "principal", b"principal", "scopes", b"scopes", "secret_sha256", b"secret_sha256", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "expires_at", b"expires_at", "principal", b"principal", "roles", b"roles", "scopes", b"scopes", "secret_sha256", b"secret_sha256", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

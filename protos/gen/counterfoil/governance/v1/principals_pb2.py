@@ -29,7 +29,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*counterfoil/governance/v1/principals.proto\x12\x19\x63ounterfoil.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x02\n\tPrincipal\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x37\n\x04kind\x18\x03 \x01(\x0e\x32).counterfoil.governance.v1.Principal.Kind\x12?\n\x05state\x18\x04 \x01(\x0e\x32*.counterfoil.governance.v1.Principal.StateB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"4\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05HUMAN\x10\x01\x12\x0b\n\x07PROGRAM\x10\x02\"8\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\"\xd5\x01\n\x16\x43reatePrincipalRequest\x12\x38\n\x0cprincipal_id\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x10\x01\x18?2\x17^[a-z][a-z0-9.-]{0,62}$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x43\n\x04kind\x18\x03 \x01(\x0e\x32).counterfoil.governance.v1.Principal.KindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"6\n\x13GetPrincipalRequest\x12\x1f\n\x0cprincipal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"T\n\x15ListPrincipalsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"k\n\x16ListPrincipalsResponse\x12\x38\n\nprincipals\x18\x01 \x03(\x0b\x32$.counterfoil.governance.v1.Principal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x17\x44isablePrincipalRequest\x12\x1f\n\x0cprincipal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?2\xb7\x05\n\x10PrincipalService\x12\x9d\x01\n\x0f\x43reatePrincipal\x12\x31.counterfoil.governance.v1.CreatePrincipalRequest\x1a$.counterfoil.governance.v1.Principal\"1\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/principals:\x01*\x12\xa2\x01\n\x0cGetPrincipal\x12..counterfoil.governance.v1.GetPrincipalRequest\x1a$.counterfoil.governance.v1.Principal\"<\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/principals/{principal_id}\x12\xa4\x01\n\x0eListPrincipals\x12\x30.counterfoil.governance.v1.ListPrincipalsRequest\x1a\x31.counterfoil.governance.v1.ListPrincipalsResponse\"-\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/principals\x12\xb6\x01\n\x10\x44isablePrincipal\x12\x32.counterfoil.governance.v1.DisablePrincipalRequest\x1a$.counterfoil.governance.v1.Principal\"H\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02*\"%/v1/principals/{principal_id}:disable:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*counterfoil/governance/v1/principals.proto\x12\x19\x63ounterfoil.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x02\n\tPrincipal\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x37\n\x04kind\x18\x03 \x01(\x0e\x32).counterfoil.governance.v1.Principal.Kind\x12?\n\x05state\x18\x04 \x01(\x0e\x32*.counterfoil.governance.v1.Principal.StateB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\r\n\x05roles\x18\x06 \x03(\t\"4\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05HUMAN\x10\x01\x12\x0b\n\x07PROGRAM\x10\x02\"8\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\"\xf0\x01\n\x16\x43reatePrincipalRequest\x12\x38\n\x0cprincipal_id\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x10\x01\x18?2\x17^[a-z][a-z0-9.-]{0,62}$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x43\n\x04kind\x18\x03 \x01(\x0e\x32).counterfoil.governance.v1.Principal.KindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x19\n\x05roles\x18\x05 \x03(\tB\n\xbaH\x07\x92\x01\x04\x10\x14\x18\x01\"6\n\x13GetPrincipalRequest\x12\x1f\n\x0cprincipal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"T\n\x15ListPrincipalsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"k\n\x16ListPrincipalsResponse\x12\x38\n\nprincipals\x18\x01 \x03(\x0b\x32$.counterfoil.governance.v1.Principal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x17\x44isablePrincipalRequest\x12\x1f\n\x0cprincipal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"V\n\x18SetPrincipalRolesRequest\x12\x1f\n\x0cprincipal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x19\n\x05roles\x18\x02 \x03(\tB\n\xbaH\x07\x92\x01\x04\x10\x14\x18\x01\"O\n\x10ListRolesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"\\\n\x11ListRolesResponse\x12.\n\x05roles\x18\x01 \x03(\x0b\x32\x1f.counterfoil.governance.v1.Role\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x04Role\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t2\x87\x08\n\x10PrincipalService\x12\x9d\x01\n\x0f\x43reatePrincipal\x12\x31.counterfoil.governance.v1.CreatePrincipalRequest\x1a$.counterfoil.governance.v1.Principal\"1\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/principals:\x01*\x12\xa2\x01\n\x0cGetPrincipal\x12..counterfoil.governance.v1.GetPrincipalRequest\x1a$.counterfoil.governance.v1.Principal\"<\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/principals/{principal_id}\x12\xa4\x01\n\x0eListPrincipals\x12\x30.counterfoil.governance.v1.ListPrincipalsRequest\x1a\x31.counterfoil.governance.v1.ListPrincipalsResponse\"-\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/principals\x12\xb6\x01\n\x10\x44isablePrincipal\x12\x32.counterfoil.governance.v1.DisablePrincipalRequest\x1a$.counterfoil.governance.v1.Principal\"H\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02*\"%/v1/principals/{principal_id}:disable:\x01*\x12\xba\x01\n\x11SetPrincipalRoles\x12\x33.counterfoil.governance.v1.SetPrincipalRolesRequest\x1a$.counterfoil.governance.v1.Principal\"J\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02,\"\'/v1/principals/{principal_id}:set_roles:\x01*\x12\x90\x01\n\tListRoles\x12+.counterfoil.governance.v1.ListRolesRequest\x1a,.counterfoil.governance.v1.ListRolesResponse\"(\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/rolesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPRINCIPALREQUEST'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_CREATEPRINCIPALREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEPRINCIPALREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_CREATEPRINCIPALREQUEST'].fields_by_name['roles']._loaded_options = None
+  _globals['_CREATEPRINCIPALREQUEST'].fields_by_name['roles']._serialized_options = b'\272H\007\222\001\004\020\024\030\001'
   _globals['_GETPRINCIPALREQUEST'].fields_by_name['principal_id']._loaded_options = None
   _globals['_GETPRINCIPALREQUEST'].fields_by_name['principal_id']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_LISTPRINCIPALSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -56,6 +58,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPRINCIPALSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_DISABLEPRINCIPALREQUEST'].fields_by_name['principal_id']._loaded_options = None
   _globals['_DISABLEPRINCIPALREQUEST'].fields_by_name['principal_id']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_SETPRINCIPALROLESREQUEST'].fields_by_name['principal_id']._loaded_options = None
+  _globals['_SETPRINCIPALROLESREQUEST'].fields_by_name['principal_id']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_SETPRINCIPALROLESREQUEST'].fields_by_name['roles']._loaded_options = None
+  _globals['_SETPRINCIPALROLESREQUEST'].fields_by_name['roles']._serialized_options = b'\272H\007\222\001\004\020\024\030\001'
+  _globals['_LISTROLESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTROLESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTROLESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTROLESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_PRINCIPALSERVICE'].methods_by_name['CreatePrincipal']._loaded_options = None
   _globals['_PRINCIPALSERVICE'].methods_by_name['CreatePrincipal']._serialized_options = b'\250\273\030\001\262\273\030\020governance.write\202\323\344\223\002\023\"\016/v1/principals:\001*'
   _globals['_PRINCIPALSERVICE'].methods_by_name['GetPrincipal']._loaded_options = None
@@ -64,22 +74,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRINCIPALSERVICE'].methods_by_name['ListPrincipals']._serialized_options = b'\250\273\030\001\262\273\030\017governance.read\202\323\344\223\002\020\022\016/v1/principals'
   _globals['_PRINCIPALSERVICE'].methods_by_name['DisablePrincipal']._loaded_options = None
   _globals['_PRINCIPALSERVICE'].methods_by_name['DisablePrincipal']._serialized_options = b'\250\273\030\001\262\273\030\020governance.write\202\323\344\223\002*\"%/v1/principals/{principal_id}:disable:\001*'
+  _globals['_PRINCIPALSERVICE'].methods_by_name['SetPrincipalRoles']._loaded_options = None
+  _globals['_PRINCIPALSERVICE'].methods_by_name['SetPrincipalRoles']._serialized_options = b'\250\273\030\001\262\273\030\020governance.write\202\323\344\223\002,\"\'/v1/principals/{principal_id}:set_roles:\001*'
+  _globals['_PRINCIPALSERVICE'].methods_by_name['ListRoles']._loaded_options = None
+  _globals['_PRINCIPALSERVICE'].methods_by_name['ListRoles']._serialized_options = b'\250\273\030\001\262\273\030\017governance.read\202\323\344\223\002\013\022\t/v1/roles'
   _globals['_PRINCIPAL']._serialized_start=236
-  _globals['_PRINCIPAL']._serialized_end=579
-  _globals['_PRINCIPAL_KIND']._serialized_start=469
-  _globals['_PRINCIPAL_KIND']._serialized_end=521
-  _globals['_PRINCIPAL_STATE']._serialized_start=523
-  _globals['_PRINCIPAL_STATE']._serialized_end=579
-  _globals['_CREATEPRINCIPALREQUEST']._serialized_start=582
-  _globals['_CREATEPRINCIPALREQUEST']._serialized_end=795
-  _globals['_GETPRINCIPALREQUEST']._serialized_start=797
-  _globals['_GETPRINCIPALREQUEST']._serialized_end=851
-  _globals['_LISTPRINCIPALSREQUEST']._serialized_start=853
-  _globals['_LISTPRINCIPALSREQUEST']._serialized_end=937
-  _globals['_LISTPRINCIPALSRESPONSE']._serialized_start=939
-  _globals['_LISTPRINCIPALSRESPONSE']._serialized_end=1046
-  _globals['_DISABLEPRINCIPALREQUEST']._serialized_start=1048
-  _globals['_DISABLEPRINCIPALREQUEST']._serialized_end=1106
-  _globals['_PRINCIPALSERVICE']._serialized_start=1109
-  _globals['_PRINCIPALSERVICE']._serialized_end=1804
+  _globals['_PRINCIPAL']._serialized_end=594
+  _globals['_PRINCIPAL_KIND']._serialized_start=484
+  _globals['_PRINCIPAL_KIND']._serialized_end=536
+  _globals['_PRINCIPAL_STATE']._serialized_start=538
+  _globals['_PRINCIPAL_STATE']._serialized_end=594
+  _globals['_CREATEPRINCIPALREQUEST']._serialized_start=597
+  _globals['_CREATEPRINCIPALREQUEST']._serialized_end=837
+  _globals['_GETPRINCIPALREQUEST']._serialized_start=839
+  _globals['_GETPRINCIPALREQUEST']._serialized_end=893
+  _globals['_LISTPRINCIPALSREQUEST']._serialized_start=895
+  _globals['_LISTPRINCIPALSREQUEST']._serialized_end=979
+  _globals['_LISTPRINCIPALSRESPONSE']._serialized_start=981
+  _globals['_LISTPRINCIPALSRESPONSE']._serialized_end=1088
+  _globals['_DISABLEPRINCIPALREQUEST']._serialized_start=1090
+  _globals['_DISABLEPRINCIPALREQUEST']._serialized_end=1148
+  _globals['_SETPRINCIPALROLESREQUEST']._serialized_start=1150
+  _globals['_SETPRINCIPALROLESREQUEST']._serialized_end=1236
+  _globals['_LISTROLESREQUEST']._serialized_start=1238
+  _globals['_LISTROLESREQUEST']._serialized_end=1317
+  _globals['_LISTROLESRESPONSE']._serialized_start=1319
+  _globals['_LISTROLESRESPONSE']._serialized_end=1411
+  _globals['_ROLE']._serialized_start=1413
+  _globals['_ROLE']._serialized_end=1470
+  _globals['_PRINCIPALSERVICE']._serialized_start=1473
+  _globals['_PRINCIPALSERVICE']._serialized_end=2504
 # @@protoc_insertion_point(module_scope)

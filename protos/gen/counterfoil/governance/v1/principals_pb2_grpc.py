@@ -55,6 +55,16 @@ class PrincipalServiceStub:
                 request_serializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.DisablePrincipalRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.Principal.FromString,
                 _registered_method=True)
+        self.SetPrincipalRoles = channel.unary_unary(
+                '/counterfoil.governance.v1.PrincipalService/SetPrincipalRoles',
+                request_serializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.SetPrincipalRolesRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.Principal.FromString,
+                _registered_method=True)
+        self.ListRoles = channel.unary_unary(
+                '/counterfoil.governance.v1.PrincipalService/ListRoles',
+                request_serializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.ListRolesRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.ListRolesResponse.FromString,
+                _registered_method=True)
 
 
 class PrincipalServiceServicer:
@@ -89,6 +99,20 @@ class PrincipalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPrincipalRoles(self, request, context):
+        """Give a principal other roles. Its keys keep those of their scopes that the roles allow; the rest stop working at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRoles(self, request, context):
+        """List the roles that principals can have, with the scopes each allows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PrincipalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +135,16 @@ def add_PrincipalServiceServicer_to_server(servicer, server):
                     servicer.DisablePrincipal,
                     request_deserializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.DisablePrincipalRequest.FromString,
                     response_serializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.Principal.SerializeToString,
+            ),
+            'SetPrincipalRoles': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPrincipalRoles,
+                    request_deserializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.SetPrincipalRolesRequest.FromString,
+                    response_serializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.Principal.SerializeToString,
+            ),
+            'ListRoles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRoles,
+                    request_deserializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.ListRolesRequest.FromString,
+                    response_serializer=counterfoil_dot_governance_dot_v1_dot_principals__pb2.ListRolesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +256,60 @@ class PrincipalService:
             '/counterfoil.governance.v1.PrincipalService/DisablePrincipal',
             counterfoil_dot_governance_dot_v1_dot_principals__pb2.DisablePrincipalRequest.SerializeToString,
             counterfoil_dot_governance_dot_v1_dot_principals__pb2.Principal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPrincipalRoles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.governance.v1.PrincipalService/SetPrincipalRoles',
+            counterfoil_dot_governance_dot_v1_dot_principals__pb2.SetPrincipalRolesRequest.SerializeToString,
+            counterfoil_dot_governance_dot_v1_dot_principals__pb2.Principal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRoles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.governance.v1.PrincipalService/ListRoles',
+            counterfoil_dot_governance_dot_v1_dot_principals__pb2.ListRolesRequest.SerializeToString,
+            counterfoil_dot_governance_dot_v1_dot_principals__pb2.ListRolesResponse.FromString,
             options,
             channel_credentials,
             insecure,

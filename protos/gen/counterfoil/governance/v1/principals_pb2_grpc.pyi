@@ -41,6 +41,10 @@ class PrincipalServiceStub:
     """List the workspace's principals."""
     DisablePrincipal: _grpc.UnaryUnaryMultiCallable[_principals_pb2.DisablePrincipalRequest, _principals_pb2.Principal]
     """Disable a principal: all its keys stop working at once."""
+    SetPrincipalRoles: _grpc.UnaryUnaryMultiCallable[_principals_pb2.SetPrincipalRolesRequest, _principals_pb2.Principal]
+    """Give a principal other roles. Its keys keep those of their scopes that the roles allow; the rest stop working at once."""
+    ListRoles: _grpc.UnaryUnaryMultiCallable[_principals_pb2.ListRolesRequest, _principals_pb2.ListRolesResponse]
+    """List the roles that principals can have, with the scopes each allows."""
 
 @_typing.type_check_only
 class PrincipalServiceAsyncStub(PrincipalServiceStub):
@@ -55,6 +59,10 @@ class PrincipalServiceAsyncStub(PrincipalServiceStub):
     """List the workspace's principals."""
     DisablePrincipal: _aio.UnaryUnaryMultiCallable[_principals_pb2.DisablePrincipalRequest, _principals_pb2.Principal]  # type: ignore[assignment]
     """Disable a principal: all its keys stop working at once."""
+    SetPrincipalRoles: _aio.UnaryUnaryMultiCallable[_principals_pb2.SetPrincipalRolesRequest, _principals_pb2.Principal]  # type: ignore[assignment]
+    """Give a principal other roles. Its keys keep those of their scopes that the roles allow; the rest stop working at once."""
+    ListRoles: _aio.UnaryUnaryMultiCallable[_principals_pb2.ListRolesRequest, _principals_pb2.ListRolesResponse]  # type: ignore[assignment]
+    """List the roles that principals can have, with the scopes each allows."""
 
 class PrincipalServiceServicer(metaclass=_abc_1.ABCMeta):
     """Principals: the people and programs of a workspace that keys are given to."""
@@ -90,5 +98,21 @@ class PrincipalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_principals_pb2.Principal, _abc.Awaitable[_principals_pb2.Principal]]:
         """Disable a principal: all its keys stop working at once."""
+
+    @_abc_1.abstractmethod
+    def SetPrincipalRoles(
+        self,
+        request: _principals_pb2.SetPrincipalRolesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_principals_pb2.Principal, _abc.Awaitable[_principals_pb2.Principal]]:
+        """Give a principal other roles. Its keys keep those of their scopes that the roles allow; the rest stop working at once."""
+
+    @_abc_1.abstractmethod
+    def ListRoles(
+        self,
+        request: _principals_pb2.ListRolesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_principals_pb2.ListRolesResponse, _abc.Awaitable[_principals_pb2.ListRolesResponse]]:
+        """List the roles that principals can have, with the scopes each allows."""
 
 def add_PrincipalServiceServicer_to_server(servicer: PrincipalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,22 +30,26 @@ class AppendRecordsRequest(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WORKSPACE_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """The dataset's name."""
     records: _builtins.bytes
     """The records: a JSON array of objects, one object, or one object per line (NDJSON)."""
     request_id: _builtins.str
     """Makes a retry safe: names records that carry no `message_id`."""
+    workspace: _builtins.str
+    """The workspace, when a service appends for itself; else the token's."""
     def __init__(
         self,
         *,
         dataset: _builtins.str = ...,
         records: _builtins.bytes = ...,
         request_id: _builtins.str = ...,
+        workspace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "records", b"records", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "records", b"records", "request_id", b"request_id", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,6 +318,66 @@ class CreateSnapshotRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSnapshotRequest: _TypeAlias = CreateSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class TailRecordsRequest(_message.Message):
+    """What to follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """Only records of this dataset; empty = of every one."""
+    partition: _builtins.int
+    """The partition of the log."""
+    from_offset: _builtins.int
+    """The first offset to show; absent = what comes in from now on."""
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        from_offset: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "from_offset", b"from_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "dataset", b"dataset", "from_offset", b"from_offset", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_offset: _TypeAlias = _typing.Literal["from_offset"]  # noqa: Y015
+    _WhichOneofArgType__from_offset: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_offset) -> _WhichOneofReturnType__from_offset | None: ...
+
+Global___TailRecordsRequest: _TypeAlias = TailRecordsRequest  # noqa: Y015
+
+@_typing.final
+class TailRecordsResponse(_message.Message):
+    """A record, or a sign of life."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    next_offset: _builtins.int
+    """Where to go on after this message."""
+    @_builtins.property
+    def record(self) -> Global___Record:
+        """The record; absent = nothing came in for a while."""
+
+    def __init__(
+        self,
+        *,
+        record: Global___Record | None = ...,
+        next_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_offset", b"next_offset", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailRecordsResponse: _TypeAlias = TailRecordsResponse  # noqa: Y015
 
 @_typing.final
 class ReadRecordsRequest(_message.Message):

@@ -56,6 +56,11 @@ class RecordServiceStub:
                 request_serializer=counterfoil_dot_ingest_dot_v1_dot_records__pb2.CreateSnapshotRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_common_dot_v1_dot_snapshot__pb2.Snapshot.FromString,
                 _registered_method=True)
+        self.TailRecords = channel.unary_stream(
+                '/counterfoil.ingest.v1.RecordService/TailRecords',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_records__pb2.TailRecordsRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_records__pb2.TailRecordsResponse.FromString,
+                _registered_method=True)
         self.ReadRecords = channel.unary_stream(
                 '/counterfoil.ingest.v1.RecordService/ReadRecords',
                 request_serializer=counterfoil_dot_ingest_dot_v1_dot_records__pb2.ReadRecordsRequest.SerializeToString,
@@ -103,6 +108,15 @@ class RecordServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TailRecords(self, request, context):
+        """Stream records as they come in, from now or from an offset on; ends only when the caller leaves.
+        By REST one JSON document per line or, with `Accept: text/event-stream`, server-sent events whose ids are offsets, so that a browser
+        that lost the connection goes on where it was (`Last-Event-ID`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadRecords(self, request, context):
         """Stream the log's blocks of one workspace and partition from an offset on, for consumers.
         With `follow`, goes on as blocks commit, with heartbeats between; else ends at the head.
@@ -140,6 +154,11 @@ def add_RecordServiceServicer_to_server(servicer, server):
                     servicer.CreateSnapshot,
                     request_deserializer=counterfoil_dot_ingest_dot_v1_dot_records__pb2.CreateSnapshotRequest.FromString,
                     response_serializer=counterfoil_dot_common_dot_v1_dot_snapshot__pb2.Snapshot.SerializeToString,
+            ),
+            'TailRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.TailRecords,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_records__pb2.TailRecordsRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_records__pb2.TailRecordsResponse.SerializeToString,
             ),
             'ReadRecords': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadRecords,
@@ -261,6 +280,33 @@ class RecordService:
             '/counterfoil.ingest.v1.RecordService/CreateSnapshot',
             counterfoil_dot_ingest_dot_v1_dot_records__pb2.CreateSnapshotRequest.SerializeToString,
             counterfoil_dot_common_dot_v1_dot_snapshot__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TailRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/counterfoil.ingest.v1.RecordService/TailRecords',
+            counterfoil_dot_ingest_dot_v1_dot_records__pb2.TailRecordsRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_records__pb2.TailRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,11 @@ class RecordServiceStub:
     """List the workspace's datasets with their contracts and counts."""
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_records_pb2.CreateSnapshotRequest, _snapshot_pb2.Snapshot]
     """Return a snapshot of a dataset as it is now; it can be cited and read again at any time."""
+    TailRecords: _grpc.UnaryStreamMultiCallable[_records_pb2.TailRecordsRequest, _records_pb2.TailRecordsResponse]
+    """Stream records as they come in, from now or from an offset on; ends only when the caller leaves.
+    By REST one JSON document per line or, with `Accept: text/event-stream`, server-sent events whose ids are offsets, so that a browser
+    that lost the connection goes on where it was (`Last-Event-ID`).
+    """
     ReadRecords: _grpc.UnaryStreamMultiCallable[_records_pb2.ReadRecordsRequest, _records_pb2.ReadRecordsResponse]
     """Stream the log's blocks of one workspace and partition from an offset on, for consumers.
     With `follow`, goes on as blocks commit, with heartbeats between; else ends at the head.
@@ -70,6 +75,11 @@ class RecordServiceAsyncStub(RecordServiceStub):
     """List the workspace's datasets with their contracts and counts."""
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_records_pb2.CreateSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
     """Return a snapshot of a dataset as it is now; it can be cited and read again at any time."""
+    TailRecords: _aio.UnaryStreamMultiCallable[_records_pb2.TailRecordsRequest, _records_pb2.TailRecordsResponse]  # type: ignore[assignment]
+    """Stream records as they come in, from now or from an offset on; ends only when the caller leaves.
+    By REST one JSON document per line or, with `Accept: text/event-stream`, server-sent events whose ids are offsets, so that a browser
+    that lost the connection goes on where it was (`Last-Event-ID`).
+    """
     ReadRecords: _aio.UnaryStreamMultiCallable[_records_pb2.ReadRecordsRequest, _records_pb2.ReadRecordsResponse]  # type: ignore[assignment]
     """Stream the log's blocks of one workspace and partition from an offset on, for consumers.
     With `follow`, goes on as blocks commit, with heartbeats between; else ends at the head.
@@ -115,6 +125,17 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.Snapshot, _abc.Awaitable[_snapshot_pb2.Snapshot]]:
         """Return a snapshot of a dataset as it is now; it can be cited and read again at any time."""
+
+    @_abc_1.abstractmethod
+    def TailRecords(
+        self,
+        request: _records_pb2.TailRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_records_pb2.TailRecordsResponse], _abc.AsyncIterator[_records_pb2.TailRecordsResponse]]:
+        """Stream records as they come in, from now or from an offset on; ends only when the caller leaves.
+        By REST one JSON document per line or, with `Accept: text/event-stream`, server-sent events whose ids are offsets, so that a browser
+        that lost the connection goes on where it was (`Last-Event-ID`).
+        """
 
     @_abc_1.abstractmethod
     def ReadRecords(

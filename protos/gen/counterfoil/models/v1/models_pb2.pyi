@@ -36,6 +36,7 @@ class Model(_message.Message):
     CHAMPION_VERSION_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    RECORDS_SINCE_TRAINING_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Chosen at creation, never changed."""
     display_name: _builtins.str
@@ -48,6 +49,8 @@ class Model(_message.Message):
     """The version that serves; 0 = none."""
     created_by: _builtins.str
     """Who created it."""
+    records_since_training: _builtins.int
+    """How many records its datasets have received since the champion's snapshots; 0 also when none serves."""
     @_builtins.property
     def forecast(self) -> Global___ForecastSpec:
         """Forecasts of daily series."""
@@ -67,10 +70,11 @@ class Model(_message.Message):
         champion_version: _builtins.int = ...,
         created_by: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        records_since_training: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "forecast", b"forecast", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion_version", b"champion_version", "created_at", b"created_at", "created_by", b"created_by", "display_name", b"display_name", "forecast", b"forecast", "impact_tier", b"impact_tier", "model_id", b"model_id", "purpose", b"purpose", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion_version", b"champion_version", "created_at", b"created_at", "created_by", b"created_by", "display_name", b"display_name", "forecast", b"forecast", "impact_tier", b"impact_tier", "model_id", b"model_id", "purpose", b"purpose", "records_since_training", b"records_since_training", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_spec: _TypeAlias = _typing.Literal["forecast"]  # noqa: Y015
     _WhichOneofArgType_spec: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
@@ -321,6 +325,7 @@ class ModelVersion(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model."""
     version: _builtins.int
@@ -335,6 +340,8 @@ class ModelVersion(_message.Message):
     """Who trained it."""
     trace_id: _builtins.str
     """The trace of the training, 32 hex digits."""
+    change_id: _builtins.str
+    """The change that its promotion waits for or was approved by; empty = none was needed."""
     @_builtins.property
     def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.Snapshot]:
         """What it was trained on."""
@@ -375,10 +382,11 @@ class ModelVersion(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         trace_id: _builtins.str = ...,
+        change_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_bytes", b"artifact_bytes", "artifact_sha256", b"artifact_sha256", "backtests", b"backtests", "created_at", b"created_at", "created_by", b"created_by", "error", b"error", "finished_at", b"finished_at", "model_id", b"model_id", "skipped", b"skipped", "snapshots", b"snapshots", "state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_bytes", b"artifact_bytes", "artifact_sha256", b"artifact_sha256", "backtests", b"backtests", "change_id", b"change_id", "created_at", b"created_at", "created_by", b"created_by", "error", b"error", "finished_at", b"finished_at", "model_id", b"model_id", "skipped", b"skipped", "snapshots", b"snapshots", "state", b"state", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -783,22 +791,26 @@ class PromoteModelVersionRequest(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_APPROVAL_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model's id."""
     version: _builtins.int
     """The version."""
     reason: _builtins.str
     """Why."""
+    request_approval: _builtins.bool
+    """Ask a second person where policy needs one: the answer is the version in state `PENDING_APPROVAL`, with its `change_id`."""
     def __init__(
         self,
         *,
         model_id: _builtins.str = ...,
         version: _builtins.int = ...,
         reason: _builtins.str = ...,
+        request_approval: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "reason", b"reason", "request_approval", b"request_approval", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

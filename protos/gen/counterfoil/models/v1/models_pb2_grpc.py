@@ -131,6 +131,8 @@ class ModelServiceServicer:
 
     def PromoteModelVersion(self, request, context):
         """Make a validated version the champion: the one that serves.
+        Where policy asks for a second person, a direct promotion is refused; `request_approval` asks for one, and the version serves
+        as soon as somebody else approves the change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,10 @@ class ModelServiceStub:
     ListModelVersions: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelVersionsRequest, _models_pb2.ListModelVersionsResponse]
     """List a model's versions, newest first."""
     PromoteModelVersion: _grpc.UnaryUnaryMultiCallable[_models_pb2.PromoteModelVersionRequest, _models_pb2.ModelVersion]
-    """Make a validated version the champion: the one that serves."""
+    """Make a validated version the champion: the one that serves.
+    Where policy asks for a second person, a direct promotion is refused; `request_approval` asks for one, and the version serves
+    as soon as somebody else approves the change.
+    """
     RollbackModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.RollbackModelRequest, _models_pb2.ModelVersion]
     """Make the champion before the present one serve again, with a reason."""
     ListModelEvents: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelEventsRequest, _models_pb2.ListModelEventsResponse]
@@ -74,7 +77,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ListModelVersions: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelVersionsRequest, _models_pb2.ListModelVersionsResponse]  # type: ignore[assignment]
     """List a model's versions, newest first."""
     PromoteModelVersion: _aio.UnaryUnaryMultiCallable[_models_pb2.PromoteModelVersionRequest, _models_pb2.ModelVersion]  # type: ignore[assignment]
-    """Make a validated version the champion: the one that serves."""
+    """Make a validated version the champion: the one that serves.
+    Where policy asks for a second person, a direct promotion is refused; `request_approval` asks for one, and the version serves
+    as soon as somebody else approves the change.
+    """
     RollbackModel: _aio.UnaryUnaryMultiCallable[_models_pb2.RollbackModelRequest, _models_pb2.ModelVersion]  # type: ignore[assignment]
     """Make the champion before the present one serve again, with a reason."""
     ListModelEvents: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelEventsRequest, _models_pb2.ListModelEventsResponse]  # type: ignore[assignment]
@@ -139,7 +145,10 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.PromoteModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ModelVersion, _abc.Awaitable[_models_pb2.ModelVersion]]:
-        """Make a validated version the champion: the one that serves."""
+        """Make a validated version the champion: the one that serves.
+        Where policy asks for a second person, a direct promotion is refused; `request_approval` asks for one, and the version serves
+        as soon as somebody else approves the change.
+        """
 
     @_abc_1.abstractmethod
     def RollbackModel(

@@ -8,7 +8,7 @@ import stat
 from decimal import Context, Decimal
 
 import pytest
-from counterfoil_models.canonical import canonical_json, output_sha256, rounded
+from counterfoil_chassis.canonical import canonical_json, output_sha256, rounded
 from counterfoil_models.errors import ArtifactCorruptError
 from counterfoil_models.files.artifacts import FileArtifactStore
 from hypothesis import given

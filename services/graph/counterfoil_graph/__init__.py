@@ -1,0 +1,1 @@
+"""The graph service: persons, the knowledge graph, journeys."""

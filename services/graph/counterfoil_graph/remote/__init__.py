@@ -1,0 +1,1 @@
+"""The services to the right: what this one asks of them."""

@@ -1,0 +1,1 @@
+"""One file per RPC family: translate, open the transaction, delegate, translate back."""
