@@ -11,6 +11,7 @@ from tests.system.doors import GrpcDoor, RestDoor
 from tests.system.installation import Installation
 from tests.system.story import World
 from tests.system.tenant import Tenant
+from tests.system.trust_story import WHOLE_STORY
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +72,10 @@ def worlds(
     """Two workspaces in which every public method was called: in the first by REST, in the second by gRPC."""
     by_rest, by_grpc = (World(make_tenant(name), installation.admin_key) for name in ("rest", "grpc"))
     with ThreadPoolExecutor(2) as narrators:
-        told = [narrators.submit(by_rest.tell, rest_door), narrators.submit(by_grpc.tell, grpc_door)]
+        told = [
+            narrators.submit(by_rest.tell, rest_door, WHOLE_STORY),
+            narrators.submit(by_grpc.tell, grpc_door, WHOLE_STORY),
+        ]
     for telling in told:
         telling.result()
     return by_rest, by_grpc
