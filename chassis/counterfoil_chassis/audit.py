@@ -1,0 +1,72 @@
+"""What a service did, told to the audit log that governance keeps: written with the deed, delivered after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import grpc
+from counterfoil.governance.v1 import audit_pb2 as pb
+from counterfoil.governance.v1.audit_pb2_grpc import AuditServiceStub
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_chassis import telemetry
+from counterfoil_chassis.call import outgoing
+from counterfoil_chassis.canonical import canonical_json
+from counterfoil_chassis.clock import Clock, Ids, to_timestamp
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.errors import BadFieldError
+from counterfoil_chassis.fields import check_fields
+from counterfoil_chassis.identity import TokenSigner
+from counterfoil_chassis.outbox import OutboxRelay, enqueue
+
+TOPIC = "audit"
+NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
+_SECONDS = 10.0
+
+
+async def record(
+    connection: AsyncConnection,
+    *,
+    ids: Ids,
+    clock: Clock,
+    workspace: str,
+    principal: str,
+    action: str,
+    resource: str,
+    details: Mapping[str, Any] = NO_DETAILS,
+) -> None:
+    """Write an audit entry in the open transaction, to be delivered once it commits; wake the relay after that.
+
+    `principal` is the caller's (`Caller.principal`), `action` like `model.promote`, `resource` like `models/churn`;
+    `details` is a JSON object without personal data. Raise ValueError for an entry that governance would refuse: it
+    would hold up every later one.
+    """
+    now = clock.now()
+    entry = pb.NewAuditEntry(
+        workspace=workspace,
+        entry_id=ids.new(),
+        happened_at=to_timestamp(now),
+        principal=principal,
+        action=action,
+        resource=resource,
+        details=canonical_json(dict(details)),
+        trace_id=telemetry.current_trace_id(),
+    )
+    try:
+        check_fields(entry)
+    except BadFieldError as error:
+        raise ValueError(f"not an audit entry: {error.violations}") from error
+    await enqueue(connection, topic=TOPIC, payload=entry.SerializeToString(), now=now)
+
+
+def audit_relay(database: Database, channel: grpc.aio.Channel, signer: TokenSigner, clock: Clock) -> OutboxRelay:
+    """Return the relay that delivers this service's audit entries to governance; run it in the background."""
+    stub = AuditServiceStub(channel)
+
+    async def deliver(payloads: Sequence[bytes]) -> None:
+        request = pb.AppendAuditEntriesRequest(entries=[pb.NewAuditEntry.FromString(each) for each in payloads])
+        await stub.AppendAuditEntries(request, **outgoing(default=_SECONDS, signer=signer))
+
+    return OutboxRelay(database, TOPIC, deliver, clock)
