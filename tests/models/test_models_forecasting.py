@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from counterfoil_models.artifact import decode
 from counterfoil_models.backtesting import interval_scale, mase, measured_coverage, origins, train
+from counterfoil_models.differences import first_difference
 from counterfoil_models.entities import Aggregation, ForecastSpec, Method, SeriesSpec
 from counterfoil_models.errors import HistoryTooShortError, SeriesUnknownError
 from counterfoil_models.forecasting import fit_smoothing, predict_seasonal_naive, predict_theta_ets
 from counterfoil_models.series import DailySeries, SeriesTable
-from counterfoil_models.serving import chosen_series, first_difference, make_output, serving_gaps
+from counterfoil_models.serving import chosen_series, make_output, serving_gaps
 from counterfoil_models.training import train_version, verdict
 
 SPEC = ForecastSpec(SeriesSpec("sales", "at", Aggregation.SUM, "amount", "shop"), horizon_days=14, min_active_days=60)

@@ -16,9 +16,10 @@ from counterfoil_chassis.worker import Worker
 from counterfoil_models.files.artifacts import FileArtifactStore
 from counterfoil_models.remote.governance import Governance
 from counterfoil_models.remote.ingest import IngestSnapshots
-from counterfoil_models.servicers.forecasts import ForecastServicer, ForecastServices
+from counterfoil_models.servicers.forecasts import ForecastReplayer, ForecastServicer, ForecastServices
 from counterfoil_models.servicers.models import ModelServicer, ModelServices
-from counterfoil_models.servicers.receipts import ReceiptProducerServicer
+from counterfoil_models.servicers.provenance import FORECASTS
+from counterfoil_models.servicers.receipts import ReceiptProducerServicer, ReceiptServices
 from counterfoil_models.settings import Settings
 from counterfoil_models.sql.stores import SqlStores
 from counterfoil_models.store import RECEIPTS_TOPIC
@@ -59,11 +60,12 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         stores, source, trainer, governance.timezone, pager, Idempotency(host.secret, host.clock), host.clock
     )
     forecasts = ForecastServices(stores, source, artifacts, serving, runtime, pager, host.clock, host.ids, relay.wake)
+    receipts = ReceiptServices(stores, runtime, host.clock, {FORECASTS: ForecastReplayer(forecasts)})
     return Service(
         servicers=[
             (models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models)),
             (forecasts_pb2_grpc.add_ForecastServiceServicer_to_server, ForecastServicer(forecasts)),
-            (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(forecasts)),
+            (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(receipts)),
         ],
         background=[relay.run, trainer.run],
     )

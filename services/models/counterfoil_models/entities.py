@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 SERVICE_ACTOR = "service:models"
 """The actor of events that no principal caused."""
@@ -43,6 +44,13 @@ class Method(enum.Enum):
 
     THETA_ETS_MEAN = "theta_ets_mean"
     SEASONAL_NAIVE = "seasonal_naive"
+
+
+class OutputKind(enum.Enum):
+    """What a kept output is: the first part of its resource name."""
+
+    ATTRIBUTION = "attribution"
+    LIFT = "lift"
 
 
 @dataclass(frozen=True)
@@ -257,3 +265,22 @@ class Forecast:
     inputs: tuple[Input, ...]
     gaps: tuple[Gap, ...]
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class Output:
+    """A kept output that is a document, whose hash the receipt has; `meta` is what else is told of it: spec, gaps."""
+
+    workspace: str
+    kind: OutputKind
+    output_id: str
+    receipt_id: str
+    question_sha256: str
+    document: dict[str, Any]
+    meta: dict[str, Any]
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        """The resource name, e.g. `attribution/0197…`."""
+        return f"{self.kind.value}/{self.output_id}"

@@ -27,6 +27,18 @@ class ForecastNotFoundError(NotFoundError):
     reason = "FORECAST_NOT_FOUND"
 
 
+class AttributionNotFoundError(NotFoundError):
+    """No attribution has this id in this workspace."""
+
+    reason = "ATTRIBUTION_NOT_FOUND"
+
+
+class LiftNotFoundError(NotFoundError):
+    """No lift has this id in this workspace."""
+
+    reason = "LIFT_NOT_FOUND"
+
+
 class ReceiptNotFoundError(NotFoundError):
     """This service made no receipt of this id in this workspace."""
 
@@ -115,6 +127,12 @@ class SnapshotErasedError(FailedPreconditionError):
     """An erasure changed records of the snapshot since it was taken."""
 
     reason = "SNAPSHOT_ERASED"
+
+
+class GraphRebuiltError(FailedPreconditionError):
+    """The graph is no longer read under the mappings or the log that were cited."""
+
+    reason = "GRAPH_REBUILT"
 
 
 class SnapshotExpiredError(FailedPreconditionError):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 from counterfoil_chassis.canonical import rounded
@@ -74,29 +73,6 @@ def serving_gaps(artifact: Artifact, table: SeriesTable) -> tuple[Gap, ...]:
             Gap("SERIES_WITHOUT_RECORDS", f"No record is left of {', '.join(gone[:10])}: forecast from zeros.", 0)
         )
     return tuple(gaps)
-
-
-def first_difference(expected: Any, actual: Any, path: str = "") -> str:
-    """Return where two output documents first differ, e.g. `series[GROCERY].points[3].mean`; "" when nowhere."""
-    if isinstance(expected, dict) and isinstance(actual, dict):
-        for key in [*actual, *(key for key in expected if key not in actual)]:
-            found = first_difference(expected.get(key), actual.get(key), f"{path}.{key}" if path else key)
-            if found:
-                return found
-        return ""
-    if isinstance(expected, list) and isinstance(actual, list):
-        for place, pair in enumerate(zip(expected, actual, strict=False)):
-            found = first_difference(*pair, f"{path}[{_name(pair[0], place)}]")
-            if found:
-                return found
-        longer = expected if len(expected) > len(actual) else actual
-        shorter = min(len(expected), len(actual))
-        return "" if len(expected) == len(actual) else f"{path}[{_name(longer[shorter], shorter)}]"
-    return "" if expected == actual else path
-
-
-def _name(item: Any, place: int) -> str:
-    return str(item["series"]) if isinstance(item, dict) and "series" in item else str(place)
 
 
 def _forecast(artifact: Artifact, one: ArtifactSeries, table: SeriesTable, *, horizon: int) -> ForecastSeries:

@@ -13,6 +13,8 @@ from counterfoil_models.entities import (
     Model,
     ModelEvent,
     ModelVersion,
+    Output,
+    OutputKind,
     SeriesBacktest,
     SkippedSeries,
     Snapshot,
@@ -40,7 +42,6 @@ class KeptReceipt:
     """A receipt's bytes as they were first kept, and the output it stands behind as it is stored now."""
 
     payload: bytes
-    forecast_id: str
     output_json: str
 
 
@@ -96,7 +97,7 @@ class ModelStore(Protocol):
 
 
 class ForecastStore(Protocol):
-    """Forecasts and receipts of one transaction; the caller opens and commits it."""
+    """Forecasts of one transaction; the caller opens and commits it."""
 
     async def find(self, workspace: str, question_sha256: str) -> Forecast | None:
         """Return the forecast that answered this question before."""
@@ -110,7 +111,27 @@ class ForecastStore(Protocol):
     async def add(self, forecast: Forecast, *, receipt: bytes) -> None:
         """Keep a forecast with its receipt's bytes."""
 
-    async def receipt(self, workspace: str, receipt_id: str) -> KeptReceipt:
+
+class OutputStore(Protocol):
+    """Attributions and lifts of one transaction; the caller opens and commits it."""
+
+    async def find(self, workspace: str, kind: OutputKind, question_sha256: str) -> Output | None:
+        """Return the output that answered this question before."""
+
+    async def get(self, workspace: str, kind: OutputKind, output_id: str) -> Output:
+        """Return one output; raise AttributionNotFoundError or LiftNotFoundError."""
+
+    async def page(self, workspace: str, kind: OutputKind, *, limit: int, before: str) -> list[Output]:
+        """Return outputs of a kind, newest first, with ids below `before` ("" = from the newest)."""
+
+    async def add(self, output: Output, *, receipt: bytes) -> None:
+        """Keep an output with its receipt's bytes."""
+
+
+class ReceiptStore(Protocol):
+    """The receipts of every output, of one transaction."""
+
+    async def get(self, workspace: str, receipt_id: str) -> KeptReceipt:
         """Return a receipt; raise ReceiptNotFoundError."""
 
 
@@ -120,6 +141,8 @@ class Transaction(Protocol):
     connection: Any
     models: ModelStore
     forecasts: ForecastStore
+    outputs: OutputStore
+    receipts: ReceiptStore
 
 
 class Stores(Protocol):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from counterfoil.common.v1 import receipts_pb2
 from counterfoil.models.v1 import forecasts_pb2, forecasts_pb2_grpc
 from counterfoil_chassis.canonical import canonical_json, sha256_hex
 from counterfoil_chassis.clock import Clock, Ids
@@ -12,16 +13,16 @@ from counterfoil_chassis.identity import current_caller, require_scope
 from counterfoil_chassis.outbox import enqueue
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.runtime import Runtime
-from counterfoil_chassis.telemetry import current_trace_id
 from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.artifact import Artifact, decode
-from counterfoil_models.documents import inputs_document
+from counterfoil_models.documents import inputs_document, output_document
 from counterfoil_models.entities import Forecast, Input, Model, ModelVersion
 from counterfoil_models.errors import NoChampionError
 from counterfoil_models.reading import Reading, read_series, take_inputs
 from counterfoil_models.servicers.messages import forecast_message
-from counterfoil_models.servicers.provenance import PRODUCER, Asked, make_receipt
+from counterfoil_models.servicers.provenance import PRODUCER, Asked, asked_of, forecast_receipt, inputs_of_receipt
+from counterfoil_models.servicers.replaying import Remade
 from counterfoil_models.serving import chosen_horizon, chosen_series, make_output, serving_gaps
 from counterfoil_models.store import RECEIPTS_TOPIC, ArtifactStore, SnapshotSource, Stores
 
@@ -144,7 +145,7 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
         self, forecast: Forecast, reading: Reading, *, model: Model, champion: ModelVersion, asked: Asked
     ) -> Forecast:
         """Keep forecast, receipt and outbox row together; the same question answered meanwhile wins."""
-        receipt = make_receipt(
+        receipt = forecast_receipt(
             forecast,
             model=model,
             asked=asked,
@@ -152,8 +153,6 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
             contracts=reading.contracts,
             artifact_sha256=champion.artifact_sha256,
             runtime=self._services.runtime,
-            principal=current_caller().principal,
-            trace_id=current_trace_id(),
         ).SerializeToString(deterministic=True)
         async with self._stores.begin() as transaction:
             known = await transaction.forecasts.find(forecast.workspace, forecast.question_sha256)
@@ -163,6 +162,36 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
             await enqueue(transaction.connection, topic=RECEIPTS_TOPIC, payload=receipt, now=forecast.created_at)
         self._services.receipts_added()
         return forecast
+
+
+class ForecastReplayer:
+    """See `replaying.Replayer`."""
+
+    def __init__(self, services: ForecastServices) -> None:
+        self._services = services
+
+    async def remake(self, receipt: receipts_pb2.Receipt) -> Remade:
+        """Forecast again by the cited artifact from the cited snapshots."""
+        data = await self._services.worker.run(self._services.artifacts.get, receipt.model.artifact_sha256)
+        artifact, asked = decode(data), asked_of(receipt.parameters)
+        reading = await read_series(
+            self._services.source,
+            self._services.worker,
+            spec=artifact.spec,
+            timezone=asked.timezone,
+            inputs=inputs_of_receipt(receipt),
+            workspace=receipt.workspace,
+        )
+        output = await self._services.worker.run(
+            make_output,
+            artifact,
+            reading.table,
+            model_id=asked.model_id,
+            version=receipt.model.version,
+            horizon=asked.horizon_days,
+            names=asked.series,
+        )
+        return Remade(output_document(output), reading.rows)
 
 
 def _question(asked: Asked, champion: ModelVersion, inputs: tuple[Input, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Receipts of forecasts as messages: what stands behind an output, enough to make it again."""
+"""Receipts as messages: what stands behind an output, enough to make it again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,19 @@ import orjson
 from counterfoil.common.v1 import receipts_pb2
 from counterfoil_chassis.canonical import canonical_json, output_sha256
 from counterfoil_chassis.clock import to_timestamp
+from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.runtime import Runtime, runtime_message
+from counterfoil_chassis.telemetry import current_trace_id
 
 from counterfoil_models.artifact import KIND
-from counterfoil_models.documents import output_document
-from counterfoil_models.entities import Contract, Forecast, Input, Model
+from counterfoil_models.documents import Document, output_document
+from counterfoil_models.entities import Contract, Forecast, Gap, ImpactTier, Input, Model
 from counterfoil_models.servicers.messages import completeness_message, tier_message
 from counterfoil_models.snapshot_messages import snapshot_message, snapshot_of
 
 PRODUCER = "models"
+FORECASTS = "forecasts"
+"""The first part of a forecast's resource name."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,49 @@ def asked_of(parameters: str) -> Asked:
     return Asked(**{**document, "series": tuple(document["series"])})
 
 
-def make_receipt(
+@dataclass(frozen=True)
+class Made:
+    """An output and what it was made from, whatever its kind; `rows` and `inputs` are in the same order."""
+
+    workspace: str
+    name: str
+    receipt_id: str
+    created_at: datetime
+    purpose: str
+    impact_tier: ImpactTier
+    document: Document
+    parameters: str
+    inputs: tuple[Input, ...]
+    rows: Sequence[int]
+    contracts: Sequence[Contract]
+    gaps: tuple[Gap, ...]
+
+
+def make_receipt(made: Made, *, runtime: Runtime) -> receipts_pb2.Receipt:
+    """Write the receipt of a fresh output for the running request's caller; its kind adds what only it has."""
+    return receipts_pb2.Receipt(
+        receipt_id=made.receipt_id,
+        trace_id=current_trace_id(),
+        producer=PRODUCER,
+        purpose=made.purpose,
+        impact_tier=tier_message(made.impact_tier),
+        created_at=to_timestamp(made.created_at),
+        workspace=made.workspace,
+        principal=current_caller().principal,
+        output=made.name,
+        inputs=[
+            receipts_pb2.InputSnapshot(snapshot=snapshot_message(one.snapshot), rows=count, role=one.role)
+            for one, count in zip(made.inputs, made.rows, strict=True)
+        ],
+        contracts=[receipts_pb2.ContractReference(**vars(one)) for one in made.contracts],
+        runtime=runtime_message(runtime),
+        completeness=completeness_message(made.gaps),
+        parameters=made.parameters,
+        output_sha256=output_sha256(made.document),
+    )
+
+
+def forecast_receipt(
     forecast: Forecast,
     *,
     model: Model,
@@ -48,37 +94,33 @@ def make_receipt(
     contracts: Sequence[Contract],
     artifact_sha256: str,
     runtime: Runtime,
-    principal: str,
-    trace_id: str,
 ) -> receipts_pb2.Receipt:
     """Write the receipt of a fresh forecast; `rows` are in the order of its inputs."""
-    return receipts_pb2.Receipt(
-        receipt_id=forecast.receipt_id,
-        trace_id=trace_id,
-        producer=PRODUCER,
-        purpose=model.purpose,
-        impact_tier=tier_message(model.impact_tier),
-        created_at=to_timestamp(forecast.created_at),
+    made = Made(
         workspace=forecast.workspace,
-        principal=principal,
-        output=f"forecasts/{forecast.forecast_id}",
-        inputs=[
-            receipts_pb2.InputSnapshot(snapshot=snapshot_message(one.snapshot), rows=count, role=one.role)
-            for one, count in zip(forecast.inputs, rows, strict=True)
-        ],
-        contracts=[receipts_pb2.ContractReference(**vars(one)) for one in contracts],
-        model=receipts_pb2.ModelReference(
+        name=f"{FORECASTS}/{forecast.forecast_id}",
+        receipt_id=forecast.receipt_id,
+        created_at=forecast.created_at,
+        purpose=model.purpose,
+        impact_tier=model.impact_tier,
+        document=output_document(forecast.output),
+        parameters=asked.canonical(),
+        inputs=forecast.inputs,
+        rows=rows,
+        contracts=contracts,
+        gaps=forecast.gaps,
+    )
+    receipt = make_receipt(made, runtime=runtime)
+    receipt.model.CopyFrom(
+        receipts_pb2.ModelReference(
             model_id=model.model_id,
             version=forecast.output.model_version,
             kind=KIND,
             artifact_sha256=artifact_sha256,
-        ),
-        runtime=runtime_message(runtime),
-        policy_checks=_policy_checks(forecast, model, at=forecast.created_at),
-        completeness=completeness_message(forecast.gaps),
-        parameters=asked.canonical(),
-        output_sha256=output_sha256(output_document(forecast.output)),
+        )
     )
+    receipt.policy_checks.extend(_policy_checks(forecast, model, at=forecast.created_at))
+    return receipt
 
 
 def inputs_of_receipt(receipt: receipts_pb2.Receipt) -> tuple[Input, ...]:

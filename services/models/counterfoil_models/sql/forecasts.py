@@ -1,18 +1,17 @@
-"""Forecasts and receipts in SQL."""
+"""Forecasts in SQL."""
 
 from typing import Any
 
 import orjson
 from counterfoil_chassis.canonical import canonical_json
 from counterfoil_chassis.clock import from_micros, to_micros
-from sqlalchemy import Row, and_, insert, select
+from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_models.documents import gap_document, gap_of, inputs_document, inputs_of, output_document, output_of
 from counterfoil_models.entities import Forecast
-from counterfoil_models.errors import ForecastNotFoundError, ReceiptNotFoundError
+from counterfoil_models.errors import ForecastNotFoundError
 from counterfoil_models.sql.tables import FORECAST, RECEIPT
-from counterfoil_models.store import KeptReceipt
 
 
 class SqlForecastStore:
@@ -68,16 +67,6 @@ class SqlForecastStore:
                 payload=receipt,
             )
         )
-
-    async def receipt(self, workspace: str, receipt_id: str) -> KeptReceipt:
-        """Return a receipt; raise ReceiptNotFoundError."""
-        same = and_(FORECAST.c.workspace == RECEIPT.c.workspace, FORECAST.c.forecast_id == RECEIPT.c.forecast_id)
-        query = select(RECEIPT, FORECAST.c.output).join(FORECAST, same)
-        query = query.where(RECEIPT.c.workspace == workspace, RECEIPT.c.receipt_id == receipt_id)
-        found = (await self._connection.execute(query)).one_or_none()
-        if found is None:
-            raise ReceiptNotFoundError(f"There is no receipt {receipt_id}.", metadata={"receipt_id": receipt_id})
-        return KeptReceipt(found.payload, found.forecast_id, found.output)
 
 
 def _forecast(row: Row[Any]) -> Forecast:

@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_models.sql.forecasts import SqlForecastStore
 from counterfoil_models.sql.models import SqlModelStore
-from counterfoil_models.store import ForecastStore, ModelStore, Transaction
+from counterfoil_models.sql.outputs import SqlOutputStore
+from counterfoil_models.sql.receipts import SqlReceiptStore
+from counterfoil_models.store import ForecastStore, ModelStore, OutputStore, ReceiptStore, Transaction
 
 
 class SqlTransaction:
@@ -19,6 +21,8 @@ class SqlTransaction:
         self.connection: Any = connection
         self.models: ModelStore = SqlModelStore(connection)
         self.forecasts: ForecastStore = SqlForecastStore(connection)
+        self.outputs: OutputStore = SqlOutputStore(connection)
+        self.receipts: ReceiptStore = SqlReceiptStore(connection)
 
 
 class SqlStores:

@@ -76,6 +76,32 @@ RECEIPT = Table(
     Column("payload", LargeBinary, nullable=False),
 )
 
+OUTPUT = Table(
+    "output",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("output_id", Text, primary_key=True),
+    Column("receipt_id", Text, nullable=False),
+    Column("question_sha256", Text, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("meta", Text, nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("workspace", "kind", "question_sha256"),
+    UniqueConstraint("workspace", "receipt_id"),
+)
+
+RECORDS_SEEN = Table(
+    "records_seen",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("dataset", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, primary_key=True),
+    Column("records", BigInteger, nullable=False),
+)
+
 # Views over the events: they are made by the migration, so they live in metadata of their own.
 VIEWS = MetaData()
 
