@@ -60,12 +60,16 @@ class ScopeMissingError(PermissionDeniedError):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: a principal in its workspace, or, when `service` is set, a service acting for itself in none."""
+    """Who calls: a principal in its workspace, or, when `service` is set, a service acting for itself in none.
+
+    `roles` are the principal's roles, which policies can name; what it may do is in `scopes`.
+    """
 
     workspace: str
     principal: str
     scopes: frozenset[str]
     service: str
+    roles: frozenset[str] = frozenset()
 
 
 class TokenSigner:
@@ -83,9 +87,19 @@ class TokenSigner:
         """Return the service's name, the `iss` of its tokens."""
         return self._issuer
 
-    def mint(self, *, workspace: str, principal: str, scopes: Iterable[str], lifetime: timedelta = MAX_LIFETIME) -> str:
+    def mint(
+        self,
+        *,
+        workspace: str,
+        principal: str,
+        scopes: Iterable[str],
+        roles: Iterable[str] = (),
+        lifetime: timedelta = MAX_LIFETIME,
+    ) -> str:
         """Return a principal's token; verifiers accept it from the gateway alone and for at most five minutes."""
-        claims = {"sub": principal, "workspace": workspace, "scope": " ".join(sorted(scopes))}
+        claims: dict[str, Any] = {"sub": principal, "workspace": workspace, "scope": " ".join(sorted(scopes))}
+        if named := sorted(roles):
+            claims["roles"] = named
         return self._sign(claims, lifetime)
 
     def mint_service(self) -> str:
@@ -167,15 +181,29 @@ class TokenVerifier:
 
 def _caller(claims: Mapping[str, Any]) -> Caller:
     issuer, subject = claims["iss"], claims["sub"]
-    workspace, scope = claims.get("workspace"), claims.get("scope")
-    if workspace is None and scope is None and subject == issuer:
+    workspace, scope, roles = claims.get("workspace"), claims.get("scope"), claims.get("roles")
+    if workspace is None and scope is None and roles is None and subject == issuer:
         return Caller(workspace="", principal=f"service:{issuer}", scopes=frozenset(), service=issuer)
     if issuer != PRINCIPAL_ISSUER:
         raise InvalidTokenError("only the gateway speaks for principals")
     texts = isinstance(workspace, str) and isinstance(scope, str) and isinstance(subject, str)
     if not texts or not workspace or not subject:
         raise InvalidTokenError("the token names no workspace or no principal")
-    return Caller(workspace=str(workspace), principal=subject, scopes=frozenset(str(scope).split()), service="")
+    return Caller(
+        workspace=str(workspace),
+        principal=subject,
+        scopes=frozenset(str(scope).split()),
+        service="",
+        roles=_roles(roles),
+    )
+
+
+def _roles(claim: object) -> frozenset[str]:
+    if claim is None:
+        return frozenset()
+    if not isinstance(claim, list) or not claim or not all(isinstance(role, str) and role for role in claim):
+        raise InvalidTokenError("the token's roles are no list of names")
+    return frozenset(claim)
 
 
 def generate_private_key(path: Path) -> Ed25519PrivateKey:

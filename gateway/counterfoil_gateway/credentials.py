@@ -97,6 +97,7 @@ class Keyring:
             workspace=credential.workspace,
             principal=credential.principal,
             scopes=credential.scopes,
+            roles=credential.roles,
             lifetime=timedelta(seconds=lifetime),
         )
         entry.signed_in = SignedIn(credential.workspace, credential.principal, frozenset(credential.scopes), token)

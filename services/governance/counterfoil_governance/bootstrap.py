@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from counterfoil_chassis.clock import Ids
 
 from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
-from counterfoil_governance.scopes import ALL_SCOPES
+from counterfoil_governance.scopes import ALL_SCOPES, bounded
 from counterfoil_governance.store import Stores
 from counterfoil_governance.workspaces import ADMIN, DEFAULT_TIMEZONE
 
@@ -25,15 +26,17 @@ class BootstrapOutcome(enum.Enum):
     )
     CREATED = "created workspace default with principal admin and the bootstrap key"
     REPLACED = "the bootstrap setting changed: replaced the bootstrap key"
+    WIDENED = "the bootstrap key gained the scopes that this release brings"
     UNCHANGED = "workspaces exist; bootstrap changed nothing"
 
 
 async def bootstrap(stores: Stores, *, secret_sha256: bytes | None, ids: Ids, now: datetime) -> BootstrapOutcome:
     """Make an empty installation usable, or replace the bootstrap key when the setting holds another hash.
 
-    Replacing revokes the old bootstrap key at once, accepts the new one and lets `admin` act again: whoever sets
-    the environment can always get in. A bootstrap key that was revoked by hand stays revoked while the setting
-    stays the same. Without a setting nothing ever changes.
+    Replacing revokes the old bootstrap key at once, accepts the new one and lets `admin` act again, bound by no role:
+    whoever sets the environment can always get in. A bootstrap key that was revoked by hand stays revoked while the
+    setting stays the same. One in force gains the scopes that a newer release brought, within the roles of `admin`.
+    Without a setting nothing ever changes.
     """
     empty = not await stores.workspaces.any()
     if secret_sha256 is None:
@@ -43,15 +46,28 @@ async def bootstrap(stores: Stores, *, secret_sha256: bytes | None, ids: Ids, no
         await stores.principals.add(Principal(DEFAULT_WORKSPACE, ADMIN, "Administrator", PrincipalKind.HUMAN, now))
     old = await stores.keys.bootstrap()
     if old is not None and old.secret_sha256 == secret_sha256:
-        return BootstrapOutcome.UNCHANGED
+        return await _widen(stores, old)
     if old is not None and old.revoked_at is None:
         await stores.keys.revoke(old.workspace, old.key_id, at=now)
         await stores.credentials.delete(old.secret_sha256)
     await stores.principals.enable(DEFAULT_WORKSPACE, ADMIN)
+    await stores.principals.set_roles(DEFAULT_WORKSPACE, ADMIN, roles=())
     key = _bootstrap_key(key_id=ids.new(), secret_sha256=secret_sha256, now=now)
     await stores.keys.add(key)
-    await stores.credentials.put(key)
+    await stores.credentials.put(key, roles=())
     return BootstrapOutcome.CREATED if empty else BootstrapOutcome.REPLACED
+
+
+async def _widen(stores: Stores, key: Key) -> BootstrapOutcome:
+    if key.revoked_at is not None:
+        return BootstrapOutcome.UNCHANGED
+    roles = (await stores.principals.get(key.workspace, key.principal_id)).roles
+    scopes = bounded(ALL_SCOPES, roles=roles)
+    if scopes == key.scopes:
+        return BootstrapOutcome.UNCHANGED
+    await stores.keys.set_scopes(key.workspace, key.key_id, scopes=scopes)
+    await stores.credentials.put(replace(key, scopes=scopes), roles=roles)
+    return BootstrapOutcome.WIDENED
 
 
 def _bootstrap_key(*, key_id: str, secret_sha256: bytes, now: datetime) -> Key:

@@ -41,6 +41,17 @@ class Principal:
     kind: PrincipalKind
     created_at: datetime
     disabled_at: datetime | None = None
+    roles: tuple[str, ...] = ()
+    """They bound the scopes of its keys; empty = not bound."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """A name for what a kind of principal may do."""
+
+    role: str
+    description: str
+    scopes: frozenset[str]
 
 
 @dataclass(frozen=True)

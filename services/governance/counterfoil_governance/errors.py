@@ -71,6 +71,18 @@ class ScopeNotHeldError(PermissionDeniedError):
     reason = "SCOPE_NOT_HELD"
 
 
+class ScopeOutsideRolesError(FailedPreconditionError):
+    """A key was to get a scope that the roles of its principal do not allow."""
+
+    reason = "SCOPE_OUTSIDE_ROLES"
+
+
+class RoleUnknownError(InvalidArgumentError):
+    """There is no such role."""
+
+    reason = "ROLE_UNKNOWN"
+
+
 class ExpiryPastError(InvalidArgumentError):
     """A key was to end before it began."""
 

@@ -11,14 +11,14 @@ from typing import Final
 
 from counterfoil_chassis.errors import FieldViolation
 
-from counterfoil_governance.entities import Key
+from counterfoil_governance.entities import Key, Principal
 from counterfoil_governance.errors import (
     CredentialNotFoundError,
     ExpiryPastError,
     LastAdminKeyError,
     PrincipalDisabledError,
 )
-from counterfoil_governance.scopes import GOVERNANCE_WRITE
+from counterfoil_governance.scopes import GOVERNANCE_WRITE, bounded, require_within
 from counterfoil_governance.store import Stores
 
 PREFIX: Final = "cfk_"
@@ -49,10 +49,11 @@ def make_secret(random: bytes) -> Secret:
     return Secret(PREFIX + base64.urlsafe_b64encode(random).rstrip(b"=").decode())
 
 
-async def create_key(stores: Stores, key: Key) -> Key:
+async def create_key(stores: Stores, key: Key, *, asked: Collection[str]) -> Key:
     """Keep a new key of an active principal; it is accepted as soon as the transaction commits.
 
-    Raises PrincipalNotFoundError, PrincipalDisabledError, ExpiryPastError.
+    Its scopes are cut to what the principal's roles allow, unless they were `asked` for by name: then it is refused.
+    Raises PrincipalNotFoundError, PrincipalDisabledError, ExpiryPastError, ScopeOutsideRolesError.
     """
     principal = await stores.principals.get(key.workspace, key.principal_id)
     if principal.disabled_at is not None:
@@ -65,8 +66,10 @@ async def create_key(stores: Stores, key: Key) -> Key:
             "expires_at lies in the past. Say a later time, or leave it out for a key without end.",
             violations=[FieldViolation("expires_at", "EXPIRY_PAST", "must lie in the future")],
         )
+    require_within(asked, roles=principal.roles)
+    key = replace(key, scopes=bounded(key.scopes, roles=principal.roles))
     await stores.keys.add(key)
-    await stores.credentials.put(key)
+    await stores.credentials.put(key, roles=principal.roles)
     return key
 
 
@@ -84,12 +87,12 @@ async def revoke_key(stores: Stores, *, workspace: str, key_id: str, now: dateti
     return replace(key, revoked_at=now)
 
 
-async def accepted_key(stores: Stores, secret_sha256: bytes, *, now: datetime) -> Key:
-    """Return the key with this digest when it signs in now; raise CredentialNotFoundError otherwise."""
+async def accepted_key(stores: Stores, secret_sha256: bytes, *, now: datetime) -> tuple[Key, Principal]:
+    """Return the key with this digest and whose it is; raise CredentialNotFoundError unless it signs in now."""
     key = await stores.keys.by_secret(secret_sha256)
     if not key.accepted(now):
         raise CredentialNotFoundError("This API key has expired. Ask for a new one.")
-    return key
+    return key, await stores.principals.get(key.workspace, key.principal_id)
 
 
 def guard_lockout(unrevoked: Collection[Key], *, lost: Collection[Key], now: datetime) -> None:

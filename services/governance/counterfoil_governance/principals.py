@@ -1,12 +1,14 @@
-"""Principals: creating them, and disabling them with their keys."""
+"""Principals: creating them, giving them roles, and disabling them with their keys."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from counterfoil_governance.entities import Principal
 from counterfoil_governance.keys import guard_lockout
+from counterfoil_governance.scopes import GOVERNANCE_WRITE, bounded, given_roles
 from counterfoil_governance.store import Stores
 
 
@@ -33,3 +35,30 @@ async def disable_principal(stores: Stores, *, workspace: str, principal_id: str
         await stores.keys.revoke(workspace, key.key_id, at=now)
         await stores.credentials.delete(key.secret_sha256)
     return replace(principal, disabled_at=now)
+
+
+async def set_principal_roles(
+    stores: Stores, *, workspace: str, principal_id: str, roles: Sequence[str], holder: frozenset[str], now: datetime
+) -> Principal:
+    """Replace a principal's roles and take from its keys, for good, the scopes that the new ones do not allow.
+
+    A key never gets a scope back by a wider role: whoever gave it less may have meant it. Raises RoleUnknownError,
+    ScopeNotHeldError, and LastAdminKeyError when nobody could govern the workspace then.
+    """
+    principal = await stores.principals.get(workspace, principal_id)
+    changed = replace(principal, roles=given_roles(roles, known=principal.roles, holder=holder))
+    if changed == principal:
+        return principal
+    unrevoked = await stores.keys.unrevoked(workspace)
+    kept = [replace(key, scopes=bounded(key.scopes, roles=changed.roles)) for key in unrevoked]
+    own = [
+        (before, after) for before, after in zip(unrevoked, kept, strict=True) if before.principal_id == principal_id
+    ]
+    lost = [before for before, after in own if GOVERNANCE_WRITE not in after.scopes]
+    guard_lockout(unrevoked, lost=lost, now=now)
+    await stores.principals.set_roles(workspace, principal_id, roles=changed.roles)
+    for before, after in own:
+        if after != before:
+            await stores.keys.set_scopes(workspace, after.key_id, scopes=after.scopes)
+        await stores.credentials.put(after, roles=changed.roles)
+    return changed

@@ -47,6 +47,9 @@ class PrincipalStore(Protocol):
     async def enable(self, workspace: str, principal_id: str) -> None:
         """Let a principal act again; the keys it had stay revoked."""
 
+    async def set_roles(self, workspace: str, principal_id: str, *, roles: Sequence[str]) -> None:
+        """Replace the roles of a principal."""
+
 
 class KeyStore(Protocol):
     """API keys of one transaction."""
@@ -72,12 +75,15 @@ class KeyStore(Protocol):
     async def revoke(self, workspace: str, key_id: str, *, at: datetime) -> None:
         """Mark a key as revoked."""
 
+    async def set_scopes(self, workspace: str, key_id: str, *, scopes: Sequence[str]) -> None:
+        """Replace the scopes of a key."""
+
 
 class CredentialFeed(Protocol):
     """The accepted keys as the gateway watches them; changes reach it once the transaction commits."""
 
-    async def put(self, key: Key) -> None:
-        """Say that a key is accepted."""
+    async def put(self, key: Key, *, roles: Sequence[str]) -> None:
+        """Say that a key is accepted, for a principal with these roles."""
 
     async def delete(self, secret_sha256: bytes) -> None:
         """Say that the key with this digest is refused from now on."""

@@ -45,7 +45,7 @@ async def create_workspace(
     await stores.workspaces.add(workspace)
     await stores.principals.add(Principal(workspace_id, ADMIN, "Administrator", PrincipalKind.HUMAN, now))
     await stores.keys.add(first_key)
-    await stores.credentials.put(first_key)
+    await stores.credentials.put(first_key, roles=())
     return workspace
 
 

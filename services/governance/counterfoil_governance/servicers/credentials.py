@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 from counterfoil.common.v1.credentials_pb2 import Credential
@@ -24,7 +24,12 @@ class CredentialServicer(CredentialServiceServicer):
     """Streams and looks up credentials of every workspace; only the gateway may call it."""
 
     def __init__(
-        self, transactions: Transactions, *, feed: Feed, clock: Clock, to_credential: Callable[[Key], Credential]
+        self,
+        transactions: Transactions,
+        *,
+        feed: Feed,
+        clock: Clock,
+        to_credential: Callable[[Key, Sequence[str]], Credential],
     ) -> None:
         self._transactions = transactions
         self._feed = feed
@@ -41,4 +46,5 @@ class CredentialServicer(CredentialServiceServicer):
     async def LookupCredential(self, request: pb.LookupCredentialRequest, context: Context) -> Credential:
         """Return one accepted API key by its hash."""
         async with self._transactions.read() as stores:
-            return self._to_credential(await keys.accepted_key(stores, request.secret_sha256, now=self._clock.now()))
+            key, principal = await keys.accepted_key(stores, request.secret_sha256, now=self._clock.now())
+        return self._to_credential(key, principal.roles)

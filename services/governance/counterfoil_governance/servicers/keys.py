@@ -100,7 +100,8 @@ class KeyServicer(KeyServiceServicer):
             created_at=self._clock.now(),
             expires_at=from_timestamp(request.expires_at) if request.HasField("expires_at") else None,
         )
-        return pb.CreateKeyResponse(key=to_proto(await keys.create_key(stores, key)), api_key=secret.text)
+        created = await keys.create_key(stores, key, asked=request.scopes)
+        return pb.CreateKeyResponse(key=to_proto(created), api_key=secret.text)
 
 
 def to_proto(key: Key) -> pb.Key:

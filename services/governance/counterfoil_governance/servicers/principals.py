@@ -13,8 +13,8 @@ from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
 from google.protobuf.message import Message
 
-from counterfoil_governance import principals
-from counterfoil_governance.entities import Principal, PrincipalKind
+from counterfoil_governance import principals, scopes
+from counterfoil_governance.entities import Principal, PrincipalKind, Role
 from counterfoil_governance.store import Stores, Transactions
 
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -80,6 +80,34 @@ class PrincipalServicer(PrincipalServiceServicer):
                 )
             )
 
+    async def SetPrincipalRoles(self, request: pb.SetPrincipalRolesRequest, context: Context) -> pb.Principal:
+        """Give a principal other roles and narrow its keys to them."""
+        caller = current_caller()
+        async with self._transactions.begin() as stores:
+            return to_proto(
+                await principals.set_principal_roles(
+                    stores,
+                    workspace=caller.workspace,
+                    principal_id=request.principal_id,
+                    roles=request.roles,
+                    holder=caller.scopes,
+                    now=self._clock.now(),
+                )
+            )
+
+    async def ListRoles(self, request: pb.ListRolesRequest, context: Context) -> pb.ListRolesResponse:
+        """List the roles by name."""
+        workspace = current_caller().workspace
+        page = self._pager.open(request, method="ListRoles", workspace=workspace)
+        after = page.after[0] if page.after else ""
+        found = [role for name, role in scopes.ROLES.items() if name > after]
+        answer = pb.ListRolesResponse(roles=[role_to_proto(role) for role in found[: page.limit]])
+        if len(found) > page.limit:
+            answer.next_page_token = self._pager.token(
+                request, method="ListRoles", workspace=workspace, after=[answer.roles[-1].role]
+            )
+        return answer
+
     async def _create(self, stores: Stores, request: pb.CreatePrincipalRequest, *, workspace: str) -> pb.Principal:
         principal = Principal(
             workspace=workspace,
@@ -87,6 +115,7 @@ class PrincipalServicer(PrincipalServiceServicer):
             display_name=request.display_name,
             kind=_KINDS[request.kind],
             created_at=self._clock.now(),
+            roles=scopes.given_roles(request.roles, holder=current_caller().scopes),
         )
         return to_proto(await principals.create_principal(stores, principal))
 
@@ -100,4 +129,14 @@ def to_proto(principal: Principal) -> pb.Principal:
         kind=_KINDS_IN_PROTO[principal.kind],
         state=pb.Principal.State.DISABLED if disabled else pb.Principal.State.ACTIVE,
         created_at=to_timestamp(principal.created_at),
+        roles=principal.roles,
+    )
+
+
+def role_to_proto(role: Role) -> pb.Role:
+    """Return the role as callers see it, its scopes in the order people read them."""
+    return pb.Role(
+        role=role.role,
+        description=role.description,
+        scopes=[scope for scope in scopes.SCOPES if scope in role.scopes],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from counterfoil.common.v1.credentials_pb2 import Credential
@@ -21,9 +22,9 @@ class SqlCredentialFeed:
         self._connection = connection
         self._feed = feed
 
-    async def put(self, key: Key) -> None:
-        """Say that a key is accepted."""
-        resource = to_credential(key)
+    async def put(self, key: Key, *, roles: Sequence[str]) -> None:
+        """Say that a key is accepted, for a principal with these roles."""
+        resource = to_credential(key, roles)
         await record_put(self._connection, topic=TOPIC, key=key.secret_sha256.hex(), resource=resource)
         self._feed.changed(self._connection)
 
@@ -33,8 +34,8 @@ class SqlCredentialFeed:
         self._feed.changed(self._connection)
 
 
-def to_credential(key: Key) -> Credential:
-    """Return what a gateway needs to recognise the key."""
+def to_credential(key: Key, roles: Sequence[str]) -> Credential:
+    """Return what a gateway needs to recognise the key of a principal with these roles."""
     return Credential(
         secret_sha256=key.secret_sha256,
         credential_id=key.key_id,
@@ -42,4 +43,5 @@ def to_credential(key: Key) -> Credential:
         principal=key.principal_id,
         scopes=key.scopes,
         expires_at=None if key.expires_at is None else to_timestamp(key.expires_at),
+        roles=roles,
     )

@@ -80,6 +80,11 @@ class SqlKeys:
             update(KEYS).where(KEYS.c.workspace == workspace, KEYS.c.key_id == key_id).values(revoked_at=to_micros(at))
         )
 
+    async def set_scopes(self, workspace: str, key_id: str, *, scopes: Sequence[str]) -> None:
+        """Replace the scopes of a key."""
+        query = update(KEYS).where(KEYS.c.workspace == workspace, KEYS.c.key_id == key_id)
+        await self._connection.execute(query.values(scopes=" ".join(scopes)))
+
 
 def _key(row: Row[Any]) -> Key:
     return Key(

@@ -50,6 +50,7 @@ class SqlPrincipals:
             "display_name": principal.display_name,
             "kind": principal.kind.value,
             "created_at": to_micros(principal.created_at),
+            "roles": " ".join(principal.roles),
         }
         try:
             await self._connection.execute(insert(PRINCIPALS).values(values))
@@ -66,6 +67,12 @@ class SqlPrincipals:
     async def enable(self, workspace: str, principal_id: str) -> None:
         """Let a principal act again; the keys it had stay revoked."""
         await self._set_disabled(workspace, principal_id, None)
+
+    async def set_roles(self, workspace: str, principal_id: str, *, roles: Sequence[str]) -> None:
+        """Replace the roles of a principal."""
+        await self._connection.execute(
+            update(PRINCIPALS).where(_is(workspace, principal_id)).values(roles=" ".join(roles))
+        )
 
     async def _set_disabled(self, workspace: str, principal_id: str, at: int | None) -> None:
         query = update(PRINCIPALS).where(_is(workspace, principal_id)).values(disabled_at=at)
@@ -84,4 +91,5 @@ def _principal(row: Row[Any]) -> Principal:
         kind=PrincipalKind(row.kind),
         created_at=from_micros(row.created_at),
         disabled_at=None if row.disabled_at is None else from_micros(row.disabled_at),
+        roles=tuple(row.roles.split()),
     )

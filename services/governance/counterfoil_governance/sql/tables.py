@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from counterfoil_chassis.tables import add_to
-from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
 METADATA = MetaData()
 CHASSIS = add_to(METADATA)
@@ -26,6 +26,7 @@ PRINCIPALS = Table(
     Column("kind", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("disabled_at", BigInteger),
+    Column("roles", Text, nullable=False, server_default=""),  # separated by spaces
 )
 
 KEYS = Table(
@@ -57,4 +58,81 @@ RECEIPTS = Table(
     Index("receipts_by_id", "receipt_id"),
     Index("receipts_by_time", "workspace", "unique_id"),
     Index("receipts_by_producer", "workspace", "producer", "unique_id"),
+)
+
+POLICY_BUNDLES = Table(
+    "policy_bundles",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),  # at most one row of a workspace is active
+    Column("sha256", Text, nullable=False),
+    Column("policies", Text, nullable=False),
+    Column("schema", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("change_id", Text, nullable=False),
+    Column("activated_at", BigInteger),
+)
+
+CHANGES = Table(
+    "changes",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("change_id", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),  # RFC 8785 canonical JSON
+    Column("requester", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("policy_id", Text, nullable=False),
+    Column("quorum", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("pending_until", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),  # "" until it was applied or failed; all else follows from votes and clock
+    Column("settled_at", BigInteger),
+    Column("detail", Text, nullable=False),
+    Column("watched_until", BigInteger),  # in the feed until then; NULL = taken out of it
+)
+
+VOTES = Table(
+    "votes",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("change_id", Text, primary_key=True),
+    Column("voter", Text, primary_key=True),
+    Column("requester", Text, nullable=False),  # the change's, by foreign key; never the voter, by constraint
+    Column("verdict", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("payload_sha256", Text, nullable=False),
+    Column("voted_at", BigInteger, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+
+CONSENT_LEDGERS = Table(
+    "consent_ledgers",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+)
+
+CONSENTS = Table(
+    "consents",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("consent_id", Text, nullable=False),
+    Column("subject", LargeBinary, nullable=False),  # keyed hash of the identifier's type and value
+    Column("purpose", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("basis", Text, nullable=False),
+    Column("happened_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("evidence", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # what makes two records the very same
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("recorded_by", Text, nullable=False),
 )
