@@ -109,7 +109,7 @@ async def test_contracts_of_another_workspace_are_not_found_and_not_listed(contr
     with refused("CONTRACT_NOT_FOUND"):
         await contracts.stub.ListContractVersions(pb.ListContractVersionsRequest(contract_id="shop"), **stranger)
     listed = await contracts.stub.ListContracts(pb.ListContractsRequest(), **stranger)
-    assert [contract.contract_id for contract in listed.contracts] == ["events"]
+    assert [contract.contract_id for contract in listed.contracts] == ["events", "identity_decisions"]
     own = await contracts.submit(document(name="Mine"), activate=True, workspace="elsewhere")
     assert own.compiled[0].workspace == "elsewhere"
 
@@ -149,7 +149,7 @@ async def test_pages_hold_every_contract_and_version_once_in_order(contracts: Co
         request.page_token = page.next_page_token
         if not page.next_page_token:
             break
-    assert seen == ["events", *ids]
+    assert seen == sorted(["events", "identity_decisions", *ids])
     numbers, of_one = [], pb.ListContractVersionsRequest(contract_id=ids[0], page_size=5)
     while True:
         listed = await contracts.stub.ListContractVersions(of_one, **contracts.as_principal())
@@ -165,7 +165,7 @@ async def test_the_largest_page_size_is_answered(contracts: Contracts) -> None:
     for number in range(40):
         await contracts.submit(document(f"shop-{number:04}"))
     listed = await contracts.stub.ListContracts(pb.ListContractsRequest(page_size=1000), **contracts.as_principal())
-    assert len(listed.contracts) == 41
+    assert len(listed.contracts) == 42
 
 
 async def test_an_invalid_document_is_refused_with_every_fault_and_its_path(contracts: Contracts) -> None:
@@ -212,6 +212,13 @@ async def test_every_workspace_starts_with_the_shipped_events(contracts: Contrac
     assert {column.name: column.default_timezone for column in looked_up.columns}["timestamp"] == "UTC"
 
 
+async def test_every_workspace_starts_with_the_shipped_identity_decisions(contracts: Contracts) -> None:
+    looked_up = await contracts.look_up("identity_decisions", workspace="fresh")
+    assert (looked_up.contract_id, looked_up.version) == ("identity_decisions", "1.0.0")
+    required = json.loads(looked_up.json_schema)["required"]
+    assert {"message_id", "kind", "decided_by", "decided_at", "reason"} <= set(required)
+
+
 async def test_callers_at_the_same_time_ship_once(contracts: Contracts) -> None:
     calls = [contracts.look_up("events", workspace="busy") for _ in range(10)]
     calls += [contracts.get("events", "1.0.0", workspace="busy") for _ in range(10)]
@@ -241,7 +248,10 @@ async def test_watchers_learn_of_changes_as_they_commit(contracts: Contracts) ->
             if (kind := response.WhichOneof("change")) != "heartbeat":
                 return str(kind), getattr(response, kind).key
 
-    assert await next_change() == ("put", "default/events")
+    assert [await next_change(), await next_change()] == [
+        ("put", "default/events"),
+        ("put", "default/identity_decisions"),
+    ]
     await contracts.submit(document(datasets=("orders",)), activate=True)
     assert await next_change() == ("put", "default/orders")
     await contracts.submit(document(version="2.0.0", datasets=("returns",)), activate=True)

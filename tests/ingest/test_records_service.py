@@ -138,6 +138,21 @@ async def test_each_record_gets_its_own_verdict_and_is_listed(service: Service) 
     assert rest.next_page_token == ""
 
 
+async def test_a_service_appends_for_itself_and_is_the_records_source(service: Service) -> None:
+    body = {"dataset": "sales", "records": b'{"sale_id": 1, "message_id": "m1"}'}
+    as_itself = outgoing(default=20.0, signer=service.models)
+    unnamed = service.records.AppendRecords(records_pb2.AppendRecordsRequest(**body), **as_itself)
+    assert await refused(unnamed) == "WORKSPACE_REQUIRED"
+    request = records_pb2.AppendRecordsRequest(**body, workspace="acme")
+    answer = await service.records.AppendRecords(request, **as_itself)
+    assert [each.outcome for each in answer.verdicts] == [Verdict.ACCEPTED]
+    # a principal's token says whose records they are, whatever the request names
+    other = records_pb2.AppendRecordsRequest(dataset="sales", records=b'{"sale_id": 2}', workspace="zeta")
+    await service.records.AppendRecords(other, **service.called())
+    listed = await service.records.ListRecords(records_pb2.ListRecordsRequest(dataset="sales"), **service.called())
+    assert [each.source_id for each in listed.records] == ["service:models", "api"]
+
+
 async def test_lists_datasets_with_contracts_and_counts(service: Service) -> None:
     await service.append({"sale_id": 1}, {"sale_id": "x"})
     found = await service.records.ListDatasets(records_pb2.ListDatasetsRequest(), **service.called())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.resources import files
 from typing import Final
@@ -15,24 +16,29 @@ from counterfoil_contracts.odcs.check import check_document
 from counterfoil_contracts.store import Stores, Transactions
 
 PLATFORM: Final = "platform"
-EVENTS: Final = "events"
 
 
 @functools.cache
-def shipped_document() -> tuple[str, CheckedDocument]:
-    """Return the contract `events` that comes with the platform, and what checking it gave."""
-    document = (files("counterfoil_contracts") / "shipped" / "events.odcs.yaml").read_text("utf-8")
-    return document, check_document(document)
+def shipped_documents() -> Mapping[str, tuple[str, CheckedDocument]]:
+    """Return every contract that comes with the platform, by id, with what checking it gave."""
+    folder = files("counterfoil_contracts") / "shipped"
+    texts = [each.read_text("utf-8") for each in folder.iterdir() if each.name.endswith(".odcs.yaml")]
+    checked = [(text, check_document(text)) for text in texts]
+    return {document.contract_id: (text, document) for text, document in sorted(checked, key=lambda each: each[0])}
+
+
+async def missing(stores: Stores, workspace: str) -> list[str]:
+    """Return the ids of the shipped contracts that a workspace has no contract of."""
+    return [each for each in shipped_documents() if not await stores.contracts.exists(workspace, each)]
 
 
 async def ship(stores: Stores, *, workspace: str, now: datetime) -> None:
-    """Give a workspace the active contract `events` unless it has a contract of that id already."""
-    if await stores.contracts.exists(workspace, EVENTS):
-        return
-    document, checked = shipped_document()
-    version = contracts.draft(document, checked, workspace=workspace, created_by=PLATFORM, now=now)
-    await stores.contracts.add_version(version, shipped=True)
-    await contracts.activate(stores, version, reason="", now=now)
+    """Give a workspace an active version of each shipped contract unless it has a contract of that id already."""
+    for contract_id in await missing(stores, workspace):
+        document, checked = shipped_documents()[contract_id]
+        version = contracts.draft(document, checked, workspace=workspace, created_by=PLATFORM, now=now)
+        await stores.contracts.add_version(version, shipped=True)
+        await contracts.activate(stores, version, reason="", now=now)
 
 
 class Shipping:
@@ -48,8 +54,8 @@ class Shipping:
         if workspace in self._done:
             return
         async with self._transactions.read() as stores:
-            missing = not await stores.contracts.exists(workspace, EVENTS)
-        if missing:
+            some_missing = await missing(stores, workspace)
+        if some_missing:
             async with self._transactions.begin() as stores:
                 await ship(stores, workspace=workspace, now=self._clock.now())
         self._done.add(workspace)

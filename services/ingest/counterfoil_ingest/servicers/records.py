@@ -54,7 +54,8 @@ class RecordServicer(RecordServiceServicer):
         received_at = to_micros(self._clock.now())
         asked = Request("", request.dataset, request.request_id, received_at, (), self._ids.new)
         candidates = records.parse(inflate(request.records), asked)
-        batch = Batch(current_caller().workspace, API_SOURCE, received_at, current_traceparent(), candidates)
+        workspace, source = _workspace(request.workspace), _source()
+        batch = Batch(workspace, source, received_at, current_traceparent(), candidates)
         return pb.AppendRecordsResponse(verdicts=[_verdict(each) for each in await self._appender.append(batch)])
 
     async def ListRecords(self, request: pb.ListRecordsRequest, context: Context) -> pb.ListRecordsResponse:
@@ -123,13 +124,19 @@ class RecordServicer(RecordServiceServicer):
 
 
 def _workspace(named: str) -> str:
-    """Return whose records a call reads: a principal's token says it, a service acting for itself has to."""
+    """Return whose records a call is about: a principal's token says it, a service acting for itself has to."""
     caller = current_caller()
     if caller.workspace:
         return caller.workspace
     if not named:
-        raise WorkspaceRequiredError("A service that reads for itself must name the workspace.")
+        raise WorkspaceRequiredError("A service that acts for itself must name the workspace.")
     return named
+
+
+def _source() -> str:
+    """Return the source of appended records; no source of a workspace has a colon in its id, so none passes for one."""
+    service = current_caller().service
+    return f"service:{service}" if service else API_SOURCE
 
 
 def _verdict(of: Verdict) -> verdict_pb2.Verdict:
