@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,66 @@ class ReceiptEntry:
     def unique_id(self) -> str:
         """Return the UUIDv7 of the id: receipts of all producers sort by it in time."""
         return self.receipt_id.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class NewAuditEntry:
+    """Something that was done, not yet in a log; `details` is a JSON object without personal data."""
+
+    workspace: str
+    entry_id: str
+    happened_at: datetime
+    service: str
+    principal: str
+    action: str
+    resource: str
+    details: Mapping[str, Any]
+    trace_id: str
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One entry of a log: `body` is the RFC 8785 JSON that `leaf` is the hash of; the ids say what is in it."""
+
+    index: int
+    entry_id: str
+    principal: str
+    resource: str
+    body: bytes
+    leaf: bytes
+
+
+@dataclass(frozen=True)
+class AuditQuery:
+    """Which entries to list: those of one resource, of one principal; "" = of all."""
+
+    resource: str = ""
+    principal: str = ""
+    newest_first: bool = False
+
+
+@dataclass(frozen=True)
+class AuditHead:
+    """How many entries and checkpoints a workspace's log has."""
+
+    workspace: str
+    size: int
+    checkpoints: int
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """The stored hash of a complete subtree: of the leaves [index << level, (index + 1) << level)."""
+
+    level: int
+    index: int
+    hash: bytes
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """A signed note (C2SP tlog-checkpoint) over the first `tree_size` entries, and the key that checks it."""
+
+    tree_size: int
+    note: str
+    verifier_key: str

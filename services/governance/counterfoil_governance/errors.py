@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from counterfoil_chassis.errors import (
     AlreadyExistsError,
+    DataLossError,
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    OutOfRangeError,
     PermissionDeniedError,
 )
 
@@ -123,3 +125,27 @@ class ReceiptDiffersError(AlreadyExistsError):
     """The ledger holds other bytes under this receipt id."""
 
     reason = "RECEIPT_DIFFERS"
+
+
+class AuditEntryMalformedError(InvalidArgumentError):
+    """The details of an audit entry are no JSON object, or its workspace is none."""
+
+    reason = "AUDIT_ENTRY_MALFORMED"
+
+
+class AuditEntryDiffersError(AlreadyExistsError):
+    """The log holds another entry under this id."""
+
+    reason = "AUDIT_ENTRY_DIFFERS"
+
+
+class AuditRangeError(OutOfRangeError):
+    """The log has no such entry, or is not that long."""
+
+    reason = "AUDIT_RANGE"
+
+
+class AuditBrokenError(DataLossError):
+    """What is stored of the audit log does not fit together; verify an export of it."""
+
+    reason = "AUDIT_BROKEN"

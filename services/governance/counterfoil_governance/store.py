@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,17 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_governance.entities import Key, Principal, ReceiptEntry, Workspace
+from counterfoil_governance.entities import (
+    AuditEntry,
+    AuditHead,
+    AuditQuery,
+    KeptCheckpoint,
+    Key,
+    Principal,
+    ReceiptEntry,
+    TreeNode,
+    Workspace,
+)
 
 
 class WorkspaceStore(Protocol):
@@ -105,6 +115,46 @@ class ReceiptStore(Protocol):
         """Append receipts whose ids are new."""
 
 
+class AuditStore(Protocol):
+    """The audit logs of one transaction: entries, nodes of their trees and checkpoints are added, never changed."""
+
+    async def head(self, workspace: str) -> AuditHead:
+        """Return how long a log is; a workspace without a log has an empty one."""
+
+    async def lock(self, workspace: str) -> AuditHead:
+        """Return the head, and let nobody else add to the log until the transaction ends."""
+
+    async def hashes(self, workspace: str, places: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
+        """Return the stored hashes at these (level, index); one that is missing is left out."""
+
+    async def known(self, workspace: str, entry_ids: Sequence[str]) -> Mapping[str, AuditEntry]:
+        """Return the entries that have these ids, by id."""
+
+    async def list(self, workspace: str, *, query: AuditQuery, after: int | None, limit: int) -> Sequence[AuditEntry]:
+        """Return at most `limit` entries behind the index `after`, in the order asked for."""
+
+    async def add(self, head: AuditHead, entries: Sequence[AuditEntry], nodes: Sequence[TreeNode]) -> None:
+        """Append entries, and the nodes they complete, to a locked log; raise AuditBrokenError for a taken place."""
+
+    async def checkpoint(self, workspace: str) -> KeptCheckpoint | None:
+        """Return the checkpoint of the largest tree, or None."""
+
+    async def add_checkpoint(self, head: AuditHead, checkpoint: KeptCheckpoint) -> None:
+        """Keep a new checkpoint of a locked log."""
+
+    async def uncovered(self, *, at_least: int) -> Sequence[str]:
+        """Return the workspaces whose logs have at least so many entries that no checkpoint covers."""
+
+    def stored_entries(self, workspace: str) -> AsyncIterator[Sequence[AuditEntry]]:
+        """Yield all entries by index, in pages, as they stand: to be verified, not trusted."""
+
+    def stored_nodes(self, workspace: str) -> AsyncIterator[Sequence[TreeNode]]:
+        """Yield all nodes in the same way."""
+
+    def stored_checkpoints(self, workspace: str) -> AsyncIterator[Sequence[KeptCheckpoint]]:
+        """Yield all checkpoints in the same way."""
+
+
 @dataclass(frozen=True)
 class Stores:
     """Every store of one open transaction; `connection` is for the chassis, which keeps its tables beside ours."""
@@ -114,6 +164,7 @@ class Stores:
     keys: KeyStore
     credentials: CredentialFeed
     receipts: ReceiptStore
+    audit: AuditStore
     connection: AsyncConnection
 
 

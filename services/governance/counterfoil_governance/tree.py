@@ -22,7 +22,7 @@ Hashes = Mapping[Place, bytes]
 
 @dataclass(frozen=True)
 class Span:
-    """The leaves [begin, end) that one hash of a proof stands for; `begin` is a multiple of a power of two >= its size."""
+    """The leaves [begin, end) that one hash of a proof stands for; a power of two >= their number divides `begin`."""
 
     begin: int
     end: int

@@ -6,15 +6,16 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
 ADDED_TO = {
-    "audit_entries": ("workspace", "index"),
-    "audit_nodes": ("workspace", "level", "index"),
-    "audit_checkpoints": ("workspace", "tree_size"),
+    "audit_entries": '("index" = NEW."index" OR entry_id = NEW.entry_id)',
+    "audit_nodes": 'level = NEW.level AND "index" = NEW."index"',
+    "audit_checkpoints": "tree_size = NEW.tree_size",
 }
+"""Each table that is only added to, and when a row of a workspace is known."""
 
 
 def upgrade() -> None:
@@ -58,15 +59,14 @@ def upgrade() -> None:
 
 
 def _refuse_changes_on_sqlite() -> None:
-    for table, key in ADDED_TO.items():
-        known = " AND ".join(f'"{column}" = NEW."{column}"' for column in key)
+    for table, known in ADDED_TO.items():
         refusal = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
         for event in ("UPDATE", "DELETE"):
             op.execute(f"CREATE TRIGGER {table}_refuse_{event.lower()} BEFORE {event} ON {table} {refusal}")
         # INSERT OR REPLACE deletes without firing the trigger above, so a known key is refused before that.
         op.execute(
-            f"CREATE TRIGGER {table}_refuse_replace BEFORE INSERT ON {table} "
-            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {known}) {refusal}"
+            f"CREATE TRIGGER {table}_refuse_replace BEFORE INSERT ON {table} "  # noqa: S608
+            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE workspace = NEW.workspace AND {known}) {refusal}"
         )
     refusal = "BEGIN SELECT RAISE(ABORT, 'audit_heads only grow'); END"
     op.execute(f"CREATE TRIGGER audit_heads_refuse_delete BEFORE DELETE ON audit_heads {refusal}")
@@ -75,7 +75,7 @@ def _refuse_changes_on_sqlite() -> None:
         f"OR NEW.size < OLD.size OR NEW.checkpoints < OLD.checkpoints {refusal}"
     )
     op.execute(
-        "CREATE TRIGGER audit_heads_refuse_replace BEFORE INSERT ON audit_heads "
+        "CREATE TRIGGER audit_heads_refuse_replace BEFORE INSERT ON audit_heads "  # noqa: S608
         f"WHEN EXISTS (SELECT 1 FROM audit_heads WHERE workspace = NEW.workspace) {refusal}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.watch import Feed
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from counterfoil_governance.sql.audit import SqlAudit
 from counterfoil_governance.sql.credentials import SqlCredentialFeed
 from counterfoil_governance.sql.keys import SqlKeys
 from counterfoil_governance.sql.principals import SqlPrincipals
@@ -18,11 +20,15 @@ from counterfoil_governance.store import Stores
 
 
 class SqlTransactions:
-    """Transactions whose changes of credentials reach the feed's watchers once they commit."""
+    """Transactions whose changes of credentials reach the feed's watchers once they commit.
+
+    `appended` is set whenever audit logs have grown.
+    """
 
     def __init__(self, database: Database, feed: Feed) -> None:
         self._database = database
         self._feed = feed
+        self.appended = asyncio.Event()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Stores]:
@@ -43,5 +49,6 @@ class SqlTransactions:
             keys=SqlKeys(connection),
             credentials=SqlCredentialFeed(connection, self._feed),
             receipts=SqlReceipts(connection),
+            audit=SqlAudit(connection, self._database, self.appended),
             connection=connection,
         )
