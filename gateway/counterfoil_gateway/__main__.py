@@ -13,11 +13,11 @@ import uvloop
 from counterfoil_chassis import logs, telemetry
 from counterfoil_chassis.clock import SystemClock
 from counterfoil_chassis.errors import StartError
-from counterfoil_chassis.identity import TokenSigner, load_private_key
+from counterfoil_chassis.identity import TokenSigner, derive_secret, load_private_key
 from pydantic import ValidationError
 
 from counterfoil_gateway.doors import DRAIN_PAUSE, serving
-from counterfoil_gateway.gateway import NAME
+from counterfoil_gateway.gateway import NAME, Identity
 from counterfoil_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,11 @@ def _main() -> int:
     if settings.private_key_file is None:
         raise StartError("the settings name no private key")
     clock = SystemClock()
-    signer = TokenSigner(NAME, load_private_key(settings.private_key_file), clock)
+    key = load_private_key(settings.private_key_file)
+    identity = Identity(TokenSigner(NAME, key, clock), derive_secret(key), clock)
     telemetry.configure(NAME, settings.otlp_endpoint, ratio=settings.trace_ratio)
     try:
-        return uvloop.run(_serve(settings, signer, clock))
+        return uvloop.run(_serve(settings, identity))
     finally:
         telemetry.flush()
 
@@ -58,12 +59,12 @@ def _settings() -> Settings:
         raise StartError(message) from None
 
 
-async def _serve(settings: Settings, signer: TokenSigner, clock: SystemClock) -> int:
+async def _serve(settings: Settings, identity: Identity) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with serving(settings, signer=signer, clock=clock, pause=DRAIN_PAUSE) as gateway:
+    async with serving(settings, identity, pause=DRAIN_PAUSE) as gateway:
         log.info("serving", extra={"address": gateway.rest, "grpc_address": gateway.grpc})
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again

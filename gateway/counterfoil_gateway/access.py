@@ -1,4 +1,4 @@
-"""Who may pass: the key of a request, the caller it belongs to, and the scope the method asks for."""
+"""Who may pass: the key or the session of a request, the caller it belongs to, and the scope the method asks for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from counterfoil_chassis.telemetry import ATTRIBUTE_PRINCIPAL, ATTRIBUTE_WORKSPACE
 from opentelemetry import trace
 
+from counterfoil_gateway.addresses import PublicAddress
+from counterfoil_gateway.api import Method
+from counterfoil_gateway.asgi import Scope
 from counterfoil_gateway.calls import Metadata
+from counterfoil_gateway.console.sessions import SIGN_IN_AGAIN, Session, Sessions
 from counterfoil_gateway.credentials import Keyring, SignedIn, unauthenticated
 from counterfoil_gateway.problems import C, Problem
 
@@ -17,30 +21,51 @@ SEND_A_KEY = "send an API key, as `X-Api-Key: cfk_...` or `Authorization: Bearer
 
 
 class Access:
-    """Signs callers in by API key, for both doors."""
+    """Signs callers in by API key, for both doors, and by the console's sessions, for the REST door alone."""
 
-    def __init__(self, keys: Keyring) -> None:
+    def __init__(self, keys: Keyring, sessions: Sessions, *, address: PublicAddress) -> None:
         self._keys = keys
+        self._sessions = sessions
+        self._address = address
 
-    async def rest(self, headers: Mapping[bytes, bytes], scope: str) -> Metadata:
-        """Return the metadata for the call onwards; raise Problem 401 or 403."""
-        key = headers.get(b"x-api-key", b"").decode("latin-1")
-        return await self._pass(key, headers.get(b"authorization", b"").decode("latin-1"), scope)
+    async def rest(self, scope: Scope, headers: Mapping[bytes, bytes], method: Method) -> Metadata:
+        """Return the metadata for the call onwards; raise Problem 401 or 403. A key goes before a session."""
+        if b"cookie" in headers and b"x-api-key" not in headers and b"authorization" not in headers:
+            session = self._sessions.of(headers)
+            if session is not None:
+                self._address.require_same_origin(scope, headers)
+                return await self._admit(await self._keys.sign_in_again(session.digest), method)
+        return await self._admit(await self.by_key(scope, headers), method)
 
-    async def rpc(self, metadata: Mapping[str, str | bytes], scope: str) -> Metadata:
+    async def rpc(self, metadata: Mapping[str, str | bytes], method: Method) -> Metadata:
         """Return the metadata for the call onwards; raise Problem."""
-        return await self._pass(_text(metadata.get("x-api-key", "")), _text(metadata.get("authorization", "")), scope)
+        key, authorization = metadata.get("x-api-key", ""), metadata.get("authorization", "")
+        return await self._admit(await self._by_key(_text(key), _text(authorization)), method)
 
-    async def _pass(self, key: str, authorization: str, scope: str) -> Metadata:
+    async def by_key(self, _scope: Scope, headers: Mapping[bytes, bytes]) -> SignedIn:
+        """Return who holds a request's API key; raise Problem 401."""
+        key, authorization = headers.get(b"x-api-key", b""), headers.get(b"authorization", b"")
+        return await self._by_key(_text(key), _text(authorization))
+
+    async def by_session(self, _scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[Session, SignedIn]:
+        """Return a request's session and who is signed in by it; raise Problem 401."""
+        session = self._sessions.of(headers)
+        if session is None:
+            raise unauthenticated(f"nobody is signed in; {SIGN_IN_AGAIN}", "SESSION_MISSING")
+        return session, await self._keys.sign_in_again(session.digest)
+
+    async def _by_key(self, key: str, authorization: str) -> SignedIn:
         secret = key or _bearer(authorization)
         if secret.startswith(WRITE_KEY):
             text = "this is a write key: it is for event routes only. " + SEND_A_KEY
             raise unauthenticated(text, "CREDENTIAL_WRONG_KIND")
-        signed_in = await self._keys.sign_in(secret)
+        return await self._keys.sign_in(secret)
+
+    async def _admit(self, signed_in: SignedIn, method: Method) -> Metadata:
         describe(signed_in)
-        if scope not in signed_in.scopes:
-            text = f"this needs the scope {scope}; ask an administrator for a key that has it"
-            raise Problem(C.PERMISSION_DENIED, text, "SCOPE_MISSING", metadata={"policy_id": f"scope:{scope}"})
+        if method.scope not in signed_in.scopes:
+            text = f"this needs the scope {method.scope}; ask an administrator for a key that has it"
+            raise Problem(C.PERMISSION_DENIED, text, "SCOPE_MISSING", metadata={"policy_id": f"scope:{method.scope}"})
         return (("authorization", f"Bearer {signed_in.token}"),)
 
 

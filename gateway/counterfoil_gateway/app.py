@@ -10,16 +10,24 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.exceptions import HTTPException
 
 from counterfoil_gateway.asgi import App, secured
+from counterfoil_gateway.console.routes import Console
 from counterfoil_gateway.events import EventDoor
 from counterfoil_gateway.problems import C, Problem
 from counterfoil_gateway.readiness import Readiness
 from counterfoil_gateway.serve import Rest
 
-_NOT_TRACED = "/healthz,/readyz"
-_LINKS = {"name": "counterfoil", "openapi": "/openapi.json", "health": "/healthz", "readiness": "/readyz"}
+_NOT_TRACED = "/healthz,/readyz,^https?://[^/]+/console(/|$)"
+"""Probes, and the console's files and links: a link's code would stand in its span."""
+_LINKS = {
+    "name": "counterfoil",
+    "openapi": "/openapi.json",
+    "health": "/healthz",
+    "readiness": "/readyz",
+    "console": "/console/",
+}
 
 
-def build(rest: Rest, events: EventDoor, *, readiness: Readiness, document: bytes) -> App:
+def build(rest: Rest, events: EventDoor, console: Console, *, readiness: Readiness, document: bytes) -> App:
     """Return the application: events first, bare; then tracing, once; then FastAPI, with REST behind its own routes."""
     app = FastAPI(
         openapi_url=None,
@@ -27,7 +35,7 @@ def build(rest: Rest, events: EventDoor, *, readiness: Readiness, document: byte
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        exception_handlers={HTTPException: _problem},
+        exception_handlers={HTTPException: _problem, Problem: _refused},
     )
 
     async def liveness() -> Response:
@@ -47,6 +55,7 @@ def build(rest: Rest, events: EventDoor, *, readiness: Readiness, document: byte
     app.add_api_route("/healthz", liveness)
     app.add_api_route("/readyz", ready)
     app.add_api_route("/openapi.json", openapi)
+    console.add_to(app)
     app.router.default = rest
     traced: Any = OpenTelemetryMiddleware(app, excluded_urls=_NOT_TRACED, exclude_spans=["receive", "send"])
     events.then = secured(traced)
@@ -62,6 +71,14 @@ async def _problem(_request: Request, error: Exception) -> Response:
         problem = Problem(C.NOT_FOUND, "no such path", "PATH_NOT_FOUND", http=status)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     return Response(problem.json(), problem.status, headers=headers, media_type="application/problem+json")
+
+
+async def _refused(_request: Request, problem: Exception) -> Response:
+    """Answer for a route of ours that raised a problem."""
+    if not isinstance(problem, Problem):
+        raise problem
+    media_type = "application/problem+json"
+    return Response(problem.json(), problem.status, headers=problem.headers, media_type=media_type)
 
 
 def _json(body: Any, status: int = 200) -> Response:

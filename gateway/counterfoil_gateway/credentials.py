@@ -31,6 +31,8 @@ Lookup: TypeAlias = Callable[[bytes], Awaitable[Credential]]
 class SignedIn:
     """On whose behalf a request is made, with the token that says so to the services."""
 
+    digest: bytes
+    """SHA-256 of the key."""
     workspace: str
     principal: str
     scopes: frozenset[str]
@@ -76,11 +78,18 @@ class Keyring:
 
     async def sign_in(self, secret: str) -> SignedIn:
         """Return who holds this key; raise Problem when it is not accepted, or nobody can say."""
-        digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
+        could_be = secret.startswith(self.prefix) and len(secret) <= LONGEST_KEY
+        return await self._holder(hashlib.sha256(secret.encode("utf-8", "replace")).digest(), could_be=could_be)
+
+    async def sign_in_again(self, digest: bytes) -> SignedIn:
+        """Return who holds the key with this digest, which signed in before; raise Problem as `sign_in` does."""
+        return await self._holder(digest, could_be=True)
+
+    async def _holder(self, digest: bytes, *, could_be: bool) -> SignedIn:
         now = self._clock.now().timestamp()
         entry = self._accepted.get(digest)
         if entry is None or entry.until <= now:
-            entry = await self._ask(secret, digest, now)
+            entry = await self._ask(digest, now, could_be=could_be)
         if entry.expires <= now:
             raise unauthenticated("this key has expired; create another", "CREDENTIAL_EXPIRED")
         if entry.signed_in is None or entry.renew_at <= now:
@@ -100,13 +109,14 @@ class Keyring:
             roles=credential.roles,
             lifetime=timedelta(seconds=lifetime),
         )
-        entry.signed_in = SignedIn(credential.workspace, credential.principal, frozenset(credential.scopes), token)
+        entry.signed_in = SignedIn(
+            credential.secret_sha256, credential.workspace, credential.principal, frozenset(credential.scopes), token
+        )
         entry.renew_at = now + lifetime / 2
 
-    async def _ask(self, secret: str, digest: bytes, now: float) -> _Accepted:
+    async def _ask(self, digest: bytes, now: float, *, could_be: bool) -> _Accepted:
         """Look an unknown key up, once for all who present it at the moment; raise Problem."""
-        wanted = secret.startswith(self.prefix) and len(secret) <= LONGEST_KEY
-        if not wanted or self._refused.get(digest, 0.0) > now:
+        if not could_be or self._refused.get(digest, 0.0) > now:
             raise _invalid()
         task = self._asking.get(digest)
         if task is None:

@@ -14,15 +14,13 @@ from typing import Any
 import grpc
 import uvicorn
 from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
-from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.errors import StartError
-from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.serve import LIVENESS, READINESS
 from counterfoil_chassis.tracing import is_traced
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-from counterfoil_gateway.gateway import Gateway, compose
+from counterfoil_gateway.gateway import Gateway, Identity, compose
 from counterfoil_gateway.readiness import Readiness
 from counterfoil_gateway.settings import Settings
 
@@ -42,9 +40,7 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(
-    settings: Settings, *, signer: TokenSigner, clock: Clock, pause: float = 0.0
-) -> AsyncIterator[Serving]:
+async def serving(settings: Settings, identity: Identity, *, pause: float = 0.0) -> AsyncIterator[Serving]:
     """Serve while the block runs; at its end say "not ready", wait `pause` seconds, finish what runs, stop.
 
     Raises StartError when an address is taken.
@@ -55,7 +51,7 @@ async def serving(
         untraced = connect(settings.ingest_target, traced=False)
         for channel in (*channels.values(), untraced):
             stack.push_async_callback(channel.close)
-        gateway = compose(channels, untraced, signer=signer, clock=clock)
+        gateway = compose(settings, channels, untraced, identity=identity)
         tasks = [asyncio.create_task(w.run()) for w in gateway.watchers.values()]
         stack.push_async_callback(_end, tasks)
         door, grpc_address, stop_grpc = await _grpc_door(settings, gateway)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,13 @@ from counterfoil_gateway import api as apis
 from counterfoil_gateway import app as apps
 from counterfoil_gateway import receipts
 from counterfoil_gateway.access import API_KEY, WRITE_KEY, Access
+from counterfoil_gateway.addresses import PublicAddress
 from counterfoil_gateway.append import Appender
 from counterfoil_gateway.asgi import App
 from counterfoil_gateway.calls import Calls
+from counterfoil_gateway.console.links import Links
+from counterfoil_gateway.console.routes import Console
+from counterfoil_gateway.console.sessions import Sessions
 from counterfoil_gateway.credentials import Keyring
 from counterfoil_gateway.document import Document
 from counterfoil_gateway.events import EventDoor, load_routes
@@ -30,9 +35,19 @@ from counterfoil_gateway.imports import UploadImport
 from counterfoil_gateway.proxy import Proxy
 from counterfoil_gateway.readiness import Readiness
 from counterfoil_gateway.serve import Rest
+from counterfoil_gateway.settings import Settings
 
 NAME = "gateway"
 LOOKUP_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the gateway is: what it signs with, and 32 bytes that only it can know."""
+
+    signer: TokenSigner
+    secret: bytes
+    clock: Clock
 
 
 @dataclass
@@ -46,14 +61,22 @@ class Gateway:
 
 
 def compose(
-    channels: Mapping[str, grpc.aio.Channel], untraced: grpc.aio.Channel, *, signer: TokenSigner, clock: Clock
+    settings: Settings,
+    channels: Mapping[str, grpc.aio.Channel],
+    untraced: grpc.aio.Channel,
+    *,
+    identity: Identity,
 ) -> Gateway:
     """Put the gateway together over one channel per service, and an untraced one to ingest; starts nothing."""
+    signer, clock = identity.signer, identity.clock
     api = apis.load(apis.image())
     calls = Calls(api, channels, receipts.composed(channels))
     keys, follow_keys = _api_keys(channels["governance"], signer, clock)
     write_keys, follow_write_keys = _write_keys(channels["ingest"], signer, clock)
-    access = Access(keys)
+    address = PublicAddress(settings.public_url)
+    sessions = Sessions(identity.secret, clock, secrets.token_bytes)
+    access = Access(keys, sessions, address=address)
+    console = Console(access, sessions, Links(clock, secrets.token_bytes), address=address)
     routes = load_routes()
     events = EventDoor(routes, write_keys, Appender(untraced, signer=signer, clock=clock))
     watchers = {"api_keys": follow_keys, "write_keys": follow_write_keys}
@@ -61,7 +84,7 @@ def compose(
     upload = UploadImport(api, untraced)
     rest = Rest(api, calls, access.rest, extra=[upload])
     document = Document(api).text(routes)
-    app = apps.build(rest, events, readiness=readiness, document=document)
+    app = apps.build(rest, events, console, readiness=readiness, document=document)
     return Gateway(app, Proxy(api, calls, access.rpc), readiness, watchers)
 
 

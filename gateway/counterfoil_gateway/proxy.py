@@ -13,10 +13,12 @@ from counterfoil_gateway.calls import Calls, Metadata, kind_of
 from counterfoil_gateway.deadlines import LONGEST
 from counterfoil_gateway.problems import Problem, told
 
-_OURS = frozenset({"authorization", "x-api-key", "traceparent", "tracestate", "te", "user-agent", "content-type"})
+_OURS = frozenset(
+    {"authorization", "x-api-key", "cookie", "traceparent", "tracestate", "te", "user-agent", "content-type"}
+)
 """Metadata that is not forwarded: of this hop, a secret, or for us alone to set."""
 _RESERVED = ("grpc-", ":")
-Identify: TypeAlias = Callable[[Mapping[str, str | bytes], str], Awaitable[Metadata]]
+Identify: TypeAlias = Callable[[Mapping[str, str | bytes], Method], Awaitable[Metadata]]
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -35,7 +37,7 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
     async def begin(request: Any, context: Context) -> Any:
         received = tuple(context.invocation_metadata() or ())
         try:
-            mine = await identify(dict(received), method.scope)
+            mine = await identify(dict(received), method)
             kept = ((k, v) for k, v in received if k not in _OURS and not k.startswith(_RESERVED))
             call = calls.any(method)(request, timeout=_timeout(method, context), metadata=(*kept, *mine))
         except Problem as problem:

@@ -26,8 +26,8 @@ from counterfoil_gateway.write import Writers
 log = logging.getLogger(__name__)
 WATCH_AFTER = 0.25
 """Seconds before a call is worth a task that watches whether its caller is still there; most are over by then."""
-Identify: TypeAlias = Callable[[Mapping[bytes, bytes], str], Awaitable[Metadata]]
-"""Headers and the needed scope to the metadata of the call onwards; raises Problem."""
+Identify: TypeAlias = Callable[[Scope, Mapping[bytes, bytes], Method], Awaitable[Metadata]]
+"""A request, its headers and the method it is for, to the metadata of the call onwards; raises Problem."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Rest:
             endpoint = end.endpoint
             body = endpoint.binding.body
             _name(scope, endpoint.binding)
-            metadata = await self._identify(headers, endpoint.method.scope)
+            metadata = await self._identify(scope, headers, endpoint.method)
             exchange = Exchange(scope, receive, send, headers, found, metadata)
             reply = await endpoint.answer(exchange)
         except grpc.aio.AioRpcError as error:

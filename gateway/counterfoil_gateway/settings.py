@@ -16,6 +16,12 @@ class Settings(ServiceSettings):
 
     listen: str = Field(default="127.0.0.1:8080", description="Address of the REST door.")
     grpc_listen: str = Field(default="127.0.0.1:8081", description="Address of the gRPC door.")
+    public_url: str = Field(
+        default="",
+        pattern="^(https?://[^/]+)?$",
+        description="Scheme and host that people reach the REST door by, for sign-in links and sessions; "
+        "needed where a proxy ends TLS. Empty = as each request says.",
+    )
     ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
     contracts_target: str = Field(default="127.0.0.1:7102", description="Address of contracts.")
     graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")

@@ -17,12 +17,14 @@ from counterfoil_chassis.clock import SystemClock, to_timestamp
 from counterfoil_chassis.identity import (
     TokenSigner,
     TokenVerifier,
+    derive_secret,
     load_private_key,
     load_trusted_keys,
     write_key_pair,
 )
 from counterfoil_gateway import api as apis
 from counterfoil_gateway.doors import serving
+from counterfoil_gateway.gateway import Identity
 from counterfoil_gateway.settings import Settings
 
 from tests.gateway import backends
@@ -78,10 +80,11 @@ async def gateway_and_backend(keys_dir: Path) -> AsyncIterator[Doors]:
     backend = backends.Backend(verifier)
     _fill(backend)
     server, address, imports = await backends.serve(backend)
-    targets = {f"{name}_target": address for name in ("ingest", "contracts", "models", "governance")}
+    targets = {f"{name}_target": address for name in ("ingest", "contracts", "graph", "models", "governance")}
     settings = Settings(data_dir=keys_dir, listen="127.0.0.1:0", grpc_listen="127.0.0.1:0", drain_seconds=1, **targets)
-    signer = TokenSigner("gateway", load_private_key(keys_dir / "keys" / "gateway.pem"), clock)
-    async with serving(settings, signer=signer, clock=clock) as gateway:
+    key = load_private_key(keys_dir / "keys" / "gateway.pem")
+    signer = TokenSigner("gateway", key, clock)
+    async with serving(settings, Identity(signer, derive_secret(key), clock)) as gateway:
         url = f"http://{gateway.rest}"
         async with httpx.AsyncClient(base_url=url, timeout=20) as http, grpc.aio.insecure_channel(gateway.grpc) as rpc:
             yield Doors(http, rpc, backend, imports, url, address, signer)

@@ -30,7 +30,7 @@ async def http(doors: Doors, unused_tcp_port: int) -> AsyncIterator[httpx.AsyncC
     async with grpc.aio.insecure_channel(doors.address) as channel:
         token = doors.signer.mint(workspace="w", principal="ada", scopes=["ingest.read"])
 
-        async def identify(_headers: object, _scope: str) -> list[tuple[str, str]]:
+        async def identify(_scope: object, _headers: object, _method: object) -> list[tuple[str, str]]:
             return [("authorization", f"Bearer {token}")]
 
         rest = Rest(api, Calls(api, {"ingest": channel}), identify)
