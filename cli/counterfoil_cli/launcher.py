@@ -7,7 +7,7 @@ import importlib.util
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from counterfoil_cli.env import DOORS, OTLP_ENDPOINT, TRACE_DOORS, environment, 
 from counterfoil_cli.folder import DataFolder, admin_key, check_database, open_folder, sha256_hex, write_keys
 from counterfoil_cli.ports import probe
 from counterfoil_cli.readiness import wait_until_ready
+from counterfoil_cli.sign_in import HandedOver, ask_for_link
 from counterfoil_cli.supervisor import ProcessSpec, Supervisor
 
 # In this order they start; in the reverse order they stop.
@@ -88,6 +89,7 @@ class Launcher:
         user = settings.inherited()
         self._began = began
         self._journey: Journey | None = None
+        self._link = HandedOver()
         self._sink = options.traces and not user.get(OTLP_ENDPOINT)
         self.folder = open_folder(options.data)
         self.key = admin_key(self.folder)
@@ -122,7 +124,8 @@ class Launcher:
         gateway = self.addresses.rest.removeprefix("http://")
         listens = (self.variables[door.variable] for door in self._doors)
         doors = [reachable(listen) for listen in listens if not listen.startswith("unix:")]
-        waiting = partial(wait_until_ready, gateway, doors)
+        link = self._link if self._began else None
+        waiting = partial(_await_readiness, gateway, doors, key=self.key, link=link)
         return ProcessSpec("readiness", waiting, on_end=self._on_ready, stop_seconds=1)
 
     def _await_readiness(self) -> None:
@@ -157,11 +160,19 @@ class Launcher:
             f"  REST      {self.addresses.rest}/v1\n"
             f"  OpenAPI   {self.addresses.rest}/openapi.json\n"
             f"  gRPC      {self.addresses.grpc}\n"
+            f"  Console   {self._link.take() or f'{self.addresses.rest}/console/ (`counterfoil console` signs in)'}\n"
             f"  Traces    {traces}\n"
             f"  API key   in {_near(self.folder.admin_key_file)} (send it as X-Api-Key)\n"
             f"  Logs      {_near(self.folder.path / 'logs')}"
             f"{end}"
         )
+
+
+def _await_readiness(gateway: str, doors: Sequence[str], *, key: str, link: HandedOver | None) -> None:
+    """Wait, then leave a sign-in link where somebody will show it."""
+    wait_until_ready(gateway, doors)
+    if link is not None:
+        link.leave(ask_for_link(gateway, key))
 
 
 def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:

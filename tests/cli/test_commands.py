@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -85,6 +86,18 @@ def test_up_says_where_everything_is(up: Up):
     assert "Traces    http://127.0.0.1:" in text
     assert f"API key   in {up.data}/admin.key" in text
     assert (up.data / "admin.key").read_text().strip() not in text
+
+
+def test_the_console_is_opened_by_a_link_that_works_once(up: Up):
+    [shown] = [line for line in up.program.lines if line.startswith("  Console")]
+    for url in (shown.split()[1], up.run("console").stdout.strip()):
+        assert url.startswith(f"{up.url}/console/sign-in?code=")
+        with httpx.Client() as browser:
+            assert browser.get(url).headers["location"] == "/console/"
+            assert browser.get(f"{up.url}/console/session").json()["principal"] == "admin"
+            assert browser.get(f"{up.url}/v1/sources").status_code == 200
+        assert httpx.get(url).status_code == 410
+    assert "CREDENTIAL_INVALID" in failed(up.run("console", "--key", "cfk_nobody"))
 
 
 def test_status_shows_what_is_there(up: Up):

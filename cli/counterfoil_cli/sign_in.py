@@ -1,0 +1,40 @@
+"""The console's sign-in link: fetched by the process that waits for readiness, handed to the parent through a file."""
+
+import http.client
+import json
+import os
+import tempfile
+from typing import Final
+
+_MOST_BYTES: Final = 4096
+
+
+class HandedOver:
+    """A few bytes that a forked child leaves for its parent, in a file without a name: nothing to wait for or tidy."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - both processes hold it to their end
+
+    def leave(self, text: str) -> None:
+        """Leave a text in place of what lay here."""
+        os.ftruncate(self._file.fileno(), 0)
+        os.pwrite(self._file.fileno(), text.encode()[:_MOST_BYTES], 0)
+
+    def take(self) -> str:
+        """Return what was left, empty when nothing was."""
+        return os.pread(self._file.fileno(), _MOST_BYTES, 0).decode(errors="replace")
+
+
+def ask_for_link(gateway: str, key: str) -> str:
+    """Return a one-time link from the gateway at host:port, empty when it gives none: a banner is no reason to fail."""
+    host, _, port = gateway.rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=5)
+    try:
+        connection.request("POST", "/console/sign-in-links", headers={"x-api-key": key})
+        answer = connection.getresponse()
+        body = json.loads(answer.read(_MOST_BYTES))
+    except (OSError, ValueError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
+    return str(body.get("url", "")) if answer.status == http.client.OK else ""
