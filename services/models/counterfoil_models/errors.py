@@ -129,6 +129,12 @@ class SnapshotErasedError(FailedPreconditionError):
     reason = "SNAPSHOT_ERASED"
 
 
+class SubjectsTooManyError(FailedPreconditionError):
+    """The touchpoints name more channels or campaigns than one attribution holds."""
+
+    reason = "SUBJECTS_TOO_MANY"
+
+
 class GraphRebuiltError(FailedPreconditionError):
     """The graph is no longer read under the mappings or the log that were cited."""
 
@@ -139,3 +145,21 @@ class SnapshotExpiredError(FailedPreconditionError):
     """The snapshot belongs to a log that is no longer kept."""
 
     reason = "SNAPSHOT_EPOCH_UNKNOWN"
+
+
+class NoUnitsError(FailedPreconditionError):
+    """The outcome dataset names no unit."""
+
+    reason = "NO_UNITS"
+
+
+class LiftTooLargeError(FailedPreconditionError):
+    """The outcome dataset has more units than a lift compares."""
+
+    reason = "LIFT_TOO_LARGE"
+
+
+class GroupTooSmallError(FailedPreconditionError):
+    """Fewer than two units were treated, or fewer than two were not."""
+
+    reason = "GROUP_TOO_SMALL"

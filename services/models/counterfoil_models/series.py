@@ -26,7 +26,12 @@ MAX_DAYS = 7_320
 MAX_SERIES = 5_000
 OFFSET_COLUMNS = ("_partition", "_offset")
 
-_EPOCH = date(1970, 1, 1)
+NO_DAY = np.iinfo(np.int64).min
+"""The day of a record without a time."""
+
+EPOCH_DAY = date(1970, 1, 1)
+"""Day 0."""
+
 _DAY_US = 86_400_000_000
 _HOUR_S = 3_600
 _LAST_SECOND = 253_370_764_800  # the year 9999, where datetime ends
@@ -95,8 +100,8 @@ def cut(spec: SeriesSpec, timezone: str, records: pa.Table, lookup: pa.Table | N
         raise NoWholeDaysError(f"{spec.dataset} holds no records.")
     records = _filtered(spec, records)
     gaps: list[Gap] = []
-    days, sub_day = _days(_column(records, spec.time_field), spec.time_field, ZoneInfo(timezone))
-    has_time = days != _NO_DAY
+    days, sub_day = local_days(column_of(records, spec.time_field), spec.time_field, ZoneInfo(timezone))
+    has_time = days != NO_DAY
     values = _values(spec, records)
     usable = has_time & np.isfinite(values)
     _count(gaps, "MISSING_TIME", int((~has_time).sum()), f"records have no {spec.time_field}")
@@ -116,10 +121,7 @@ def cut(spec: SeriesSpec, timezone: str, records: pa.Table, lookup: pa.Table | N
     _count(gaps, "PARTIAL_END_DAYS", int((usable & ~inside).sum()), "records lie in the partial first or last day")
     span = int(last - first) + 1
     table = _aggregate(names, codes=codes[usable], values=values[usable], days=days[usable] - first, span=span)
-    return SeriesTable(_EPOCH + timedelta(days=int(first)), span, table, tuple(gaps))
-
-
-_NO_DAY = np.iinfo(np.int64).min
+    return SeriesTable(EPOCH_DAY + timedelta(days=int(first)), span, table, tuple(gaps))
 
 
 def _count(gaps: list[Gap], reason: str, records: int, what: str) -> None:
@@ -127,13 +129,15 @@ def _count(gaps: list[Gap], reason: str, records: int, what: str) -> None:
         gaps.append(Gap(reason, f"{records} {what}.", records))
 
 
-def _column(table: pa.Table, name: str) -> Any:
+def column_of(table: pa.Table, name: str) -> Any:
+    """Return a property's values in one piece; raise SeriesFieldError when the dataset has none."""
     if name not in table.column_names:
         raise SeriesFieldError(f"The dataset has no property {name}.", metadata={"field": name})
     return table.column(name).combine_chunks()
 
 
-def _text(column: Any, name: str) -> Any:
+def text_of(column: Any, name: str) -> Any:
+    """Return values as text; raise SeriesFieldError for a type that has none."""
     try:
         return column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
@@ -144,7 +148,7 @@ def _text(column: Any, name: str) -> Any:
 
 def _filtered(spec: SeriesSpec, records: pa.Table) -> pa.Table:
     for condition in spec.filters:
-        equal = pc.equal(_text(_column(records, condition.field), condition.field), pa.scalar(condition.value))
+        equal = pc.equal(text_of(column_of(records, condition.field), condition.field), pa.scalar(condition.value))
         records = records.filter(equal)
     return records
 
@@ -152,7 +156,7 @@ def _filtered(spec: SeriesSpec, records: pa.Table) -> pa.Table:
 def _values(spec: SeriesSpec, records: pa.Table) -> Floats:
     if spec.aggregation is Aggregation.COUNT:
         return np.ones(records.num_rows)
-    column = _column(records, spec.value_field)
+    column = column_of(records, spec.value_field)
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise SeriesFieldError(
@@ -162,13 +166,13 @@ def _values(spec: SeriesSpec, records: pa.Table) -> Floats:
     return np.asarray(values.fill_null(math.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _days(column: Any, name: str, zone: ZoneInfo) -> tuple[Ints, Ints | None]:
+def local_days(column: Any, name: str, zone: ZoneInfo) -> tuple[Ints, Ints | None]:
     """Return each record's local day (days since 1970) and its microseconds into the day, None for dates."""
     kind = column.type
     missing = column.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_date(kind):
         raw = column.cast(pa.date32()).cast(pa.int32()).fill_null(0).to_numpy(zero_copy_only=False)
-        return np.where(missing, _NO_DAY, raw.astype(np.int64)), None
+        return np.where(missing, NO_DAY, raw.astype(np.int64)), None
     if not pa.types.is_timestamp(kind):
         raise SeriesFieldError(f"Property {name} is {kind}; it needs to be a time.", metadata={"field": name})
     instants = column.cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.int64()).fill_null(0)
@@ -176,7 +180,7 @@ def _days(column: Any, name: str, zone: ZoneInfo) -> tuple[Ints, Ints | None]:
     local = np.zeros_like(micros)
     if not missing.all():
         local[~missing] = local_micros(micros[~missing], zone)
-    return np.where(missing, _NO_DAY, local // _DAY_US), local % _DAY_US
+    return np.where(missing, NO_DAY, local // _DAY_US), local % _DAY_US
 
 
 def local_micros(micros: Ints, zone: ZoneInfo) -> Ints:
@@ -233,7 +237,7 @@ def _dimension(
     if not spec.dimension:
         return [TOTAL_SERIES], np.zeros(records.num_rows, dtype=np.int64)
     if spec.lookup is None:
-        column = _text(_column(records, spec.dimension), spec.dimension)
+        column = text_of(column_of(records, spec.dimension), spec.dimension)
     elif lookup is None:
         raise SeriesFieldError(f"The lookup dataset {spec.lookup.dataset} was not read.")
     else:
@@ -253,11 +257,11 @@ def _dimension(
 def _looked_up(
     spec: SeriesSpec, join: SeriesLookup, records: pa.Table, lookup: pa.Table, gaps: list[Gap], *, values: Floats
 ) -> Any:
-    keyed = lookup.filter(pc.is_valid(_column(lookup, join.key)))
+    keyed = lookup.filter(pc.is_valid(column_of(lookup, join.key)))
     keyed = keyed.sort_by([(name, "descending") for name in OFFSET_COLUMNS])
-    keys, wanted = _column(keyed, join.key), _column(records, join.key)
+    keys, wanted = column_of(keyed, join.key), column_of(records, join.key)
     if keys.type != wanted.type:
-        keys, wanted = _text(keys, join.key), _text(wanted, join.key)
+        keys, wanted = text_of(keys, join.key), text_of(wanted, join.key)
     distinct = pc.unique(keys)
     newest = pc.index_in(distinct, value_set=keys)  # the first place, hence the last by offset
     _count(
@@ -270,7 +274,7 @@ def _looked_up(
         worth = f" worth {math.fsum(values[unmatched].tolist()):.9g}" if spec.aggregation is Aggregation.SUM else ""
         detail = f"records{worth} match no {join.key} of {join.dataset}; they are the series {UNKNOWN_SERIES}"
         _count(gaps, "UNMATCHED_LOOKUP", int(unmatched.sum()), detail)
-    return _text(_column(keyed, spec.dimension), spec.dimension).take(newest).take(place)
+    return text_of(column_of(keyed, spec.dimension), spec.dimension).take(newest).take(place)
 
 
 def _aggregate(names: list[str], *, codes: Ints, values: Floats, days: Ints, span: int) -> dict[str, DailySeries]:
