@@ -11,6 +11,7 @@ from pathlib import Path
 
 INDEX = "index.html"
 PLOTLY = "vendor/plotly.min.js"
+RECEIPTS = "trust/receipts/"
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -46,8 +47,11 @@ class Files:
         self.plotly_version = importlib.metadata.version("plotly")
 
     def find(self, name: str) -> File | None:
-        """Return a file, None when there is none; a path without a dot is a page of the console, thus its index."""
-        if "." not in name.rpartition("/")[2]:
+        """Return a file, None when there is none; a path without a dot is a page of the console, thus its index.
+
+        So is a receipt's, whose id has one.
+        """
+        if name.startswith(RECEIPTS) or "." not in name.rpartition("/")[2]:
             name = INDEX
         path = self._path(name)
         if path is None or not path.is_file():
