@@ -273,7 +273,7 @@ def test_a_policy_binds_a_role_at_the_door(make_tenant: Callable[[str], Tenant])
     text = ok(house.http.get("/v1/policy-bundles/0"))["policies"] + (
         '\n@id("analysts-see-no-datasets")\n@owner("governance")\n'
         'forbid(principal in Counterfoil::Role::"analyst", action == Counterfoil::Action::"call", '
-        'resource == Counterfoil::Method::"RecordService/ListDatasets");\n'
+        'resource == Counterfoil::Method::"counterfoil.ingest.v1.RecordService/ListDatasets");\n'
     )
     made = ok(house.http.post("/v1/policy-bundles", json={"policies": text, "reason": "a try"}))
     assert eve.get("/v1/datasets").status_code == 200, "a proposal binds nobody"
