@@ -221,6 +221,42 @@ async def test_blocks_are_followed_as_they_commit(service: Service, monkeypatch:
     assert [each.HasField("block") for each in theirs] == [False]
 
 
+async def test_records_are_tailed_as_they_come_in(service: Service, monkeypatch: Any) -> None:
+    monkeypatch.setattr("counterfoil_ingest.reading.HEARTBEAT_SECONDS", 0.05)
+    await service.append({"sale_id": 1}, {"sale_id": 2})
+    called = {"metadata": service.called()["metadata"]}
+    past = service.records.TailRecords(records_pb2.TailRecordsRequest(dataset="sales", from_offset=1), **called)
+    hello, second = await past.read(), await past.read()
+    assert (hello.next_offset, hello.HasField("record")) == (1, False)
+    assert (second.next_offset, second.record.position.offset, orjson.loads(second.record.data)) == (
+        2,
+        1,
+        {"sale_id": 2},
+    )
+    assert (second.record.dataset, second.record.contract_version) == ("sales", "1.0.0")
+    fresh = service.records.TailRecords(records_pb2.TailRecordsRequest(), **called)
+    other = service.records.TailRecords(records_pb2.TailRecordsRequest(dataset="unplanned"), **called)
+    theirs = service.records.TailRecords(
+        records_pb2.TailRecordsRequest(from_offset=0), metadata=service.called("zeta")["metadata"]
+    )
+    assert [(await each.read()).next_offset for each in (fresh, other, theirs)] == [2, 2, 0]
+    await service.append({"sale_id": 3})
+    async with asyncio.timeout(10):
+        for each in (past, fresh):
+            while not (third := await each.read()).HasField("record"):
+                assert third.next_offset == 2
+            assert (third.next_offset, orjson.loads(third.record.data)) == (3, {"sale_id": 3})
+        while (passed := await other.read()).next_offset == 2:
+            pass
+    assert (passed.next_offset, passed.HasField("record")) == (3, False), "what others got is passed over"
+    quiet = await theirs.read()
+    assert (quiet.next_offset, quiet.HasField("record")) == (0, False)
+    unknown = service.records.TailRecords(records_pb2.TailRecordsRequest(dataset="nothing"), **called)
+    assert await refused(unknown) == "DATASET_NOT_FOUND"
+    for each in (past, fresh, other, theirs):
+        each.cancel()
+
+
 def request_of(workspace: str) -> records_pb2.ReadRecordsRequest:
     return records_pb2.ReadRecordsRequest(workspace=workspace)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -54,11 +55,14 @@ class LogReader:
 
         Raises DatasetNotFoundError when neither a contract nor a record names the dataset.
         """
+        await self._require(workspace, dataset)
+        return await asyncio.to_thread(self._page, workspace, dataset, partition, from_offset, limit)
+
+    async def _require(self, workspace: str, dataset: str) -> None:
         if await self._contracts.find(workspace, dataset) is None and not await self._has_records(workspace, dataset):
             raise DatasetNotFoundError(
                 f"There is no dataset `{dataset}`. List the datasets to find it.", metadata={"dataset": dataset}
             )
-        return await asyncio.to_thread(self._page, workspace, dataset, partition, from_offset, limit)
 
     async def _has_records(self, workspace: str, dataset: str) -> bool:
         counts = await asyncio.to_thread(self._log.counts, workspace)
@@ -122,3 +126,30 @@ class LogReader:
             head = await self._log.wait(workspace, partition, position, timeout=HEARTBEAT_SECONDS)
             if head <= position:
                 yield position, None
+
+    async def tail(
+        self, workspace: str, *, dataset: str, partition: int, from_offset: int | None
+    ) -> AsyncIterator[tuple[int, LogRecord | None]]:
+        """Yield (next offset, record) for ever: those from an offset on, or None = those that come in from now on.
+
+        A sign of life (no record) comes first, so that its reader knows where it stands, and whenever nothing of the
+        dataset (empty = of any) came for a while: its offset moves on past what others got. Raises
+        DatasetNotFoundError.
+        """
+        if dataset:
+            await self._require(workspace, dataset)
+        start = self._log.head(workspace, partition) if from_offset is None else from_offset
+        now = asyncio.get_running_loop().time
+        said = -math.inf
+        async for position, block in self.follow(workspace, partition, start, follow=True):
+            for record in await asyncio.to_thread(_matching, block, dataset, start) if block is not None else ():
+                yield record.offset + 1, record
+                said = now()
+            if block is None or now() - said >= HEARTBEAT_SECONDS:
+                yield position, None
+                said = now()
+
+
+def _matching(block: Block, dataset: str, from_offset: int) -> list[LogRecord]:
+    found = blocks.decode(block)
+    return [each for each in found if each.offset >= from_offset and dataset in ("", each.dataset)]

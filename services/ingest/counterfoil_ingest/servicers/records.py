@@ -91,6 +91,19 @@ class RecordServicer(RecordServiceServicer):
         """Return a snapshot of a dataset as it is now."""
         return snapshot_message(await self._snapshots.create(current_caller().workspace, request.dataset))
 
+    async def TailRecords(
+        self, request: pb.TailRecordsRequest, context: Context
+    ) -> AsyncIterator[pb.TailRecordsResponse]:
+        """Stream records as they come in."""
+        async for next_offset, record in self._reader.tail(
+            current_caller().workspace,
+            dataset=request.dataset,
+            partition=request.partition,
+            from_offset=request.from_offset if request.HasField("from_offset") else None,
+        ):
+            shown = None if record is None else _record(record, partition=request.partition)
+            yield pb.TailRecordsResponse(record=shown, next_offset=next_offset)
+
     async def ReadRecords(
         self, request: pb.ReadRecordsRequest, context: Context
     ) -> AsyncIterator[pb.ReadRecordsResponse]:
