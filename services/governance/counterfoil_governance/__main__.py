@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import secrets
 from contextlib import AsyncExitStack
+from functools import partial
 
+from counterfoil.governance.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from counterfoil.governance.v1.credentials_pb2_grpc import add_CredentialServiceServicer_to_server
 from counterfoil.governance.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
 from counterfoil.governance.v1.principals_pb2_grpc import add_PrincipalServiceServicer_to_server
@@ -17,7 +19,9 @@ from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
 
+from counterfoil_governance.audit_checkpoints import CheckpointSigner, keep_signed
 from counterfoil_governance.bootstrap import BootstrapOutcome, bootstrap
+from counterfoil_governance.servicers.audit import AuditServicer
 from counterfoil_governance.servicers.credentials import CredentialServicer
 from counterfoil_governance.servicers.keys import KeyServicer
 from counterfoil_governance.servicers.principals import PrincipalServicer
@@ -58,6 +62,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     principals = PrincipalServicer(transactions, idempotency=idempotency, pager=pager, clock=clock)
     credentials = CredentialServicer(transactions, feed=feed, clock=clock, to_credential=to_credential)
     receipts = ReceiptServicer(transactions, pager=pager, clock=clock)
+    signer = CheckpointSigner(host.secret)
+    audit = AuditServicer(transactions, signer=signer, pager=pager, clock=clock)
     return Service(
         servicers=[
             (add_WorkspaceServiceServicer_to_server, workspaces),
@@ -65,7 +71,9 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (add_KeyServiceServicer_to_server, keys),
             (add_CredentialServiceServicer_to_server, credentials),
             (add_ReceiptServiceServicer_to_server, receipts),
-        ]
+            (add_AuditServiceServicer_to_server, audit),
+        ],
+        background=[partial(keep_signed, transactions, transactions.checkpoint_due, signer=signer, clock=clock)],
     )
 
 

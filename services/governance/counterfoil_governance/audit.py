@@ -20,6 +20,9 @@ from counterfoil_governance.store import Stores
 
 NO_DETAILS: Final[Mapping[str, Any]] = MappingProxyType({})
 SERVICE: Final = "governance"
+CHECKPOINT_ENTRIES: Final = 1000
+"""A checkpoint is signed at least so often; and whenever one is asked for."""
+
 _WORKSPACE: Final = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
@@ -84,7 +87,9 @@ async def _append_to(stores: Stores, workspace: str, entries: Sequence[NewAuditE
             )
     if new:
         hashes = await hashes_at(stores, workspace, tree.frontier(head.size))
-        await stores.audit.add(head, new, tree.extend(head.size, [entry.leaf for entry in new], hashes))
+        nodes = tree.extend(head.size, [entry.leaf for entry in new], hashes)
+        due = head.size % CHECKPOINT_ENTRIES + len(new) >= CHECKPOINT_ENTRIES
+        await stores.audit.add(head, new, nodes, checkpoint_due=due)
     return len(new)
 
 

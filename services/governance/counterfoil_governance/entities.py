@@ -148,8 +148,162 @@ class TreeNode:
 
 @dataclass(frozen=True)
 class KeptCheckpoint:
-    """A signed note (C2SP tlog-checkpoint) over the first `tree_size` entries, and the key that checks it."""
+    """A log's signed note (C2SP tlog-checkpoint) over its first `tree_size` entries, and the key that checks it."""
 
+    number: int
     tree_size: int
     note: str
     verifier_key: str
+
+
+class PolicyEffect(enum.Enum):
+    """What a policy does to a question that it fits."""
+
+    PERMIT = "permit"
+    FORBID = "forbid"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy of a bundle, with its annotations."""
+
+    policy_id: str
+    owner: str
+    effect: PolicyEffect
+    description: str
+    text: str
+
+
+class BundleState(enum.Enum):
+    """Where a policy bundle is in its life."""
+
+    PROPOSED = "proposed"
+    ACTIVE = "active"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class PolicyBundle:
+    """One version of a workspace's policies; `change_id` is "" for what came with the platform."""
+
+    workspace: str
+    version: int
+    state: BundleState
+    sha256: str
+    policies: str
+    schema: str
+    created_by: str
+    created_at: datetime
+    reason: str
+    change_id: str = ""
+    activated_at: datetime | None = None
+
+
+class Verdict(enum.Enum):
+    """How somebody voted."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class ChangeState(enum.Enum):
+    """Where a change is in its life."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    APPLIED = "applied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One vote on what it names: the payload by its SHA-256. `mac` seals it together with its change."""
+
+    voter: str
+    verdict: Verdict
+    reason: str
+    payload_sha256: str
+    voted_at: datetime
+    mac: bytes = b""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one person asks for and others approve; `payload` is RFC 8785 canonical JSON.
+
+    `outcome` is None until it is settled: rejected, applied or failed. Whether it is approved or expired follows from
+    its votes and the clock alone; nothing is stored that could be edited into an approval.
+    """
+
+    workspace: str
+    change_id: str
+    service: str
+    request_id: str
+    kind: str
+    resource: str
+    payload: bytes
+    requester: str
+    reason: str
+    policy_id: str
+    quorum: int
+    created_at: datetime
+    pending_until: datetime
+    outcome: ChangeState | None = None
+    settled_at: datetime | None = None
+    detail: str = ""
+    votes: tuple[Vote, ...] = ()
+
+    @property
+    def payload_sha256(self) -> str:
+        """Return the hash of what is asked for, as it is stored now."""
+        return hashlib.sha256(self.payload).hexdigest()
+
+
+class ConsentState(enum.Enum):
+    """What a record of the consent ledger says."""
+
+    GRANTED = "granted"
+    WITHDRAWN = "withdrawn"
+
+
+class ConsentBasis(enum.Enum):
+    """The legal basis (GDPR, article 6)."""
+
+    CONSENT = "consent"
+    CONTRACT = "contract"
+    LEGAL_OBLIGATION = "legal_obligation"
+    LEGITIMATE_INTEREST = "legitimate_interest"
+
+
+@dataclass(frozen=True)
+class Consent:
+    """One record of the consent ledger; `revision` is its place there, 0 before it has one.
+
+    `subject` is the keyed hash of an identifier. `content` is the SHA-256 of all that was said: two records with the
+    same content are the very same.
+    """
+
+    workspace: str
+    consent_id: str
+    subject: bytes
+    purpose: str
+    state: ConsentState
+    basis: ConsentBasis
+    happened_at: datetime
+    expires_at: datetime | None
+    evidence: str
+    content: bytes
+    recorded_at: datetime
+    recorded_by: str
+    revision: int = 0
+
+    @property
+    def rank(self) -> tuple[datetime, bool, bytes]:
+        """Return what decides which of two records holds: the later; at the same moment the withdrawal.
+
+        The content ends every tie, so that the order of arrival never matters.
+        """
+        return self.happened_at, self.state is ConsentState.WITHDRAWN, self.content

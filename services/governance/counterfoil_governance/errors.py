@@ -149,3 +149,129 @@ class AuditBrokenError(DataLossError):
     """What is stored of the audit log does not fit together; verify an export of it."""
 
     reason = "AUDIT_BROKEN"
+
+
+class PoliciesInvalidError(InvalidArgumentError):
+    """The text of a policy bundle has faults; the violations name each with its line."""
+
+    reason = "POLICIES_INVALID"
+
+
+class PolicyBundleNotFoundError(NotFoundError):
+    """The workspace has no policy bundle of this version."""
+
+    reason = "POLICY_BUNDLE_NOT_FOUND"
+
+
+class PolicyLockoutError(FailedPreconditionError):
+    """Under this bundle nobody could change the policies any more."""
+
+    reason = "POLICY_LOCKOUT"
+
+
+class PolicyBundleOutdatedError(FailedPreconditionError):
+    """Another bundle came in force since this one was submitted."""
+
+    reason = "POLICY_BUNDLE_OUTDATED"
+
+
+class QuestionMalformedError(InvalidArgumentError):
+    """The attributes or the context of a policy question are no JSON object."""
+
+    reason = "QUESTION_MALFORMED"
+
+
+class ChangeNotFoundError(NotFoundError):
+    """The workspace has no such change."""
+
+    reason = "CHANGE_NOT_FOUND"
+
+
+class ChangePayloadError(InvalidArgumentError):
+    """The payload of a change is no JSON object that I-JSON (RFC 7493) can say."""
+
+    reason = "CHANGE_PAYLOAD"
+
+
+class ChangeRequesterError(FailedPreconditionError):
+    """The requester of a change is no active principal of the workspace."""
+
+    reason = "CHANGE_REQUESTER"
+
+
+class ChangeRequestReusedError(AlreadyExistsError):
+    """The request id of this service belongs to another change."""
+
+    reason = "CHANGE_REQUEST_REUSED"
+
+
+class ChangeExpiredError(FailedPreconditionError):
+    """Nobody approved it in time, or it was not carried out while its approval held."""
+
+    reason = "CHANGE_EXPIRED"
+
+
+class ChangeNotApprovedError(FailedPreconditionError):
+    """The change lacks votes, or was rejected."""
+
+    reason = "CHANGE_NOT_APPROVED"
+
+
+class ChangeNotPendingError(FailedPreconditionError):
+    """The change waits for no votes any more."""
+
+    reason = "CHANGE_NOT_PENDING"
+
+
+class ChangePayloadDiffersError(FailedPreconditionError):
+    """What is to be carried out is not what was approved."""
+
+    reason = "CHANGE_PAYLOAD_DIFFERS"
+
+
+class ChangeAppliedError(FailedPreconditionError):
+    """The change was carried out already, or has failed."""
+
+    reason = "CHANGE_APPLIED"
+
+
+class ChangeOwnerError(PermissionDeniedError):
+    """Another service asked for this change and carries it out."""
+
+    reason = "CHANGE_OWNER"
+
+
+class VoteOwnChangeError(PermissionDeniedError):
+    """Who asks for a change does not vote on it."""
+
+    reason = "VOTE_OWN_CHANGE"
+
+
+class VoterNotHumanError(PermissionDeniedError):
+    """Only an active person votes, never a program."""
+
+    reason = "VOTER_NOT_HUMAN"
+
+
+class VoteExistsError(AlreadyExistsError):
+    """A person votes on a change once."""
+
+    reason = "VOTE_EXISTS"
+
+
+class VotePayloadDiffersError(FailedPreconditionError):
+    """The vote names another payload than the change has."""
+
+    reason = "VOTE_PAYLOAD_DIFFERS"
+
+
+class ConsentPeriodError(InvalidArgumentError):
+    """A consent ends before it begins, or begins in the future."""
+
+    reason = "CONSENT_PERIOD"
+
+
+class LedgerRevisionUnknownError(OutOfRangeError):
+    """The consent ledger has not reached this revision."""
+
+    reason = "LEDGER_REVISION_UNKNOWN"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from counterfoil_governance.entities import ReceiptEntry
 from counterfoil_governance.errors import ReceiptDiffersError, ReceiptMalformedError, ReceiptProducerError
@@ -58,7 +58,18 @@ async def put_receipts(stores: Stores, entries: Sequence[ReceiptEntry], *, servi
     return len(new)
 
 
-def fitting(entries: Sequence[ReceiptEntry], *, size: int) -> Sequence[ReceiptEntry]:
+class Kept(Protocol):
+    """Something that is kept as its bytes."""
+
+    @property
+    def body(self) -> bytes:
+        """The bytes."""
+
+
+_Kept = TypeVar("_Kept", bound=Kept)
+
+
+def fitting(entries: Sequence[_Kept], *, size: int) -> Sequence[_Kept]:
     """Return the longest head of the entries whose bytes fit the size; the first one in any case."""
     total = 0
     for index, entry in enumerate(entries):

@@ -13,7 +13,7 @@ depends_on = None
 ADDED_TO = {
     "audit_entries": '("index" = NEW."index" OR entry_id = NEW.entry_id)',
     "audit_nodes": 'level = NEW.level AND "index" = NEW."index"',
-    "audit_checkpoints": "tree_size = NEW.tree_size",
+    "audit_checkpoints": "number = NEW.number",
 }
 """Each table that is only added to, and when a row of a workspace is known."""
 
@@ -48,7 +48,8 @@ def upgrade() -> None:
     op.create_table(
         "audit_checkpoints",
         sa.Column("workspace", sa.Text, primary_key=True),
-        sa.Column("tree_size", sa.BigInteger, primary_key=True),
+        sa.Column("number", sa.BigInteger, primary_key=True),
+        sa.Column("tree_size", sa.BigInteger, nullable=False),
         sa.Column("note", sa.Text, nullable=False),
         sa.Column("verifier_key", sa.Text, nullable=False),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from counterfoil_chassis.database import Database
@@ -20,12 +21,12 @@ PAGE_ROWS: Final = 2_000
 
 
 class SqlAudit:
-    """The audit logs of one open connection; `appended` is set once entries that were added have committed."""
+    """The audit logs of one open connection; `due` gets a workspace once its log wants a checkpoint."""
 
-    def __init__(self, connection: AsyncConnection, database: Database, appended: asyncio.Event) -> None:
+    def __init__(self, connection: AsyncConnection, database: Database, due: asyncio.Queue[str]) -> None:
         self._connection = connection
         self._database = database
-        self._appended = appended
+        self._due = due
 
     async def head(self, workspace: str) -> AuditHead:
         """Return how long a log is; a workspace without a log has an empty one."""
@@ -84,8 +85,13 @@ class SqlAudit:
             wanted = wanted.where(table.index < after if query.newest_first else table.index > after)
         return [_entry(row) for row in await self._connection.execute(wanted.limit(limit))]
 
-    async def add(self, head: AuditHead, entries: Sequence[AuditEntry], nodes: Sequence[TreeNode]) -> None:
-        """Append entries, and the nodes they complete, to a locked log; raise AuditBrokenError for a taken place."""
+    async def add(
+        self, head: AuditHead, entries: Sequence[AuditEntry], nodes: Sequence[TreeNode], *, checkpoint_due: bool
+    ) -> None:
+        """Append entries, and the nodes they complete, to a locked log; raise AuditBrokenError for a taken place.
+
+        Once it commits, whoever signs checkpoints hears of it when one is due.
+        """
         grown = update(AUDIT_HEADS).where(AUDIT_HEADS.c.workspace == head.workspace)
         try:
             await self._insert(AUDIT_ENTRIES, head.workspace, entries)
@@ -96,7 +102,8 @@ class SqlAudit:
                 metadata={"workspace": head.workspace, "size": str(head.size)},
             ) from error
         await self._connection.execute(grown.values(size=head.size + len(entries)))
-        self._database.after_commit(self._connection, self._appended.set)
+        if checkpoint_due:
+            self._database.after_commit(self._connection, partial(self._due.put_nowait, head.workspace))
 
     async def _insert(self, table: Table, workspace: str, items: Sequence[object]) -> None:
         if items:
@@ -104,8 +111,8 @@ class SqlAudit:
             await self._connection.execute(insert(table), values)
 
     async def checkpoint(self, workspace: str) -> KeptCheckpoint | None:
-        """Return the checkpoint of the largest tree, or None."""
-        query = self._checkpoints(workspace).order_by(AUDIT_CHECKPOINTS.c.tree_size.desc()).limit(1)
+        """Return the newest checkpoint, or None."""
+        query = self._checkpoints(workspace).order_by(AUDIT_CHECKPOINTS.c.number.desc()).limit(1)
         row = (await self._connection.execute(query)).one_or_none()
         return None if row is None else _checkpoint(row)
 
@@ -114,13 +121,6 @@ class SqlAudit:
         await self._insert(AUDIT_CHECKPOINTS, head.workspace, [checkpoint])
         counted = update(AUDIT_HEADS).where(AUDIT_HEADS.c.workspace == head.workspace)
         await self._connection.execute(counted.values(checkpoints=head.checkpoints + 1))
-
-    async def uncovered(self, *, at_least: int) -> Sequence[str]:
-        """Return the workspaces whose logs have at least so many entries that no checkpoint covers."""
-        heads, signed = AUDIT_HEADS.c, AUDIT_CHECKPOINTS.c
-        covered = select(func.max(signed.tree_size)).where(signed.workspace == heads.workspace).scalar_subquery()
-        query = select(heads.workspace).where(heads.size - func.coalesce(covered, 0) >= at_least)
-        return list((await self._connection.execute(query)).scalars())
 
     async def stored_entries(self, workspace: str) -> AsyncIterator[Sequence[AuditEntry]]:
         """Yield all entries by index, in pages, as they stand: to be verified, not trusted."""
@@ -136,7 +136,7 @@ class SqlAudit:
 
     async def stored_checkpoints(self, workspace: str) -> AsyncIterator[Sequence[KeptCheckpoint]]:
         """Yield all checkpoints in the same way."""
-        async for rows in self._pages(self._checkpoints(workspace).order_by(AUDIT_CHECKPOINTS.c.tree_size)):
+        async for rows in self._pages(self._checkpoints(workspace).order_by(AUDIT_CHECKPOINTS.c.number)):
             yield [_checkpoint(row) for row in rows]
 
     async def _pages(self, query: Select[Any]) -> AsyncIterator[Sequence[Any]]:
@@ -152,7 +152,7 @@ class SqlAudit:
     def _checkpoints(self, workspace: str) -> Select[Any]:
         table = AUDIT_CHECKPOINTS.c
         texts = [self._bytes(column) for column in (table.note, table.verifier_key)]
-        return select(table.tree_size, *texts).where(table.workspace == workspace)
+        return select(table.number, table.tree_size, *texts).where(table.workspace == workspace)
 
     def _bytes(self, text: ColumnElement[str]) -> ColumnElement[bytes]:
         """Read a text as its bytes: one that is no UTF-8 any more is a finding, not a failure to read."""
@@ -168,7 +168,7 @@ def _entry(row: Any) -> AuditEntry:
 
 
 def _checkpoint(row: Any) -> KeptCheckpoint:
-    return KeptCheckpoint(_whole(row.tree_size), _text(row.note), _text(row.verifier_key))
+    return KeptCheckpoint(_whole(row.number), _whole(row.tree_size), _text(row.note), _text(row.verifier_key))
 
 
 def _text(value: bytes) -> str:

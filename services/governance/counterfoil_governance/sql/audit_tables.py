@@ -42,7 +42,8 @@ AUDIT_CHECKPOINTS = Table(
     "audit_checkpoints",
     METADATA,
     Column("workspace", Text, primary_key=True),
-    Column("tree_size", BigInteger, primary_key=True),
+    Column("number", BigInteger, primary_key=True),  # from 0 on
+    Column("tree_size", BigInteger, nullable=False),
     Column("note", Text, nullable=False),
     Column("verifier_key", Text, nullable=False),
 )

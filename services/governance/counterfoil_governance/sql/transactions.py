@@ -22,13 +22,13 @@ from counterfoil_governance.store import Stores
 class SqlTransactions:
     """Transactions whose changes of credentials reach the feed's watchers once they commit.
 
-    `appended` is set whenever audit logs have grown.
+    `checkpoint_due` gets the workspaces whose audit logs want a checkpoint.
     """
 
     def __init__(self, database: Database, feed: Feed) -> None:
         self._database = database
         self._feed = feed
-        self.appended = asyncio.Event()
+        self.checkpoint_due: asyncio.Queue[str] = asyncio.Queue()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Stores]:
@@ -49,6 +49,6 @@ class SqlTransactions:
             keys=SqlKeys(connection),
             credentials=SqlCredentialFeed(connection, self._feed),
             receipts=SqlReceipts(connection),
-            audit=SqlAudit(connection, self._database, self.appended),
+            audit=SqlAudit(connection, self._database, self.checkpoint_due),
             connection=connection,
         )
