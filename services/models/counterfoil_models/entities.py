@@ -284,3 +284,33 @@ class Output:
     def name(self) -> str:
         """The resource name, e.g. `attribution/0197…`."""
         return f"{self.kind.value}/{self.output_id}"
+
+
+@dataclass(frozen=True)
+class GraphState:
+    """A citable state of the graph: a place in one life of the log, and the mappings it was read under."""
+
+    log_epoch: str
+    next_offset: int
+    mappings_sha256: str
+
+
+@dataclass(frozen=True)
+class ConsentState:
+    """A citable state of the consent ledger: its revision, and the moment at which expiries were judged."""
+
+    ledger_revision: int
+    judged_at: datetime
+
+
+@dataclass(frozen=True)
+class JourneyReading:
+    """What graph read and whom it left out; `known_at` is when the newest record was received, None = there is none."""
+
+    state: GraphState
+    consent: ConsentState
+    known_at: datetime | None
+    persons: int
+    persons_without_consent: int
+    bases: str
+    datasets: tuple[str, ...]
