@@ -1,0 +1,56 @@
+/** The public API, called with the session's cookie. What goes wrong is a Problem, as RFC 9457 says it. */
+const SLOW_SECONDS = "60";
+
+/** An answer that is not a success: the API's problem JSON, or what the browser could tell. */
+export class Problem extends Error {
+  constructor({ status = 0, title = "", detail = "", reason = "", trace_id = "", metadata = {}, errors = [] }) {
+    super(detail || title);
+    Object.assign(this, { status, title, detail, reason, traceId: trace_id, metadata, errors });
+  }
+}
+
+/** Ask and return the JSON; raise Problem. */
+export async function call(verb, path, { query, body, signal, slow = false } = {}) {
+  const url = new URL(path, location.origin);
+  for (const [name, value] of Object.entries(query ?? {})) {
+    if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
+  }
+  const headers = { Accept: "application/json" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (slow) headers["Request-Timeout"] = SLOW_SECONDS;
+  let answer;
+  try {
+    answer = await fetch(url, { method: verb, headers, body: body === undefined ? undefined : JSON.stringify(body), signal, credentials: "same-origin" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ title: "Counterfoil cannot be reached", detail: "The gateway does not answer. Is `counterfoil up` still running?", reason: "UNREACHABLE" });
+  }
+  if (answer.status === 401) window.dispatchEvent(new CustomEvent("counterfoil:signed-out"));
+  const text = await answer.text();
+  let found;
+  try {
+    found = text ? JSON.parse(text) : {};
+  } catch {
+    found = { detail: text.slice(0, 300) };
+  }
+  if (!answer.ok) throw new Problem({ title: answer.statusText, ...found, status: answer.status });
+  return found;
+}
+
+export const get = (path, query, signal) => call("GET", path, { query, signal });
+export const post = (path, body = {}, options = {}) => call("POST", path, { body, ...options });
+
+/** Everything of a list, page after page, up to a limit. */
+export async function all(path, key, { query = {}, limit = 1000, signal } = {}) {
+  const found = [];
+  let token = "";
+  do {
+    const page = await get(path, { page_size: Math.min(limit, 1000), ...query, page_token: token }, signal);
+    found.push(...page[key]);
+    token = page.next_page_token;
+  } while (token && found.length < limit);
+  return found;
+}
+
+/** One path segment, whatever its characters. */
+export const segment = (id) => encodeURIComponent(id);

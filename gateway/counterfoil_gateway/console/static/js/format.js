@@ -1,0 +1,104 @@
+/** Values as people read them. Everything goes through Intl; times are shown in the workspace's timezone. */
+const LOCALE = "en-GB";
+const NUMBERS = "en-US";
+const MICROS = 1_000_000;
+let timezone = "UTC";
+
+/** Show times in this IANA timezone from now on. */
+export function useTimezone(name) {
+  try {
+    new Intl.DateTimeFormat(LOCALE, { timeZone: name });
+    timezone = name;
+  } catch {
+    timezone = "UTC"; // a browser that is older than the zone's name
+  }
+}
+
+export const currentTimezone = () => timezone;
+
+/** A count, every digit of it. */
+export const count = (value) => new Intl.NumberFormat(NUMBERS, { maximumFractionDigits: 0 }).format(value);
+
+/** A number with at most this many decimals. */
+export const decimal = (value, digits = 2) =>
+  new Intl.NumberFormat(NUMBERS, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+
+/** A number with as many decimals as its size can bear. */
+export function number(value) {
+  const size = Math.abs(value);
+  return decimal(value, size >= 1000 ? 0 : size >= 100 ? 1 : Number.isInteger(value) && size >= 10 ? 0 : 2);
+}
+
+/** Plural with its count: `1 record`, `2 records`. */
+export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
+
+/** An amount of money, or a plain number when it has no currency. */
+export function money(value, currency, digits) {
+  if (!currency) return number(value);
+  const fraction = digits ?? (Math.abs(value) >= 10_000 ? 0 : 2);
+  try {
+    return new Intl.NumberFormat(NUMBERS, {
+      style: "currency", currency, minimumFractionDigits: fraction, maximumFractionDigits: fraction,
+    }).format(value);
+  } catch {
+    return `${number(value)} ${currency}`;
+  }
+}
+
+/** An amount in millionths. */
+export const micros = (value, currency, digits) => money(value / MICROS, currency, digits);
+
+/** A share of a whole as a percentage, small ones told apart from none. */
+export const shareOf = (share) => (share > 0 && share < 0.0001 ? "less than 0.01%" : percent(share, share < 0.1 ? 2 : 0));
+
+/** A share as a percentage. */
+export const percent = (share, digits = 0) =>
+  new Intl.NumberFormat(NUMBERS, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(share);
+
+/** A moment: `26 Nov 2026, 10:43`. */
+export const moment = (iso) =>
+  iso
+    ? new Intl.DateTimeFormat(LOCALE, {
+        timeZone: timezone, day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
+      }).format(new Date(iso))
+    : "";
+
+/** A moment to the second, with its zone. */
+export const exact = (iso) =>
+  iso ? new Intl.DateTimeFormat(LOCALE, { timeZone: timezone, dateStyle: "medium", timeStyle: "long" }).format(new Date(iso)) : "";
+
+/** The time of day: `10:43`. */
+export const clock = (iso) =>
+  new Intl.DateTimeFormat(LOCALE, { timeZone: timezone, hour: "2-digit", minute: "2-digit" }).format(new Date(iso));
+
+/** The day of a moment: `26 Nov 2026`. */
+export const dayOf = (iso) =>
+  new Intl.DateTimeFormat(LOCALE, { timeZone: timezone, day: "numeric", month: "short", year: "numeric" }).format(new Date(iso));
+
+/** A calendar day `2026-11-26` as `26 Nov 2026`, wherever it is. */
+export const day = (text) =>
+  new Intl.DateTimeFormat(LOCALE, { timeZone: "UTC", day: "numeric", month: "short", year: "numeric" }).format(new Date(`${text}T00:00:00Z`));
+
+const UNITS = [["year", 31_557_600], ["month", 2_629_800], ["week", 604_800], ["day", 86_400], ["hour", 3_600], ["minute", 60]];
+
+/** How long ago, in words. */
+export function ago(iso, now = Date.now()) {
+  const seconds = (now - new Date(iso).getTime()) / 1000;
+  const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+  for (const [unit, length] of UNITS) {
+    if (Math.abs(seconds) >= length) return words.format(-Math.round(seconds / length), unit);
+  }
+  return seconds < 10 ? "just now" : words.format(-Math.round(seconds), "second");
+}
+
+/** `PENDING_APPROVAL` or `demand_planning` as `pending approval`, `demand planning`. */
+export const words = (code) => String(code ?? "").replaceAll("_", " ").toLowerCase();
+
+/** The same with a capital at its beginning. */
+export function title(code) {
+  const text = words(code);
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** The end of an id that tells it apart; UUIDv7 begin alike. */
+export const shortId = (id) => (id.length > 18 ? `${id.split(/[.-]/)[0].slice(0, 8)}…${id.slice(-6)}` : id);

@@ -1,0 +1,137 @@
+/** Composes the console: the menu, the pages, and what is shown when the session has ended. */
+import { get } from "./api.js";
+import { announce, fill, h, icon } from "./dom.js";
+import { currentTimezone, useTimezone } from "./format.js";
+import { heading, nothing, problemBox } from "./parts.js";
+import { Router } from "./router.js";
+import { session, signOut } from "./session.js";
+import { audit } from "./pages/audit.js";
+import { campaigns } from "./pages/campaigns.js";
+import { change, changes } from "./pages/changes.js";
+import { customers } from "./pages/customers.js";
+import { overview } from "./pages/overview.js";
+import { person } from "./pages/person.js";
+import { policies } from "./pages/policies.js";
+import { receipt } from "./pages/receipt.js";
+import { receipts } from "./pages/receipts.js";
+
+const ROUTES = [
+  { path: "/console", page: overview, menu: "/console/" },
+  { path: "/console/overview", page: overview, menu: "/console/" },
+  { path: "/console/customers", page: customers, menu: "/console/customers" },
+  { path: "/console/customers/{person_id}", page: person, menu: "/console/customers" },
+  { path: "/console/campaigns", page: campaigns, menu: "/console/campaigns" },
+  { path: "/console/trust", page: receipts, menu: "/console/trust/receipts" },
+  { path: "/console/trust/receipts", page: receipts, menu: "/console/trust/receipts" },
+  { path: "/console/trust/receipts/{receipt_id}", page: receipt, menu: "/console/trust/receipts" },
+  { path: "/console/trust/changes", page: changes, menu: "/console/trust/changes" },
+  { path: "/console/trust/changes/{change_id}", page: change, menu: "/console/trust/changes" },
+  { path: "/console/trust/policies", page: policies, menu: "/console/trust/policies" },
+  { path: "/console/trust/audit", page: audit, menu: "/console/trust/audit" },
+];
+
+const MENU = [
+  { text: "Overview", href: "/console/", icon: "overview" },
+  { text: "Customers", href: "/console/customers", icon: "customers" },
+  { text: "Campaigns", href: "/console/campaigns", icon: "campaigns" },
+  {
+    text: "Trust", href: "/console/trust/receipts", icon: "trust", under: "/console/trust",
+    children: [["Receipts", "/console/trust/receipts"], ["Changes", "/console/trust/changes"], ["Policies", "/console/trust/policies"], ["Audit", "/console/trust/audit"]],
+  },
+];
+
+const shell = document.getElementById("shell");
+const main = h("main", { id: "page" });
+const menu = h("nav", { class: "menu", "aria-label": "Menu" });
+const foot = h("div", { class: "foot" });
+let leaving;
+
+function showMenu(current) {
+  const link = (text, href, shape) => h("a", { href, "aria-current": href === current ? "page" : null }, shape && icon(shape), text);
+  fill(
+    menu,
+    MENU.map((item) => {
+      const inside = item.under && current?.startsWith(item.under);
+      const top = link(item.text, item.href, item.icon);
+      if (inside) top.setAttribute("aria-current", "true");
+      return [top, inside && h("ul", {}, item.children.map(([text, href]) => h("li", {}, link(text, href))))];
+    }),
+  );
+}
+
+function show(found, query, { first = false } = {}) {
+  leaving?.abort();
+  leaving = new AbortController();
+  showMenu(found?.route.menu);
+  const context = { ...found?.parameters, query, signal: leaving.signal, go: (address, options) => router.go(address, options) };
+  if (found) fill(main, found.route.page(context));
+  else fill(main, heading("Nothing is here"), nothing("This address is no page of the console.", { hint: h("a", { href: "/console/" }, "Go to the overview") }));
+  const named = main.querySelector("h1");
+  document.title = `${named?.textContent ?? "Counterfoil"} · Counterfoil`;
+  window.scrollTo(0, 0);
+  if (!first) {
+    named?.focus({ preventScroll: true });
+    announce(document.title);
+  }
+}
+
+function signedOut() {
+  leaving?.abort();
+  document.title = "Signed out · Counterfoil";
+  fill(
+    shell,
+    h(
+      "div",
+      { class: "door" },
+      h(
+        "div",
+        { role: "main" },
+        h("img", { src: "/console/icons/mark.svg", alt: "" }),
+        h("h1", { tabindex: "-1" }, "Your session has ended"),
+        h("p", {}, "The console opens by a link that works once. Make a new one on the machine where Counterfoil runs, and open it:"),
+        h("pre", { class: "command" }, "counterfoil console"),
+        h("p", { class: "faint" }, "It asks nothing when Counterfoil was started by you; else give it an API key with --key."),
+      ),
+    ),
+  );
+  shell.querySelector("h1").focus({ preventScroll: true });
+}
+
+const router = new Router(ROUTES, show);
+
+async function start() {
+  window.addEventListener("counterfoil:signed-out", signedOut, { once: true });
+  let workspace = { workspace_id: "" };
+  try {
+    const { workspaces } = await get("/v1/workspaces");
+    [workspace] = workspaces;
+    useTimezone(workspace.timezone);
+  } catch (error) {
+    if (error.status === 401) return;
+    if (error.status === 403) workspace.display_name = "Workspace"; // a key without governance.read: its name stays unknown
+    else {
+    fill(shell, h("div", { class: "door" }, h("div", { role: "main" }, h("h1", {}, "Counterfoil"), problemBox(error, { retry: () => location.reload() }))));
+      return;
+    }
+  }
+  const signedIn = h("span", { title: "Who is signed in" });
+  fill(
+    foot,
+    h("strong", {}, workspace.display_name || workspace.workspace_id),
+    h("span", { title: "Business days and times are in the workspace's timezone" }, currentTimezone()),
+    h("div", { class: "row" }, signedIn, h("button", { type: "button", class: "plain-button", onclick: signOut }, "Sign out")),
+  );
+  session().then(({ principal }) => fill(signedIn, principal), () => {});
+  fill(
+    shell,
+    h(
+      "div",
+      { class: "shell" },
+      h("div", { class: "side" }, h("a", { class: "brand", href: "/console/" }, h("img", { src: "/console/icons/mark.svg", alt: "" }), "Counterfoil"), menu, foot),
+      main,
+    ),
+  );
+  router.start();
+}
+
+start();

@@ -1,0 +1,169 @@
+/** Campaigns: what attribution credits beside what lift finds, with intervals, cost and caveats. */
+import { get, segment } from "../api.js";
+import { markSynthetic } from "../datasets.js";
+import { fill, h } from "../dom.js";
+import { count, day, micros, percent, plural, words } from "../format.js";
+import { card, choice, completeness, facts, heading, nothing, pending, receipted, receiptLink, since, syntheticBadge } from "../parts.js";
+import { attributionTable, unitChoices } from "../attribution.js";
+import { compact, estimateOf, incrementalText, liftCard, measureName } from "../lift.js";
+
+const LIFTS_SHOWN = 12;
+const LIFT_HINT = "Say who was treated, what they did, and the time before: POST /v1/lift. The demo measures two.";
+const ATTRIBUTION_HINT = "Attribute the conversions of a period: POST /v1/attribution. The demo does it.";
+
+export function campaigns({ query, signal, go }) {
+  const lifts = allLifts(signal);
+  const attributions = chosenAttribution(query.get("attribution"), signal);
+  return h(
+    "div",
+    { class: "stack" },
+    heading("Campaigns", { intro: "Attribution says who was there when somebody bought. Lift estimates what would not have happened otherwise. Read them side by side." }),
+    readings(attributions, lifts),
+    card("Attribution", pending(() => attributions(), (found) => attributionView(found, { go }), { height: 380 }), {
+      note: "Six models share out the same conversions. Where they disagree, the credit is a convention, not a finding.", id: "attribution",
+    }),
+    pending(() => lifts(), (found) => liftsView(found, signal), { height: 420 }),
+  );
+}
+
+/** Ask once for every place that shows it; a retry asks anew. */
+function shared(ask) {
+  let answer;
+  return () => {
+    answer ??= ask().catch((error) => {
+      answer = undefined;
+      throw error;
+    });
+    return answer;
+  };
+}
+
+/** The newest lifts with their tables, the latest measurement of each question first. */
+function allLifts(signal) {
+  return shared(async () => {
+    const { lifts } = await get("/v1/lift", { page_size: 100 }, signal);
+    const asked = new Map();
+    for (const lift of lifts) {
+      const question = JSON.stringify(lift.spec);
+      if (!asked.has(question)) asked.set(question, lift);
+    }
+    const newest = [...asked.values()].slice(0, LIFTS_SHOWN);
+    return Promise.all(newest.map((lift) => get(`/v1/lift/${segment(lift.lift_id)}`, {}, signal)));
+  });
+}
+
+/** One attribution with its credits, the receipt that names its data, and the list to choose from. */
+function chosenAttribution(wanted, signal) {
+  return shared(async () => {
+    const { attributions } = await get("/v1/attribution", { page_size: 100 }, signal);
+    const id = wanted ?? attributions[0]?.attribution_id;
+    if (!id) return null;
+    const attribution = await get(`/v1/attribution/${segment(id)}`, {}, signal);
+    const receipt = await get(`/v1/receipts/${segment(attribution.receipt_id)}`, {}, signal).catch(() => null); // without governance.read the data stay unnamed
+    return { attribution, receipt, attributions };
+  });
+}
+
+/** Three readings of the same effort: credited, ahead as they are, and what is left once like is compared with like. */
+function readings(attributions, lifts) {
+  const credited = reading("Credited by attribution");
+  const naive = reading("Ahead, by naive lift", "naive");
+  const adjusted = reading("Caused, by adjusted lift", "adjusted");
+  const trouble = (...places) => (error) => places.forEach((place) => place.show("—", error.reason ?? ""));
+  attributions().then((found) => {
+    if (!found) return credited.show("—", "No attribution yet.");
+    const { attribution: it } = found;
+    const share = it.conversions ? percent(it.attributed_conversions / it.conversions) : "none";
+    return credited.show(receipted(count(it.attributed_conversions), it.receipt_id), `${share} of ${count(it.conversions)} ${words(it.spec.conversion_type)} conversions met a campaign before, ${period(it.spec)}`);
+  }, trouble(credited));
+  Promise.all([lifts(), attributions().catch(() => null)]).then(([found, attributed]) => {
+    const lift = besides(found, attributed);
+    if (!lift) return [naive, adjusted].forEach((place) => place.show("—", "No lift measured yet."));
+    const measure = estimateOf(lift, "adjusted", "count") ? "count" : lift.estimates[0].measure;
+    const [before, after] = [estimateOf(lift, "naive", measure), estimateOf(lift, "adjusted", measure)];
+    const range = (one) => `interval ${compact(lift, one, one.incremental_lower)} to ${compact(lift, one, one.incremental_upper)}`;
+    const text = (one) => receipted(incrementalText(lift, one), lift.receipt_id);
+    if (before) naive.show(text(before), `${measureName(lift, measure)} more than those not treated, ${range(before)}`);
+    return adjusted.show(text(after), `${measureName(lift, measure)} more than without, ${range(after)}, ${period(lift.spec)}`);
+  }, trouble(naive, adjusted));
+  const not = () => h("span", { class: "versus", "aria-hidden": "true" }, "≠");
+  return h("div", { class: "readings" }, credited.place, not(), naive.place, not(), adjusted.place);
+}
+
+function reading(name, kind = "") {
+  const value = h("p", { class: "big" }, "\u00a0");
+  const text = h("p", {}, "\u00a0");
+  return {
+    place: h("section", { class: `reading ${kind}` }, h("h2", {}, name), value, text),
+    show: (number, words) => {
+      fill(value, number);
+      fill(text, words);
+    },
+  };
+}
+
+/** The lift to read beside an attribution: of the same data if there is one, else the newest. */
+function besides(lifts, attributed) {
+  const whole = lifts.filter((lift) => estimateOf(lift, "adjusted"));
+  const datasets = new Set((attributed?.receipt?.inputs ?? []).map((input) => input.snapshot?.dataset));
+  return whole.find((lift) => datasets.has(lift.spec.outcome.dataset)) ?? whole[0];
+}
+
+const period = (spec) => `${day(spec.first_day)} to ${day(spec.last_day)}`;
+
+function attributionView(found, { go }) {
+  if (!found) return nothing("No attribution yet.", { hint: ATTRIBUTION_HINT, commands: ["counterfoil demo"] });
+  const { attribution: it, receipt, attributions } = found;
+  const place = h("div");
+  const draw = (unit) => fill(place, attributionTable(it, unit));
+  draw("conversions");
+  const marks = h("span");
+  const named = [...(it.spec.costs ?? []).map((cost) => cost.dataset), ...(receipt?.inputs ?? []).map((input) => input.snapshot?.dataset ?? "")];
+  markSynthetic(marks, named, syntheticBadge);
+  return h(
+    "div",
+    { class: "stack" },
+    h(
+      "div",
+      { class: "forecast-head" },
+      h(
+        "p",
+        {},
+        h("span", { class: "strong" }, `${words(it.spec.conversion_type)} conversions by ${words(it.spec.subject)}`), marks,
+        h("span", { class: "faint" }, ` ${period(it.spec)} · ${windowText(it.spec)} · `, since(it.created_at)),
+      ),
+      h("div", { class: "aside" }, attributions.length > 1 && picker(attributions, it, go), choice("What the cells show", unitChoices(it), "conversions", draw), receiptLink(it.receipt_id)),
+    ),
+    place,
+    h("p", { class: "caveat" }, it.caveat || "Attribution says who was there, not what was caused: read it beside lift."),
+    facts(
+      [
+        ["Conversions", receipted(count(it.conversions), it.receipt_id)],
+        ["Attributed", receipted(count(it.attributed_conversions), it.receipt_id)],
+        ["Paths without one", receipted(count(it.null_paths), it.receipt_id)],
+        ["Value", receipted(micros(it.value_micros, it.currency), it.receipt_id)],
+        ["Attributed value", receipted(micros(it.attributed_value_micros, it.currency), it.receipt_id)],
+        ["Still open", receipted(count(it.open_paths), it.receipt_id)],
+      ],
+      { columns: 3 },
+    ),
+    completeness(it.completeness),
+  );
+}
+
+function picker(attributions, chosen, go) {
+  return h(
+    "select",
+    { "aria-label": "Attribution", onchange: (event) => go(`/console/campaigns?attribution=${encodeURIComponent(event.target.value)}`) },
+    attributions.map((one) =>
+      h("option", { value: one.attribution_id, selected: one.attribution_id === chosen.attribution_id }, `${words(one.spec.conversion_type)} by ${words(one.spec.subject)}, ${day(one.spec.first_day)} – ${day(one.spec.last_day)}`),
+    ),
+  );
+}
+
+const windowText = (spec) => (spec.window === "FLIGHT" ? "touchpoints of campaigns in flight" : `touchpoints of the ${plural(spec.lookback_days, "day")} before`);
+
+function liftsView(lifts, signal) {
+  if (!lifts.length) return card("Lift", nothing("No lift measured yet.", { hint: LIFT_HINT, commands: ["counterfoil demo"] }));
+  return h("div", { class: "stack", id: "lift" }, lifts.map((lift) => liftCard(lift, signal)));
+}
