@@ -1,26 +1,14 @@
 """What the demo prints: tables and sentences for people who do not read code."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from rich.table import Table
-from steps import HORIZON_DAYS, Check
+
+from complete_journey.reveal import Chosen
+from complete_journey.steps import HORIZON_DAYS
 
 _METHODS = {"theta_ets_mean": "Theta + ETS", "seasonal_naive": "same day last week"}
-
-
-def checks_table(checks: list[Check]) -> Table:
-    """Lay each figure of the source files beside Counterfoil's answer."""
-    table = Table(title="Does Counterfoil have exactly what the files have?", title_justify="left")
-    table.add_column("Figure")
-    table.add_column("Source files", justify="right")
-    table.add_column("Counterfoil", justify="right")
-    table.add_column("")
-    for check in checks:
-        mark = "[green]same[/green]" if check.exact else "[bold red]DIFFERENT[/bold red]"
-        table.add_row(check.what, f"{check.expected:,}", f"{check.found:,}", mark)
-    return table
 
 
 def backtest_table(version: dict[str, Any]) -> Table:
@@ -91,42 +79,28 @@ def forecast_table(forecast: dict[str, Any], recent: dict[str, Decimal]) -> Tabl
     return table
 
 
-def receipt_lines(receipt: dict[str, Any]) -> list[tuple[str, str]]:
-    """Put a receipt into plain words, as heading and sentence."""
-    made = datetime.fromisoformat(receipt["created_at"])
-    model, runtime = receipt["model"], receipt["runtime"]
-    code = f"Counterfoil {runtime['release']}, Python {runtime['python']} on {runtime['platform']}"
-    asked = f"principal '{receipt['principal']}' of workspace '{receipt['workspace']}'"
-    lines = [
-        ("What", f"{receipt['output']}, for the purpose '{receipt['purpose']}', impact {_tier(receipt)}"),
-        ("Who, when", f"{asked}, {made:%d %B %Y %H:%M:%S} UTC"),
-        *((f"Data ({source['role']})", _input(source)) for source in receipt["inputs"]),
-        *(("Contract", _contract(contract)) for contract in receipt["contracts"]),
-        ("Model", f"{model['model_id']} version {model['version']}, artifact {_short(model['artifact_sha256'])}"),
-        ("Code", f"{code}, packages {_short(runtime['lock_sha256'])}"),
-    ]
-    policies = {policy for check in receipt["policy_checks"] for policy in check["policy_ids"]}
-    lines += [("Allowed by", ", ".join(sorted(policies)))] if policies else []
-    notes = receipt.get("completeness", {}).get("notes", [])
-    lines += [("Left out", note["detail"]) for note in notes] or [("Left out", "nothing")]
-    lines.append(("Fingerprint", f"of the numbers: sha256 {receipt['output_sha256']}"))
-    return lines
+def chosen_table(chosen: Chosen) -> Table:
+    """Show what households spent before, by when they were first assigned to a campaign."""
+    table = Table(title="Who was assigned to coupon campaigns?", title_justify="left")
+    table.add_column("First assigned")
+    table.add_column("Households", justify="right")
+    table.add_column("Spent 1 Jan to 7 Feb, each", justify="right")
+    table.add_column("Spent in the year, each", justify="right")
+    named = {"before 8 February": chosen.earlier, "later": chosen.later, "never": chosen.never}
+    for name, group in named.items():
+        table.add_row(name, f"{group.households:,}", f"${group.mean_before:,.2f}", f"${group.mean_year:,.2f}")
+    return table
 
 
-def _input(source: dict[str, Any]) -> str:
-    snapshot = source["snapshot"]
-    offsets = ", ".join(str(offset["offset"]) for offset in snapshot["offsets"])
-    return f"{source['rows']:,} records of {snapshot['dataset']}, the log below offset {offsets}"
-
-
-def _contract(contract: dict[str, Any]) -> str:
-    name = f"{contract['contract_id']} {contract['version']}"
-    return f"{name} for {contract['dataset']}, rules {_short(contract['compiled_sha256'])}"
-
-
-def _short(sha256: str) -> str:
-    return f"sha256 {sha256[:12]}…"
-
-
-def _tier(receipt: dict[str, Any]) -> str:
-    return str(receipt["impact_tier"]).removeprefix("IMPACT_TIER_").lower()
+def chosen_lines(chosen: Chosen) -> list[str]:
+    """Say what the groups mean for a plain comparison."""
+    later, never = chosen.later.mean_before, chosen.never.mean_before
+    before = (
+        f"Households that were assigned later already spent {chosen.times_before:.1f} times as much before any of "
+        f"their campaigns (${later:,.0f} against ${never:,.0f})."
+    )
+    year = (
+        f"So that the assigned spend {chosen.times_year:.1f} times as much in the year is mostly selection; it says "
+        "who was chosen, not what the coupons did. Assigned means that coupons were sent, not that anybody saw them."
+    )
+    return [before, year]

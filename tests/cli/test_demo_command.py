@@ -1,4 +1,4 @@
-"""`counterfoil demo`: a script of one's own is run beside a whole Counterfoil, and its end decides."""
+"""`counterfoil demo`: packs of one's own are run beside a whole Counterfoil, and their end decides."""
 
 import subprocess
 from pathlib import Path
@@ -7,43 +7,80 @@ import pytest
 
 from tests.cli.running import COMMAND, clean_environment, free_listens
 
-SCRIPT = """
+ASKING = """
 import os
-import sys
 from counterfoil_cli.client import ApiProblem, Client
 
-with Client(os.environ["COUNTERFOIL_URL"], os.environ["COUNTERFOIL_API_KEY"]) as api:
-    print("datasets:", [found["dataset"] for found in api.pages("/v1/datasets", "datasets")])
-    try:
-        api.get("/v1/models/none")
-    except ApiProblem as problem:
-        print("problem:", problem.status, problem.reason, len(problem.trace_id))
-print("traces:", os.environ["COUNTERFOIL_TRACES_URL"])
-print("main:", __name__, sys.argv[0].endswith("demo.py"))
-sys.exit({code})
+def main():
+    with Client(os.environ["COUNTERFOIL_URL"], os.environ["COUNTERFOIL_API_KEY"]) as api:
+        print("datasets:", [found["dataset"] for found in api.pages("/v1/datasets", "datasets")])
+        try:
+            api.get("/v1/models/none")
+        except ApiProblem as problem:
+            print("problem:", problem.status, problem.reason, len(problem.trace_id))
+    print("traces:", os.environ["COUNTERFOIL_TRACES_URL"])
+    return {code}
+"""
+ENDING = """
+def main():
+    print("the second one ran")
+    return 4
 """
 
 
-@pytest.mark.parametrize(("arguments", "code"), [((), 3), (("--exit",), 0)])
-def test_the_script_gets_address_and_key_and_its_exit_code_is_the_commands(
-    tmp_path: Path, arguments: tuple[str, ...], code: int
-):
-    script = tmp_path / "examples" / "complete_journey" / "demo.py"
-    script.parent.mkdir(parents=True)
-    script.write_text(SCRIPT.replace("{code}", str(code)))
-    (tmp_path / "deeper").mkdir()
-    listens = free_listens()
-    result = subprocess.run(
-        [COMMAND, "demo", *arguments, "--data", tmp_path / "data"],
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with two packs, the first of which is still to be written."""
+    for pack, text in (("complete_journey", ""), ("harbour_store", ENDING)):
+        folder = tmp_path / "examples" / pack
+        folder.mkdir(parents=True)
+        (folder / "demo.py").write_text(text)
+    return tmp_path
+
+
+def run(repository: Path, *arguments: str, code: int, listens: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder deep inside the repository."""
+    (repository / "examples" / "complete_journey" / "demo.py").write_text(ASKING.replace("{code}", str(code)))
+    (repository / "deeper").mkdir()
+    return subprocess.run(
+        [COMMAND, "demo", *arguments, "--data", repository / "data"],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        cwd=tmp_path / "deeper",
+        cwd=repository / "deeper",
         env=clean_environment() | listens,
     )
-    assert result.returncode == code, result
+
+
+def test_a_pack_gets_address_and_key_and_a_failure_ends_all(repository: Path):
+    listens = free_listens()
+    result = run(repository, code=3, listens=listens)
+    assert result.returncode == 3, result
     assert "datasets: ['events'" in result.stdout or "datasets: []" in result.stdout
     assert "problem: 404 MODEL_NOT_FOUND 32" in result.stdout
     assert f"traces: http://{listens['COUNTERFOIL_TRACES_LISTEN']}" in result.stdout
-    assert "main: __main__ True" in result.stdout
+    assert "the second one ran" not in result.stdout
+
+
+@pytest.mark.parametrize(("arguments", "code", "both"), [((), 4, True), (("--pack", "complete_journey"), 0, False)])
+def test_packs_run_one_after_the_other_unless_one_is_named(
+    repository: Path, arguments: tuple[str, ...], code: int, both: bool
+):
+    result = run(repository, "--exit", *arguments, code=0, listens=free_listens())
+    assert result.returncode == code, result
+    assert ("the second one ran" in result.stdout) is both
+
+
+def test_says_where_the_packs_are_looked_for(tmp_path: Path):
+    result = subprocess.run(
+        [COMMAND, "demo", "--data", tmp_path / "data"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert "run `counterfoil demo` inside the repository" in result.stderr
+    assert not (tmp_path / "data").exists()

@@ -1,8 +1,9 @@
 """`counterfoil demo`."""
 
-import runpy
+import importlib
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,22 +15,26 @@ from counterfoil_cli.commands.options import data_option, port_offset_option
 from counterfoil_cli.launcher import Journey, Launcher, Options
 from counterfoil_cli.supervisor import CANNOT_START
 
-SCRIPT = Path("examples", "complete_journey", "demo.py")
+EXAMPLES = Path("examples")
+PACKS = ("complete_journey", "harbour_store")
 
 
 @click.command()
 @data_option
 @port_offset_option
 @click.option("--exit", "exit_after", is_flag=True, help="Stop everything after the report.")
-def demo(data: Path, port_offset: int, exit_after: bool) -> None:
-    """Start everything and run the complete journey.
+@click.option("--pack", "packs", multiple=True, type=click.Choice(PACKS), help="Only this one; may be given twice.")
+def demo(data: Path, port_offset: int, exit_after: bool, packs: tuple[str, ...]) -> None:
+    """Start everything and run the examples, one after the other.
 
-    A grocer's real year: contracts, imports, live events, forecasts, one receipt replayed. Keeps serving after the
-    report until Ctrl-C.
+    The Complete Journey, a grocer's real year: contracts, imports, live events, an approved forecast, attribution
+    beside lift, receipts replayed. Then the Harbour Store, which is synthetic: a shop whose truth is known.
+    Keeps serving after the reports until Ctrl-C.
     """
     began = time.monotonic()
+    chosen = packs or PACKS
     try:
-        script = find_script(Path.cwd())
+        examples = find_examples(Path.cwd(), chosen)
         launcher = Launcher(Options(data, port_offset), began=began)
     except StartError as error:
         click.echo(str(error), err=True)
@@ -39,20 +44,26 @@ def demo(data: Path, port_offset: int, exit_after: bool) -> None:
         "COUNTERFOIL_API_KEY": launcher.key,
         "COUNTERFOIL_TRACES_URL": launcher.addresses.traces,
     }
-    sys.exit(launcher.run(Journey(partial(run_script, script, variables), exit_after=exit_after)))
+    run = partial(run_packs, examples, chosen, variables)
+    sys.exit(launcher.run(Journey(run, exit_after=exit_after)))
 
 
-def find_script(start: Path) -> Path:
-    """Return the journey's script in the repository around `start`; raise StartError outside of one."""
+def find_examples(start: Path, packs: Sequence[str]) -> Path:
+    """Return the folder of the examples in the repository around `start`; raise StartError outside of one."""
     for folder in (start, *start.parents):
-        if (folder / SCRIPT).is_file():
-            return folder / SCRIPT
-    raise StartError(f"{SCRIPT} is not in this folder nor above it; run `counterfoil demo` inside the repository.")
+        if all((folder / EXAMPLES / pack / "demo.py").is_file() for pack in packs):
+            return folder / EXAMPLES
+    raise StartError(
+        f"{EXAMPLES / packs[0]} is not in this folder nor above it; run `counterfoil demo` inside the repository."
+    )
 
 
-def run_script(script: Path, variables: dict[str, str]) -> None:
-    """Run the script as the main program of this process, as `python script` would."""
+def run_packs(examples: Path, packs: Sequence[str], variables: dict[str, str]) -> None:
+    """Run the packs in this process and exit with the code of the first that fails, else with 0."""
     settings.adopt(variables)
-    sys.argv = [str(script)]
-    sys.path.insert(0, str(script.parent))
-    runpy.run_path(str(script), run_name="__main__")
+    sys.path.insert(0, str(examples))
+    for pack in packs:
+        code: int = importlib.import_module(f"{pack}.demo").main()
+        if code:
+            sys.exit(code)
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""The Complete Journey: a grocer's real year, from files to numbers with receipts."""

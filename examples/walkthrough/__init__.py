@@ -1,0 +1,1 @@
+"""What both demos do alike: load, measure, ask a second person, and say so."""
