@@ -8,8 +8,11 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from counterfoil.governance.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
+from counterfoil.governance.v1.changes_pb2_grpc import add_ChangeServiceServicer_to_server
+from counterfoil.governance.v1.consents_pb2_grpc import add_ConsentServiceServicer_to_server
 from counterfoil.governance.v1.credentials_pb2_grpc import add_CredentialServiceServicer_to_server
 from counterfoil.governance.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
+from counterfoil.governance.v1.policies_pb2_grpc import add_PolicyServiceServicer_to_server
 from counterfoil.governance.v1.principals_pb2_grpc import add_PrincipalServiceServicer_to_server
 from counterfoil.governance.v1.receipts_pb2_grpc import add_ReceiptServiceServicer_to_server
 from counterfoil.governance.v1.workspaces_pb2_grpc import add_WorkspaceServiceServicer_to_server
@@ -20,16 +23,26 @@ from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
 
 from counterfoil_governance.audit_checkpoints import CheckpointSigner, keep_signed
-from counterfoil_governance.bootstrap import BootstrapOutcome, bootstrap
+from counterfoil_governance.bootstrap import DEFAULT_WORKSPACE, BootstrapOutcome, bootstrap
+from counterfoil_governance.changes import Seal
+from counterfoil_governance.consents import Pseudonyms
+from counterfoil_governance.policies import ship_missing
+from counterfoil_governance.recording import ITSELF, Recorder
 from counterfoil_governance.servicers.audit import AuditServicer
+from counterfoil_governance.servicers.changes import ChangeServicer
+from counterfoil_governance.servicers.consents import ConsentServicer
 from counterfoil_governance.servicers.credentials import CredentialServicer
 from counterfoil_governance.servicers.keys import KeyServicer
+from counterfoil_governance.servicers.policies import PolicyServicer
 from counterfoil_governance.servicers.principals import PrincipalServicer
 from counterfoil_governance.servicers.receipts import ReceiptServicer
 from counterfoil_governance.servicers.workspaces import WorkspaceServicer
 from counterfoil_governance.settings import Settings
-from counterfoil_governance.sql.credentials import TOPIC, to_credential
-from counterfoil_governance.sql.transactions import SqlTransactions
+from counterfoil_governance.sql.changes import TOPIC as CHANGES
+from counterfoil_governance.sql.credentials import TOPIC as CREDENTIALS
+from counterfoil_governance.sql.credentials import to_credential
+from counterfoil_governance.sql.policy_bundles import TOPIC as POLICY_BUNDLES
+from counterfoil_governance.sql.transactions import Feeds, SqlTransactions
 from counterfoil_governance.store import Transactions
 
 _log = logging.getLogger("counterfoil_governance")  # __name__ is __main__ here
@@ -39,8 +52,12 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     """Open the database, bootstrap an empty installation, and return what is served."""
     database = Database(settings.database_url)
     stack.push_async_callback(database.close)
-    feed = Feed(database, TOPIC)
-    transactions = SqlTransactions(database, feed)
+    feeds = Feeds(
+        credentials=Feed(database, CREDENTIALS),
+        policy_bundles=Feed(database, POLICY_BUNDLES),
+        changes=Feed(database, CHANGES),
+    )
+    transactions = SqlTransactions(database, feeds)
     await _bootstrap(settings, host, transactions)
     clock, pager, idempotency = host.clock, Pager(host.secret), Idempotency(host.secret, host.clock)
     workspaces = WorkspaceServicer(
@@ -59,11 +76,30 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         ids=host.ids,
         random_bytes=secrets.token_bytes,
     )
-    principals = PrincipalServicer(transactions, idempotency=idempotency, pager=pager, clock=clock)
-    credentials = CredentialServicer(transactions, feed=feed, clock=clock, to_credential=to_credential)
+    principals = PrincipalServicer(transactions, idempotency=idempotency, pager=pager, clock=clock, ids=host.ids)
+    credentials = CredentialServicer(transactions, feed=feeds.credentials, clock=clock, to_credential=to_credential)
     receipts = ReceiptServicer(transactions, pager=pager, clock=clock)
     signer = CheckpointSigner(host.secret)
     audit = AuditServicer(transactions, signer=signer, pager=pager, clock=clock)
+    seal = Seal(host.secret)
+    policies = PolicyServicer(
+        transactions,
+        feed=feeds.policy_bundles,
+        seal=seal,
+        idempotency=idempotency,
+        pager=pager,
+        clock=clock,
+        ids=host.ids,
+    )
+    changes = ChangeServicer(transactions, feed=feeds.changes, seal=seal, pager=pager, clock=clock, ids=host.ids)
+    consents = ConsentServicer(
+        transactions,
+        pseudonyms=Pseudonyms(host.secret),
+        idempotency=idempotency,
+        pager=pager,
+        clock=clock,
+        ids=host.ids,
+    )
     return Service(
         servicers=[
             (add_WorkspaceServiceServicer_to_server, workspaces),
@@ -72,6 +108,9 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (add_CredentialServiceServicer_to_server, credentials),
             (add_ReceiptServiceServicer_to_server, receipts),
             (add_AuditServiceServicer_to_server, audit),
+            (add_PolicyServiceServicer_to_server, policies),
+            (add_ChangeServiceServicer_to_server, changes),
+            (add_ConsentServiceServicer_to_server, consents),
         ],
         background=[partial(keep_signed, transactions, transactions.checkpoint_due, signer=signer, clock=clock)],
     )
@@ -83,9 +122,9 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
         outcome = await bootstrap(
             stores,
             secret_sha256=bytes.fromhex(configured) if configured else None,
-            ids=host.ids,
-            now=host.clock.now(),
+            recorder=Recorder(DEFAULT_WORKSPACE, ITSELF, host.ids, host.clock),
         )
+        await ship_missing(stores, now=host.clock.now())
     level = logging.WARNING if outcome is BootstrapOutcome.NO_KEY else logging.INFO
     _log.log(level, "bootstrap: %s", outcome.value)
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from counterfoil_chassis.clock import Ids
-
 from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
+from counterfoil_governance.recording import Recorder
 from counterfoil_governance.scopes import ALL_SCOPES, bounded
 from counterfoil_governance.store import Stores
 from counterfoil_governance.workspaces import ADMIN, DEFAULT_TIMEZONE
@@ -30,7 +29,7 @@ class BootstrapOutcome(enum.Enum):
     UNCHANGED = "workspaces exist; bootstrap changed nothing"
 
 
-async def bootstrap(stores: Stores, *, secret_sha256: bytes | None, ids: Ids, now: datetime) -> BootstrapOutcome:
+async def bootstrap(stores: Stores, *, secret_sha256: bytes | None, recorder: Recorder) -> BootstrapOutcome:
     """Make an empty installation usable, or replace the bootstrap key when the setting holds another hash.
 
     Replacing revokes the old bootstrap key at once, accepts the new one and lets `admin` act again, bound by no role:
@@ -38,27 +37,31 @@ async def bootstrap(stores: Stores, *, secret_sha256: bytes | None, ids: Ids, no
     setting stays the same. One in force gains the scopes that a newer release brought, within the roles of `admin`.
     Without a setting nothing ever changes.
     """
+    now = recorder.now
     empty = not await stores.workspaces.any()
     if secret_sha256 is None:
         return BootstrapOutcome.NO_KEY if empty else BootstrapOutcome.UNCHANGED
     if empty:
         await stores.workspaces.add(Workspace(DEFAULT_WORKSPACE, "Default", DEFAULT_TIMEZONE, now))
         await stores.principals.add(Principal(DEFAULT_WORKSPACE, ADMIN, "Administrator", PrincipalKind.HUMAN, now))
+        await recorder.record(stores, "workspace.create", f"workspaces/{DEFAULT_WORKSPACE}")
     old = await stores.keys.bootstrap()
     if old is not None and old.secret_sha256 == secret_sha256:
-        return await _widen(stores, old)
+        return await _widen(stores, old, recorder=recorder)
     if old is not None and old.revoked_at is None:
         await stores.keys.revoke(old.workspace, old.key_id, at=now)
         await stores.credentials.delete(old.secret_sha256)
+        await recorder.record(stores, "key.revoke", f"keys/{old.key_id}", principal=ADMIN)
     await stores.principals.enable(DEFAULT_WORKSPACE, ADMIN)
     await stores.principals.set_roles(DEFAULT_WORKSPACE, ADMIN, roles=())
-    key = _bootstrap_key(key_id=ids.new(), secret_sha256=secret_sha256, now=now)
+    key = _bootstrap_key(key_id=recorder.ids.new(), secret_sha256=secret_sha256, now=now)
     await stores.keys.add(key)
     await stores.credentials.put(key, roles=())
+    await recorder.record(stores, "key.create", f"keys/{key.key_id}", principal=ADMIN, scopes=list(key.scopes))
     return BootstrapOutcome.CREATED if empty else BootstrapOutcome.REPLACED
 
 
-async def _widen(stores: Stores, key: Key) -> BootstrapOutcome:
+async def _widen(stores: Stores, key: Key, *, recorder: Recorder) -> BootstrapOutcome:
     if key.revoked_at is not None:
         return BootstrapOutcome.UNCHANGED
     roles = (await stores.principals.get(key.workspace, key.principal_id)).roles
@@ -67,6 +70,7 @@ async def _widen(stores: Stores, key: Key) -> BootstrapOutcome:
         return BootstrapOutcome.UNCHANGED
     await stores.keys.set_scopes(key.workspace, key.key_id, scopes=scopes)
     await stores.credentials.put(replace(key, scopes=scopes), roles=roles)
+    await recorder.record(stores, "key.widen", f"keys/{key.key_id}", principal=ADMIN, scopes=list(scopes))
     return BootstrapOutcome.WIDENED
 
 

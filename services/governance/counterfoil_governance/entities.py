@@ -262,6 +262,15 @@ class Change:
         return hashlib.sha256(self.payload).hexdigest()
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a change is now: its state, when that ends by itself, and which of its votes count, in their order."""
+
+    state: ChangeState
+    expires_at: datetime
+    counting: tuple[bool, ...]
+
+
 class ConsentState(enum.Enum):
     """What a record of the consent ledger says."""
 

@@ -18,6 +18,7 @@ from counterfoil_governance.errors import (
     LastAdminKeyError,
     PrincipalDisabledError,
 )
+from counterfoil_governance.recording import Recorder
 from counterfoil_governance.scopes import GOVERNANCE_WRITE, bounded, require_within
 from counterfoil_governance.store import Stores
 
@@ -49,7 +50,7 @@ def make_secret(random: bytes) -> Secret:
     return Secret(PREFIX + base64.urlsafe_b64encode(random).rstrip(b"=").decode())
 
 
-async def create_key(stores: Stores, key: Key, *, asked: Collection[str]) -> Key:
+async def create_key(stores: Stores, key: Key, *, asked: Collection[str], recorder: Recorder) -> Key:
     """Keep a new key of an active principal; it is accepted as soon as the transaction commits.
 
     Its scopes are cut to what the principal's roles allow, unless they were `asked` for by name: then it is refused.
@@ -70,20 +71,23 @@ async def create_key(stores: Stores, key: Key, *, asked: Collection[str]) -> Key
     key = replace(key, scopes=bounded(key.scopes, roles=principal.roles))
     await stores.keys.add(key)
     await stores.credentials.put(key, roles=principal.roles)
+    await recorder.record(stores, "key.create", _resource(key), principal=key.principal_id, scopes=list(key.scopes))
     return key
 
 
-async def revoke_key(stores: Stores, *, workspace: str, key_id: str, now: datetime) -> Key:
+async def revoke_key(stores: Stores, *, key_id: str, recorder: Recorder) -> Key:
     """Refuse a key from now on; revoking it again changes nothing.
 
     Raises LastAdminKeyError when nobody else could govern the workspace then.
     """
+    workspace, now = recorder.workspace, recorder.now
     key = await stores.keys.get(workspace, key_id)
     if key.revoked_at is not None:
         return key
     guard_lockout(await stores.keys.unrevoked(workspace), lost=[key], now=now)
     await stores.keys.revoke(workspace, key_id, at=now)
     await stores.credentials.delete(key.secret_sha256)
+    await recorder.record(stores, "key.revoke", _resource(key), principal=key.principal_id)
     return replace(key, revoked_at=now)
 
 
@@ -104,3 +108,7 @@ def guard_lockout(unrevoked: Collection[Key], *, lost: Collection[Key], now: dat
             "No other active key of this workspace has governance.write. Create one for another principal first.",
             metadata={"key_id": ",".join(sorted(losing))},
         )
+
+
+def _resource(key: Key) -> str:
+    return f"keys/{key.key_id}"

@@ -14,11 +14,17 @@ from counterfoil_governance.entities import (
     AuditEntry,
     AuditHead,
     AuditQuery,
+    Change,
+    ChangeState,
+    Consent,
     KeptCheckpoint,
     Key,
+    PolicyBundle,
     Principal,
     ReceiptEntry,
+    Standing,
     TreeNode,
+    Vote,
     Workspace,
 )
 
@@ -133,17 +139,19 @@ class AuditStore(Protocol):
     async def list(self, workspace: str, *, query: AuditQuery, after: int | None, limit: int) -> Sequence[AuditEntry]:
         """Return at most `limit` entries behind the index `after`, in the order asked for."""
 
-    async def add(self, head: AuditHead, entries: Sequence[AuditEntry], nodes: Sequence[TreeNode]) -> None:
-        """Append entries, and the nodes they complete, to a locked log; raise AuditBrokenError for a taken place."""
+    async def add(
+        self, head: AuditHead, entries: Sequence[AuditEntry], nodes: Sequence[TreeNode], *, checkpoint_due: bool
+    ) -> None:
+        """Append entries, and the nodes they complete, to a locked log; raise AuditBrokenError for a taken place.
+
+        Once it commits, whoever signs checkpoints hears of it when one is due.
+        """
 
     async def checkpoint(self, workspace: str) -> KeptCheckpoint | None:
-        """Return the checkpoint of the largest tree, or None."""
+        """Return the newest checkpoint, or None."""
 
     async def add_checkpoint(self, head: AuditHead, checkpoint: KeptCheckpoint) -> None:
         """Keep a new checkpoint of a locked log."""
-
-    async def uncovered(self, *, at_least: int) -> Sequence[str]:
-        """Return the workspaces whose logs have at least so many entries that no checkpoint covers."""
 
     def stored_entries(self, workspace: str) -> AsyncIterator[Sequence[AuditEntry]]:
         """Yield all entries by index, in pages, as they stand: to be verified, not trusted."""
@@ -153,6 +161,93 @@ class AuditStore(Protocol):
 
     def stored_checkpoints(self, workspace: str) -> AsyncIterator[Sequence[KeptCheckpoint]]:
         """Yield all checkpoints in the same way."""
+
+
+class PolicyBundleStore(Protocol):
+    """Policy bundles of one transaction, and their feed, whose watchers are told once it commits."""
+
+    async def get(self, workspace: str, version: int) -> PolicyBundle:
+        """Return one version; raise PolicyBundleNotFoundError when there is none."""
+
+    async def in_force(self, workspace: str) -> PolicyBundle:
+        """Return the version in force; raise PolicyBundleNotFoundError when the workspace has none."""
+
+    async def newest_version(self, workspace: str) -> int:
+        """Return the largest version of a workspace, 0 without any."""
+
+    async def list(self, workspace: str, *, below: int | None, limit: int) -> Sequence[PolicyBundle]:
+        """Return at most `limit` versions below one (None = from the newest), newest first."""
+
+    async def workspaces_without(self) -> Sequence[str]:
+        """Return the workspaces that have no bundle at all."""
+
+    async def add(self, bundle: PolicyBundle) -> None:
+        """Keep a new version."""
+
+    async def set_state(self, bundle: PolicyBundle) -> None:
+        """Replace the state of a version, and when it came in force."""
+
+    async def publish(self, bundle: PolicyBundle) -> None:
+        """Say that this version is in force."""
+
+
+class ChangeStore(Protocol):
+    """Changes and their votes of one transaction, and their feed; what was asked for and every vote never change."""
+
+    async def get(self, workspace: str, change_id: str) -> Change:
+        """Return one change with its votes; raise ChangeNotFoundError when absent or in another workspace."""
+
+    async def find(self, workspace: str, *, service: str, request_id: str) -> Change | None:
+        """Return the change that a service made with a request id, or None."""
+
+    async def list(
+        self, workspace: str, *, outcome: ChangeState | None, unsettled: bool, before: str, limit: int
+    ) -> Sequence[Change]:
+        """Return at most `limit` changes with ids below `before` ("" = from the newest), newest first.
+
+        Only those settled in one way when `outcome` is given, only those that are not settled when `unsettled` is.
+        """
+
+    async def add(self, change: Change) -> None:
+        """Keep a new change."""
+
+    async def add_vote(self, change: Change, vote: Vote) -> None:
+        """Append a vote; raise VoteExistsError when this voter has voted."""
+
+    async def settle(self, change: Change) -> None:
+        """Keep how a change ended; raise AbortedError when somebody else has settled it meanwhile."""
+
+    async def publish(self, change: Change, standing: Standing, *, until: datetime) -> None:
+        """Put a change in the feed as it is now, to stay there until a time."""
+
+    async def unpublish(self, *, at: datetime) -> None:
+        """Take the changes whose time is over out of the feed."""
+
+
+class ConsentStore(Protocol):
+    """The consent ledger of one transaction: records are added, never changed or deleted."""
+
+    async def revision(self, workspace: str) -> int:
+        """Return the revision of a ledger, 0 when nothing was recorded yet."""
+
+    async def lock(self, workspace: str) -> int:
+        """Return the revision, and let nobody else record until the transaction ends."""
+
+    async def known(self, workspace: str, contents: Sequence[bytes]) -> frozenset[bytes]:
+        """Return which of these contents are recorded."""
+
+    async def of_subjects(
+        self, workspace: str, subjects: Sequence[bytes], *, purpose: str, revision: int
+    ) -> Sequence[Consent]:
+        """Return what was recorded of these subjects for one purpose ("" = for all), up to a revision."""
+
+    async def list(
+        self, workspace: str, subject: bytes, *, purpose: str, below: int | None, limit: int
+    ) -> Sequence[Consent]:
+        """Return at most `limit` records of a subject below a revision, newest first; `purpose` "" = for all."""
+
+    async def add(self, consents: Sequence[Consent]) -> None:
+        """Append records with their revisions to a locked ledger."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +260,9 @@ class Stores:
     credentials: CredentialFeed
     receipts: ReceiptStore
     audit: AuditStore
+    bundles: PolicyBundleStore
+    changes: ChangeStore
+    consents: ConsentStore
     connection: AsyncConnection
 
 

@@ -13,6 +13,8 @@ from counterfoil_chassis.errors import EtagMismatchError, FieldViolation
 
 from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
 from counterfoil_governance.errors import TimezoneUnknownError, UpdateMaskError, WorkspaceNotFoundError
+from counterfoil_governance.policies import ship_bundle
+from counterfoil_governance.recording import Recorder
 from counterfoil_governance.scopes import WORKSPACE_SCOPES
 from counterfoil_governance.store import Stores
 
@@ -38,14 +40,26 @@ def check_timezone(name: str) -> str:
 
 
 async def create_workspace(
-    stores: Stores, *, workspace_id: str, display_name: str, timezone: str, first_key: Key, now: datetime
+    stores: Stores, *, workspace_id: str, display_name: str, timezone: str, first_key: Key, recorder: Recorder
 ) -> Workspace:
-    """Create a workspace with its principal `admin` and that principal's first key."""
+    """Create a workspace with its principal `admin`, that principal's first key, and the policies of the platform.
+
+    Written down twice: in its own log, and in that of who made it.
+    """
+    now = recorder.now
     workspace = Workspace(workspace_id, display_name or workspace_id, check_timezone(timezone), now)
     await stores.workspaces.add(workspace)
     await stores.principals.add(Principal(workspace_id, ADMIN, "Administrator", PrincipalKind.HUMAN, now))
     await stores.keys.add(first_key)
     await stores.credentials.put(first_key, roles=())
+    await ship_bundle(stores, workspace=workspace_id, now=now)
+    for log in (recorder.workspace, workspace_id):
+        await recorder.record(
+            stores, "workspace.create", f"workspaces/{workspace_id}", workspace=log, by_workspace=recorder.workspace
+        )
+    await recorder.record(
+        stores, "key.create", f"keys/{first_key.key_id}", workspace=workspace_id, scopes=list(first_key.scopes)
+    )
     return workspace
 
 
@@ -76,7 +90,7 @@ async def visible_workspace(stores: Stores, workspace_id: str, *, own: str, serv
 
 
 async def update_workspace(
-    stores: Stores, wanted: Workspace, *, paths: Collection[str], etag: str, own: str
+    stores: Stores, wanted: Workspace, *, paths: Collection[str], etag: str, recorder: Recorder
 ) -> Workspace:
     """Change the named fields of the caller's workspace, only when it still has the etag (if one is given).
 
@@ -88,7 +102,7 @@ async def update_workspace(
             f"{', '.join(unknown)} cannot be changed; update_mask takes display_name and timezone.",
             violations=[FieldViolation("update_mask", "UPDATE_MASK_INVALID", f"cannot change {p}") for p in unknown],
         )
-    current = await visible_workspace(stores, wanted.workspace_id, own=own, service="")
+    current = await visible_workspace(stores, wanted.workspace_id, own=recorder.workspace, service="")
     if etag and etag != current.etag:
         raise EtagMismatchError(
             "The workspace changed since you read it. Get it again and send its present etag.",
@@ -101,4 +115,7 @@ async def update_workspace(
         changed = replace(changed, timezone=check_timezone(wanted.timezone))
     if changed != current:
         await stores.workspaces.change(changed)
+        await recorder.record(
+            stores, "workspace.update", f"workspaces/{changed.workspace_id}", fields=sorted(set(paths))
+        )
     return changed

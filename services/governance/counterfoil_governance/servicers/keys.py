@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from counterfoil_governance import keys, scopes
 from counterfoil_governance.entities import Key
+from counterfoil_governance.recording import Recorder
 from counterfoil_governance.store import Stores, Transactions
 
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -79,11 +80,7 @@ class KeyServicer(KeyServiceServicer):
     async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Context) -> pb.Key:
         """Refuse a key from now on."""
         async with self._transactions.begin() as stores:
-            return to_proto(
-                await keys.revoke_key(
-                    stores, workspace=current_caller().workspace, key_id=request.key_id, now=self._clock.now()
-                )
-            )
+            return to_proto(await keys.revoke_key(stores, key_id=request.key_id, recorder=self._recorder()))
 
     async def _create(
         self, stores: Stores, request: pb.CreateKeyRequest, *, workspace: str, granted: tuple[str, ...]
@@ -100,8 +97,12 @@ class KeyServicer(KeyServiceServicer):
             created_at=self._clock.now(),
             expires_at=from_timestamp(request.expires_at) if request.HasField("expires_at") else None,
         )
-        created = await keys.create_key(stores, key, asked=request.scopes)
+        created = await keys.create_key(stores, key, asked=request.scopes, recorder=self._recorder())
         return pb.CreateKeyResponse(key=to_proto(created), api_key=secret.text)
+
+    def _recorder(self) -> Recorder:
+        caller = current_caller()
+        return Recorder(caller.workspace, caller.principal, self._ids, self._clock)
 
 
 def to_proto(key: Key) -> pb.Key:

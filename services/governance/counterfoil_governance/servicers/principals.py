@@ -7,7 +7,7 @@ from typing import Final
 import grpc
 from counterfoil.governance.v1 import principals_pb2 as pb
 from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceServicer
-from counterfoil_chassis.clock import Clock, to_timestamp
+from counterfoil_chassis.clock import Clock, Ids, to_timestamp
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from counterfoil_governance import principals, scopes
 from counterfoil_governance.entities import Principal, PrincipalKind, Role
+from counterfoil_governance.recording import Recorder
 from counterfoil_governance.store import Stores, Transactions
 
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -29,11 +30,14 @@ _KINDS_IN_PROTO: Final = {kind: number for number, kind in _KINDS.items()}
 class PrincipalServicer(PrincipalServiceServicer):
     """Serves the principals of the caller's workspace."""
 
-    def __init__(self, transactions: Transactions, *, idempotency: Idempotency, pager: Pager, clock: Clock) -> None:
+    def __init__(
+        self, transactions: Transactions, *, idempotency: Idempotency, pager: Pager, clock: Clock, ids: Ids
+    ) -> None:
         self._transactions = transactions
         self._idempotency = idempotency
         self._pager = pager
         self._clock = clock
+        self._ids = ids
 
     async def CreatePrincipal(self, request: pb.CreatePrincipalRequest, context: Context) -> pb.Principal:
         """Create a principal."""
@@ -72,26 +76,19 @@ class PrincipalServicer(PrincipalServiceServicer):
         """Disable a principal with its keys."""
         async with self._transactions.begin() as stores:
             return to_proto(
-                await principals.disable_principal(
-                    stores,
-                    workspace=current_caller().workspace,
-                    principal_id=request.principal_id,
-                    now=self._clock.now(),
-                )
+                await principals.disable_principal(stores, principal_id=request.principal_id, recorder=self._recorder())
             )
 
     async def SetPrincipalRoles(self, request: pb.SetPrincipalRolesRequest, context: Context) -> pb.Principal:
         """Give a principal other roles and narrow its keys to them."""
-        caller = current_caller()
         async with self._transactions.begin() as stores:
             return to_proto(
                 await principals.set_principal_roles(
                     stores,
-                    workspace=caller.workspace,
                     principal_id=request.principal_id,
                     roles=request.roles,
-                    holder=caller.scopes,
-                    now=self._clock.now(),
+                    holder=current_caller().scopes,
+                    recorder=self._recorder(),
                 )
             )
 
@@ -117,7 +114,11 @@ class PrincipalServicer(PrincipalServiceServicer):
             created_at=self._clock.now(),
             roles=scopes.given_roles(request.roles, holder=current_caller().scopes),
         )
-        return to_proto(await principals.create_principal(stores, principal))
+        return to_proto(await principals.create_principal(stores, principal, recorder=self._recorder()))
+
+    def _recorder(self) -> Recorder:
+        caller = current_caller()
+        return Recorder(caller.workspace, caller.principal, self._ids, self._clock)
 
 
 def to_proto(principal: Principal) -> pb.Principal:

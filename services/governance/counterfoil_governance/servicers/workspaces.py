@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from counterfoil_governance import keys, workspaces
 from counterfoil_governance.entities import Workspace
+from counterfoil_governance.recording import Recorder
 from counterfoil_governance.servicers.keys import RandomBytes
 from counterfoil_governance.store import Stores, Transactions
 
@@ -80,7 +81,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
                     wanted,
                     paths=request.update_mask.paths if request.HasField("update_mask") else sent,
                     etag=request.etag,
-                    own=current_caller().workspace,
+                    recorder=self._recorder(),
                 )
             )
 
@@ -99,9 +100,13 @@ class WorkspaceServicer(WorkspaceServiceServicer):
                 last_four=secret.last_four,
                 now=now,
             ),
-            now=now,
+            recorder=self._recorder(),
         )
         return pb.CreateWorkspaceResponse(workspace=to_proto(workspace), api_key=secret.text)
+
+    def _recorder(self) -> Recorder:
+        caller = current_caller()
+        return Recorder(caller.workspace, caller.principal, self._ids, self._clock)
 
 
 def to_proto(workspace: Workspace) -> pb.Workspace:

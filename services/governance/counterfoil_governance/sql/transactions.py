@@ -5,29 +5,42 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.watch import Feed
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_governance.sql.audit import SqlAudit
+from counterfoil_governance.sql.changes import SqlChanges
+from counterfoil_governance.sql.consents import SqlConsents
 from counterfoil_governance.sql.credentials import SqlCredentialFeed
 from counterfoil_governance.sql.keys import SqlKeys
+from counterfoil_governance.sql.policy_bundles import SqlPolicyBundles
 from counterfoil_governance.sql.principals import SqlPrincipals
 from counterfoil_governance.sql.receipts import SqlReceipts
 from counterfoil_governance.sql.workspaces import SqlWorkspaces
 from counterfoil_governance.store import Stores
 
 
+@dataclass(frozen=True)
+class Feeds:
+    """What others watch of governance."""
+
+    credentials: Feed
+    policy_bundles: Feed
+    changes: Feed
+
+
 class SqlTransactions:
-    """Transactions whose changes of credentials reach the feed's watchers once they commit.
+    """Transactions whose changes of credentials, policies and changes reach the feeds' watchers once they commit.
 
     `checkpoint_due` gets the workspaces whose audit logs want a checkpoint.
     """
 
-    def __init__(self, database: Database, feed: Feed) -> None:
+    def __init__(self, database: Database, feeds: Feeds) -> None:
         self._database = database
-        self._feed = feed
+        self._feeds = feeds
         self.checkpoint_due: asyncio.Queue[str] = asyncio.Queue()
 
     @asynccontextmanager
@@ -47,8 +60,11 @@ class SqlTransactions:
             workspaces=SqlWorkspaces(connection),
             principals=SqlPrincipals(connection),
             keys=SqlKeys(connection),
-            credentials=SqlCredentialFeed(connection, self._feed),
+            credentials=SqlCredentialFeed(connection, self._feeds.credentials),
             receipts=SqlReceipts(connection),
             audit=SqlAudit(connection, self._database, self.checkpoint_due),
+            bundles=SqlPolicyBundles(connection, self._feeds.policy_bundles),
+            changes=SqlChanges(connection, self._feeds.changes),
+            consents=SqlConsents(connection),
             connection=connection,
         )

@@ -1,0 +1,136 @@
+"""Policy bundles, changes and consents as the messages that callers and watchers get."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from counterfoil.governance.v1 import changes_pb2, consents_pb2, policies_pb2
+from counterfoil_chassis.clock import to_timestamp
+
+from counterfoil_governance.entities import (
+    BundleState,
+    Change,
+    ChangeState,
+    Consent,
+    ConsentBasis,
+    ConsentState,
+    Policy,
+    PolicyBundle,
+    PolicyEffect,
+    Standing,
+    Verdict,
+)
+
+_BUNDLE_STATES: Final = {
+    BundleState.PROPOSED: policies_pb2.PolicyBundle.State.PROPOSED,
+    BundleState.ACTIVE: policies_pb2.PolicyBundle.State.ACTIVE,
+    BundleState.RETIRED: policies_pb2.PolicyBundle.State.RETIRED,
+    BundleState.REJECTED: policies_pb2.PolicyBundle.State.REJECTED,
+}
+_EFFECTS: Final = {
+    PolicyEffect.PERMIT: policies_pb2.Policy.Effect.PERMIT,
+    PolicyEffect.FORBID: policies_pb2.Policy.Effect.FORBID,
+}
+CHANGE_STATES: Final = {
+    ChangeState.PENDING: changes_pb2.Change.State.PENDING,
+    ChangeState.APPROVED: changes_pb2.Change.State.APPROVED,
+    ChangeState.REJECTED: changes_pb2.Change.State.REJECTED,
+    ChangeState.EXPIRED: changes_pb2.Change.State.EXPIRED,
+    ChangeState.APPLIED: changes_pb2.Change.State.APPLIED,
+    ChangeState.FAILED: changes_pb2.Change.State.FAILED,
+}
+_VERDICTS: Final = {
+    Verdict.APPROVE: changes_pb2.Vote.Verdict.APPROVE,
+    Verdict.REJECT: changes_pb2.Vote.Verdict.REJECT,
+}
+CONSENT_STATES: Final = {
+    ConsentState.GRANTED: consents_pb2.Consent.State.GRANTED,
+    ConsentState.WITHDRAWN: consents_pb2.Consent.State.WITHDRAWN,
+}
+CONSENT_BASES: Final = {
+    ConsentBasis.CONSENT: consents_pb2.Consent.Basis.CONSENT,
+    ConsentBasis.CONTRACT: consents_pb2.Consent.Basis.CONTRACT,
+    ConsentBasis.LEGAL_OBLIGATION: consents_pb2.Consent.Basis.LEGAL_OBLIGATION,
+    ConsentBasis.LEGITIMATE_INTEREST: consents_pb2.Consent.Basis.LEGITIMATE_INTEREST,
+}
+
+
+def bundle_message(
+    bundle: PolicyBundle, *, for_service: bool = False, with_text: bool = True
+) -> policies_pb2.PolicyBundle:
+    """Return a policy bundle; its workspace is for services only."""
+    return policies_pb2.PolicyBundle(
+        version=bundle.version,
+        state=_BUNDLE_STATES[bundle.state],
+        sha256=bundle.sha256,
+        policies=bundle.policies if with_text else "",
+        schema=bundle.schema if with_text else "",
+        created_by=bundle.created_by,
+        created_at=to_timestamp(bundle.created_at),
+        reason=bundle.reason,
+        change_id=bundle.change_id,
+        activated_at=None if bundle.activated_at is None else to_timestamp(bundle.activated_at),
+        workspace=bundle.workspace if for_service else "",
+    )
+
+
+def policy_message(policy: Policy) -> policies_pb2.Policy:
+    """Return one policy of a bundle."""
+    return policies_pb2.Policy(
+        policy_id=policy.policy_id,
+        owner=policy.owner,
+        effect=_EFFECTS[policy.effect],
+        description=policy.description,
+        text=policy.text,
+    )
+
+
+def change_message(change: Change, standing: Standing, *, for_service: bool = False) -> changes_pb2.Change:
+    """Return a change as it stands, each vote with whether it counts; its workspace is for services only."""
+    votes = [
+        changes_pb2.Vote(
+            voter=vote.voter,
+            verdict=_VERDICTS[vote.verdict],
+            reason=vote.reason,
+            payload_sha256=vote.payload_sha256,
+            voted_at=to_timestamp(vote.voted_at),
+            counts=counts,
+        )
+        for vote, counts in zip(change.votes, standing.counting, strict=True)
+    ]
+    applied = change.outcome is ChangeState.APPLIED and change.settled_at is not None
+    return changes_pb2.Change(
+        change_id=change.change_id,
+        kind=change.kind,
+        resource=change.resource,
+        payload=change.payload,
+        payload_sha256=change.payload_sha256,
+        requester=change.requester,
+        reason=change.reason,
+        policy_id=change.policy_id,
+        quorum=change.quorum,
+        state=CHANGE_STATES[standing.state],
+        votes=votes,
+        created_at=to_timestamp(change.created_at),
+        expires_at=to_timestamp(standing.expires_at),
+        applied_at=to_timestamp(change.settled_at) if applied and change.settled_at else None,
+        detail=change.detail,
+        workspace=change.workspace if for_service else "",
+    )
+
+
+def consent_message(consent: Consent, *, holds: bool) -> consents_pb2.Consent:
+    """Return one record of the ledger."""
+    return consents_pb2.Consent(
+        consent_id=consent.consent_id,
+        purpose=consent.purpose,
+        state=CONSENT_STATES[consent.state],
+        basis=CONSENT_BASES[consent.basis],
+        happened_at=to_timestamp(consent.happened_at),
+        expires_at=None if consent.expires_at is None else to_timestamp(consent.expires_at),
+        evidence=consent.evidence,
+        recorded_at=to_timestamp(consent.recorded_at),
+        recorded_by=consent.recorded_by,
+        revision=consent.revision,
+        holds=holds,
+    )

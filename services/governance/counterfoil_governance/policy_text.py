@@ -1,0 +1,178 @@
+"""Bundles as text: cutting them into policies with their lines, and checking them before anybody asks them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+import cedarpy
+import orjson
+from counterfoil_chassis.errors import FieldViolation
+
+from counterfoil_governance.entities import Policy, PolicyEffect
+from counterfoil_governance.errors import PoliciesInvalidError
+
+MOST_POLICIES: Final = 500
+DEEPEST: Final = 50
+"""How deep brackets may nest, and how many `if` a policy may hold: Cedar's parser recurses, and some 1,000 nested
+brackets overflow its stack and end the process. Nothing deeper reaches it."""
+MOST_FINDINGS: Final = 50
+_FIELD: Final = "policies"
+_WORD: Final = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|[A-Za-z_][A-Za-z0-9_]*|[][(){};]|.', re.DOTALL)
+_ID: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_POSITION: Final = re.compile(r"^for policy `[^`]*`, ")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The text of one policy with its comments, and the line where it begins."""
+
+    line: int
+    text: str
+    deepest: int
+
+
+def shipped_policies() -> str:
+    """Return the policies that every workspace begins with."""
+    return _shipped("policies.cedar")
+
+
+def shipped_schema() -> str:
+    """Return this release's schema, which new bundles are held to."""
+    return _shipped("schema.cedarschema")
+
+
+def read_policies(text: str) -> Sequence[Policy]:
+    """Return the policies of a bundle in the order of their text; the bundle was checked before."""
+    return [policy for piece in _pieces(text) if (policy := _policy(piece)) is not None]
+
+
+def check_policies(text: str, *, schema: str) -> Sequence[Policy]:
+    """Return the policies of a new bundle; raise PoliciesInvalidError with a violation for every fault, by its line.
+
+    Each policy needs a unique @id and an @owner, and must fit the schema.
+    """
+    pieces = list(_pieces(text))
+    findings: list[FieldViolation] = []
+    if not pieces:
+        findings.append(_finding(1, "POLICY_NONE", "there is no policy; without one nothing is allowed to anybody"))
+    if len(pieces) > MOST_POLICIES:
+        findings.append(_finding(1, "POLICY_TOO_MANY", f"a bundle holds at most {MOST_POLICIES} policies"))
+    findings += [fault for piece in pieces if (fault := _shape_fault(piece))]
+    if not findings:
+        findings += _faults(pieces)
+    if not findings:
+        findings += _schema_faults(pieces, schema)
+    if findings:
+        first = findings[0]
+        raise PoliciesInvalidError(
+            f"The bundle has {len(findings)} fault(s), the first at {first.description}. Correct and submit it again.",
+            metadata={"faults": str(len(findings))},
+            violations=findings[:MOST_FINDINGS],
+        )
+    return read_policies(text)
+
+
+def _pieces(text: str) -> Iterator[_Piece]:
+    """Cut a text after each `;` outside brackets, strings and comments; what follows the last is a piece."""
+    line, begin, begin_line, depth, deepest, ifs = 1, 0, 0, 0, 0, 0
+    for match in _WORD.finditer(text):
+        word = match[0]
+        if not word.isspace() and not word.startswith("//"):
+            begin_line = begin_line or line
+            if word in "([{":
+                depth += 1
+                deepest = max(deepest, depth)
+            elif word in ")]}":
+                depth -= 1
+            elif word == "if":
+                ifs += 1
+            elif word == ";" and depth <= 0:
+                yield _Piece(begin_line, text[begin : match.end()].strip(), max(deepest, ifs))
+                begin, begin_line, depth, deepest, ifs = match.end(), 0, 0, 0, 0
+        line += word.count("\n")
+    if begin_line:
+        yield _Piece(begin_line, text[begin:].strip(), max(deepest, ifs))
+
+
+def _shape_fault(piece: _Piece) -> FieldViolation | None:
+    """Refuse what must not reach Cedar's parser, and what it cannot parse."""
+    if piece.deepest > DEEPEST:
+        return _finding(
+            piece.line, "POLICY_TOO_DEEP", f"a policy nests at most {DEEPEST} brackets and holds as many `if`"
+        )
+    try:
+        document = _parsed(piece.text)
+    except ValueError as error:
+        return _finding(piece.line, "POLICY_SYNTAX", str(error))
+    if document["templates"]:
+        return _finding(piece.line, "POLICY_TEMPLATE", "?principal and ?resource are not supported; write them out")
+    if len(document["staticPolicies"]) != 1:
+        return _finding(piece.line, "POLICY_SYNTAX", "write one policy after the other, each ended by `;`")
+    try:
+        cedarpy.PolicySet.from_json_str(orjson.dumps(document).decode())
+    except ValueError:
+        return _finding(piece.line, "POLICY_TOO_DEEP", "a condition is too long; cut the policy into several")
+    return None
+
+
+def _faults(pieces: Sequence[_Piece]) -> Iterator[FieldViolation]:
+    seen: dict[str, int] = {}
+    for piece in pieces:
+        annotations = _annotations(piece)
+        name = annotations.get("id") or ""
+        if not _ID.fullmatch(name):
+            what = "a policy needs an @id of lower-case letters, digits and hyphens, by which refusals name it"
+            yield _finding(piece.line, "POLICY_ID", what)
+        elif name in seen:
+            yield _finding(piece.line, "POLICY_ID_REPEATED", f"the @id {name} is used in line {seen[name]} already")
+        seen.setdefault(name, piece.line)
+        if not (annotations.get("owner") or "").strip():
+            yield _finding(piece.line, "POLICY_OWNER", "a policy needs an @owner, whom people ask about it")
+
+
+def _schema_faults(pieces: Sequence[_Piece], schema: str) -> Iterator[FieldViolation]:
+    parsed = cedarpy.Schema.from_str(schema)
+    for piece in pieces:
+        result = cedarpy.validate_policies(piece.text, parsed)
+        name = _annotations(piece)["id"]
+        for error in dict.fromkeys(_POSITION.sub("", each.error) for each in result.errors):
+            yield _finding(piece.line, "POLICY_SCHEMA", f"{name}: {error}")
+
+
+def _policy(piece: _Piece) -> Policy | None:
+    document = _parsed(piece.text)
+    for policy in document["staticPolicies"].values():
+        annotations = policy.get("annotations", {})
+        return Policy(
+            policy_id=annotations.get("id") or "",
+            owner=annotations.get("owner") or "",
+            effect=PolicyEffect(policy["effect"]),
+            description=annotations.get("description") or "",
+            text=piece.text,
+        )
+    return None
+
+
+def _annotations(piece: _Piece) -> Mapping[str, str | None]:
+    """Return the annotations of a policy that parses."""
+    documents: Iterable[Any] = _parsed(piece.text)["staticPolicies"].values()
+    return next((document.get("annotations", {}) for document in documents), {})
+
+
+@functools.lru_cache(maxsize=4 * MOST_POLICIES)
+def _parsed(text: str) -> Any:
+    return orjson.loads(cedarpy.policies_to_json_str(text))
+
+
+def _finding(line: int, reason: str, description: str) -> FieldViolation:
+    return FieldViolation(_FIELD, reason, f"line {line}: {description}")
+
+
+@functools.cache
+def _shipped(name: str) -> str:
+    return (files("counterfoil_governance") / "shipped" / name).read_text("utf-8")
