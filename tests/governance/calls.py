@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from counterfoil.governance.v1.audit_pb2_grpc import AuditServiceStub
 from counterfoil.governance.v1.credentials_pb2_grpc import CredentialServiceStub
 from counterfoil.governance.v1.keys_pb2_grpc import KeyServiceStub
 from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceStub
@@ -73,6 +74,7 @@ class Governance:
         self.keys = KeyServiceStub(channel)
         self.credentials = CredentialServiceStub(channel)
         self.receipts = ReceiptServiceStub(channel)
+        self.audit = AuditServiceStub(channel)
         self._signers = {
             name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in ("gateway", "models")
         }

@@ -50,6 +50,18 @@ def covers(checkpoint: KeptCheckpoint | None, head: AuditHead, *, key: VerifierK
     return checkpoint is not None and (checkpoint.tree_size, checkpoint.verifier_key) == (head.size, key.text)
 
 
+async def current(
+    transactions: Transactions, workspace: str, *, signer: CheckpointSigner, now: datetime
+) -> KeptCheckpoint:
+    """Return the checkpoint over the whole log, signed now unless it was before; raise AuditBrokenError as `newest`."""
+    async with transactions.read() as stores:
+        head, last = await stores.audit.head(workspace), await stores.audit.checkpoint(workspace)
+    if last is not None and covers(last, head, key=signer.verifier_key(workspace)):
+        return last
+    async with transactions.begin() as stores:
+        return await newest(stores, workspace, signer=signer, now=now)
+
+
 async def newest(stores: Stores, workspace: str, *, signer: CheckpointSigner, now: datetime) -> KeptCheckpoint:
     """Return the checkpoint over the whole log, signed now unless it was before; the transaction must write.
 
@@ -80,7 +92,7 @@ async def keep_signed(
 
 
 async def _require_continued(stores: Stores, head: AuditHead, last: KeptCheckpoint | None) -> None:
-    if await stores.audit.hashes(head.workspace, [(0, head.size)]):
+    if head.size < 0 or await stores.audit.hashes(head.workspace, [(0, head.size)]):
         raise _broken(head, "has entries behind its end")
     if last is None:
         if head.checkpoints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
@@ -13,9 +14,11 @@ from typing import IO, Any, Final, Self, TypeVar
 
 from counterfoil_chassis import audit_verify
 
+from counterfoil_governance import audit_checkpoints
 from counterfoil_governance.audit_checkpoints import CheckpointSigner, origin_of
 from counterfoil_governance.entities import AuditEntry, KeptCheckpoint, TreeNode
-from counterfoil_governance.store import Stores
+from counterfoil_governance.errors import AuditBrokenError
+from counterfoil_governance.store import Stores, Transactions
 
 VERIFIER: Final = "verify.py"
 README: Final = "README.txt"
@@ -50,6 +53,7 @@ Files
 """
 
 _Row = TypeVar("_Row")
+_log = logging.getLogger(__name__)
 
 
 class Archive:
@@ -87,6 +91,25 @@ class Archive:
 def _write(file: IO[bytes], lines: Iterable[bytes]) -> None:
     for line in lines:
         file.write(line + b"\n")
+
+
+async def export(
+    transactions: Transactions,
+    workspace: str,
+    file: IO[bytes],
+    *,
+    signer: CheckpointSigner,
+    now: datetime,
+    compression: int = zipfile.ZIP_DEFLATED,
+) -> None:
+    """Write a workspace's log as an archive, under a checkpoint over all of it; one that is broken, as it is."""
+    try:
+        await audit_checkpoints.current(transactions, workspace, signer=signer, now=now)
+    except AuditBrokenError as error:  # the verifier shall say how
+        _log.error("audit log broken", extra={"workspace": workspace, "cause": error.message})
+    with Archive(file, at=now, compression=compression) as archive:
+        async with transactions.read() as stores:
+            await write(stores, workspace, archive, signer=signer, at=now)
 
 
 async def write(stores: Stores, workspace: str, archive: Archive, *, signer: CheckpointSigner, at: datetime) -> None:

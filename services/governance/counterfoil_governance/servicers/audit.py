@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator
@@ -34,7 +33,6 @@ PAGE_BYTES: Final = 4 << 20
 
 CHUNK_BYTES: Final = 512 * 1024
 _MEMORY_BYTES: Final = 4 << 20
-_log = logging.getLogger(__name__)
 
 
 class AuditServicer(AuditServiceServicer):
@@ -146,22 +144,19 @@ class AuditServicer(AuditServiceServicer):
             return pb.AppendAuditEntriesResponse(added=await audit.append(stores, entries))
 
     async def _checkpoint(self, workspace: str) -> KeptCheckpoint:
-        async with self._transactions.read() as stores:
-            head, last = await stores.audit.head(workspace), await stores.audit.checkpoint(workspace)
-        if last is not None and audit_checkpoints.covers(last, head, key=self._signer.verifier_key(workspace)):
-            return last
-        async with self._transactions.begin() as stores:
-            return await audit_checkpoints.newest(stores, workspace, signer=self._signer, now=self._clock.now())
+        return await audit_checkpoints.current(
+            self._transactions, workspace, signer=self._signer, now=self._clock.now()
+        )
 
     async def _export(self, file: IO[bytes], *, compression: int) -> None:
-        workspace, now = current_caller().workspace, self._clock.now()
-        try:
-            await self._checkpoint(workspace)
-        except AuditBrokenError as error:  # which the export shall show
-            _log.error("audit log broken", extra={"workspace": workspace, "cause": error.message})
-        with audit_export.Archive(file, at=now, compression=compression) as archive:
-            async with self._transactions.read() as stores:
-                await audit_export.write(stores, workspace, archive, signer=self._signer, at=now)
+        await audit_export.export(
+            self._transactions,
+            current_caller().workspace,
+            file,
+            signer=self._signer,
+            now=self._clock.now(),
+            compression=compression,
+        )
 
 
 def to_proto(kept: KeptCheckpoint) -> pb.Checkpoint:
