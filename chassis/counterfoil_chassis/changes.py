@@ -60,8 +60,8 @@ class Changes:
     ) -> pb.Change:
         """Say that an approved change is carried out, or failed; call it before the effect is committed.
 
-        It is refused with CHANGE_EXPIRED, CHANGE_NOT_APPROVED, CHANGE_PAYLOAD_DIFFERS or CHANGE_APPLIED; the same report
-        again is not.
+        It is refused with CHANGE_EXPIRED, CHANGE_NOT_APPROVED, CHANGE_PAYLOAD_DIFFERS or CHANGE_APPLIED; the same
+        report again is not.
         """
         request = pb.ReportChangeRequest(
             workspace=workspace,
