@@ -28,7 +28,10 @@ SMALL_GROUP = 30
 """Intervals of groups below this size lean on normal means; they are told."""
 
 OVERLAP = 0.99
-"""Treated units beyond this share of the control, either way, are told when they are more than chance makes."""
+"""Treated units beyond this share of the control, either way, have few alike."""
+
+POOR_OVERLAP = 0.1
+"""Share of such units among the treated from which it is told."""
 
 ABSENT = "(absent)"
 OTHER = "(other)"
@@ -172,7 +175,7 @@ def _overlap_gaps(covariates: Sequence[Covariate], treated: Flags) -> list[Gap]:
         return [Gap("NOTHING_BEFORE", "No unit differs from another in the time before: it adjusts for nothing.", 0)]
     low, high = np.quantile(first.values[~treated], (1 - OVERLAP, OVERLAP)).tolist()
     beyond = int(((first.values[treated] > high) | (first.values[treated] < low)).sum())
-    if beyond <= len(first.values[treated]) * 2 * (1 - OVERLAP):
+    if beyond <= POOR_OVERLAP * treated.sum():
         return []
     detail = f"{beyond} treated units lie beyond {OVERLAP:.0%} of the control in {first.name}: they have few alike."
     return [Gap("POOR_OVERLAP", detail, beyond)]

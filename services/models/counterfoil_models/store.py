@@ -8,8 +8,11 @@ from typing import Any, Protocol
 
 from counterfoil_models.entities import (
     Change,
+    ConsentState,
     Contract,
     Forecast,
+    GraphState,
+    JourneyReading,
     Model,
     ModelEvent,
     ModelVersion,
@@ -163,6 +166,54 @@ class ArtifactStore(Protocol):
 
     def get(self, sha256: str) -> bytes:
         """Return the bytes; raise ArtifactCorruptError when they are gone or do not have this hash."""
+
+
+@dataclass(frozen=True)
+class ConsentsFound:
+    """Whether each unit may be used, in the order they were asked for, on which legal bases, by which state."""
+
+    allowed: tuple[bool, ...]
+    bases: tuple[str, ...]
+    state: ConsentState
+
+
+class ConsentSource(Protocol):
+    """The consent ledger, from governance."""
+
+    async def check(
+        self, workspace: str, units: Sequence[str], *, unit_type: str, purpose: str, state: ConsentState | None = None
+    ) -> ConsentsFound:
+        """Tell for each unit whether the purpose is allowed, as the ledger is now or as it was in a cited state."""
+
+
+@dataclass(frozen=True)
+class JourneyQuestion:
+    """Whose journeys to read, from when until when (exclusive); without states, as graph and consents are now."""
+
+    workspace: str
+    conversion_type: str
+    since: datetime
+    until: datetime
+    purpose: str
+    state: GraphState | None = None
+    consent: ConsentState | None = None
+    wait_for_offset: int = 0
+
+
+class OpenJourneys(Protocol):
+    """Journeys that are being read: what they are comes first, their rows when they are asked for."""
+
+    reading: JourneyReading
+
+    async def rows(self) -> Any:
+        """Read all rows as an Arrow table with the columns of `ReadJourneysResponse`; once."""
+
+
+class JourneySource(Protocol):
+    """Everybody's journeys, from graph."""
+
+    def open(self, question: JourneyQuestion) -> AbstractAsyncContextManager[OpenJourneys]:
+        """Begin to read as this service itself; raise GraphRebuiltError when the state is no longer kept."""
 
 
 class SnapshotSource(Protocol):
