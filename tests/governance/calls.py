@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,9 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
+from counterfoil.governance.v1 import keys_pb2, principals_pb2
 from counterfoil.governance.v1.audit_pb2_grpc import AuditServiceStub
+from counterfoil.governance.v1.changes_pb2_grpc import ChangeServiceStub
+from counterfoil.governance.v1.consents_pb2_grpc import ConsentServiceStub
 from counterfoil.governance.v1.credentials_pb2_grpc import CredentialServiceStub
 from counterfoil.governance.v1.keys_pb2_grpc import KeyServiceStub
+from counterfoil.governance.v1.policies_pb2_grpc import PolicyServiceStub
 from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceStub
 from counterfoil.governance.v1.receipts_pb2_grpc import ReceiptServiceStub
 from counterfoil.governance.v1.workspaces_pb2_grpc import WorkspaceServiceStub
@@ -25,6 +29,7 @@ from counterfoil_governance.__main__ import build
 from counterfoil_governance.scopes import ALL_SCOPES
 from counterfoil_governance.settings import Settings
 
+SERVICES = ("gateway", "models", "graph", "ingest", "contracts")
 ADMIN_KEY = "cfk_the-key-that-the-installation-starts-with"
 
 
@@ -75,27 +80,51 @@ class Governance:
         self.credentials = CredentialServiceStub(channel)
         self.receipts = ReceiptServiceStub(channel)
         self.audit = AuditServiceStub(channel)
-        self._signers = {
-            name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in ("gateway", "models")
-        }
+        self.policies = PolicyServiceStub(channel)
+        self.changes = ChangeServiceStub(channel)
+        self.consents = ConsentServiceStub(channel)
+        self.signers = {name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in SERVICES}
 
     def as_principal(
-        self, *, workspace: str = "default", principal: str = "admin", scopes: frozenset[str] = ALL_SCOPES
+        self,
+        *,
+        workspace: str = "default",
+        principal: str = "admin",
+        scopes: frozenset[str] = ALL_SCOPES,
+        roles: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Return the timeout and metadata of a principal's call."""
-        token = self._signers["gateway"].mint(workspace=workspace, principal=principal, scopes=scopes)
+        token = self.signers["gateway"].mint(workspace=workspace, principal=principal, scopes=scopes, roles=roles)
         return outgoing(default=10.0, token=token)
+
+    async def hire(
+        self,
+        name: str,
+        *,
+        workspace: str = "default",
+        human: bool = True,
+        scopes: frozenset[str] = frozenset(),
+        roles: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Create a principal with a key of these scopes (none = all that its roles allow); return how it calls."""
+        kind = principals_pb2.Principal.Kind.HUMAN if human else principals_pb2.Principal.Kind.PROGRAM
+        request = principals_pb2.CreatePrincipalRequest(principal_id=name, kind=kind, roles=roles)
+        admin = self.as_principal(workspace=workspace)
+        await self.principals.CreatePrincipal(request, **admin)
+        wanted = keys_pb2.CreateKeyRequest(principal_id=name, scopes=sorted(scopes))
+        key = (await self.keys.CreateKey(wanted, **admin)).key
+        return self.as_principal(workspace=workspace, principal=name, scopes=frozenset(key.scopes), roles=roles)
 
     def as_service(self, name: str) -> dict[str, Any]:
         """Return the timeout and metadata of a service's own call."""
-        return outgoing(default=10.0, signer=self._signers[name])
+        return outgoing(default=10.0, signer=self.signers[name])
 
 
 @asynccontextmanager
 async def governance_in(folder: Path, clock: MovableClock, *, bootstrap_key_sha256: str) -> AsyncIterator[Governance]:
     """Serve governance from a data folder; the same folder again is a restart."""
     keys = folder / "keys"
-    for name in ("governance", "gateway", "models"):
+    for name in ("governance", *SERVICES):
         write_key_pair(keys / f"{name}.pem", keys / "trusted", name)
     settings = Settings(
         listen="127.0.0.1:0", data_dir=folder, drain_seconds=0, bootstrap_key_sha256=bootstrap_key_sha256
