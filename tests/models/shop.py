@@ -20,7 +20,7 @@ from counterfoil.common.v1 import receipts_pb2_grpc, snapshot_pb2
 from counterfoil.governance.v1 import receipts_pb2, workspaces_pb2, workspaces_pb2_grpc
 from counterfoil.governance.v1 import receipts_pb2_grpc as ledger_pb2_grpc
 from counterfoil.ingest.v1 import records_pb2, records_pb2_grpc
-from counterfoil.models.v1 import forecasts_pb2_grpc, models_pb2, models_pb2_grpc
+from counterfoil.models.v1 import attributions_pb2_grpc, forecasts_pb2_grpc, lifts_pb2_grpc, models_pb2, models_pb2_grpc
 from counterfoil_chassis.clock import SystemClock
 from counterfoil_chassis.errors import FailedPreconditionError, NotFoundError
 from counterfoil_chassis.identity import TokenSigner, current_caller, load_private_key
@@ -30,6 +30,9 @@ from counterfoil_chassis.status import RemoteFailure, failure_of
 from counterfoil_models.__main__ import build
 from counterfoil_models.settings import Settings
 from pydantic_settings import SettingsConfigDict
+
+from tests.models.journey_room import JourneyRoom
+from tests.models.office import AuditRoom, ChangeRoom, ConsentRoom, PolicyRoom
 
 SCOPES = ("models.read", "models.write", "ingest.read", "governance.read")
 
@@ -101,9 +104,10 @@ class Ledgers(records_pb2_grpc.RecordServiceServicer):
 
 
 class Office(workspaces_pb2_grpc.WorkspaceServiceServicer, ledger_pb2_grpc.ReceiptServiceServicer):
-    """Workspaces with one timezone, and a ledger that keeps what it is sent."""
+    """Workspaces with one timezone, a ledger that keeps what it is sent, and governance's other rooms."""
 
     def __init__(self) -> None:
+        self.policies, self.consents, self.changes, self.audit = PolicyRoom(), ConsentRoom(), ChangeRoom(), AuditRoom()
         self.timezone = "America/New_York"
         self.receipts: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -120,6 +124,10 @@ class IngestSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="COUNTERFOIL_INGEST_", frozen=True, populate_by_name=True)
 
 
+class GraphSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="COUNTERFOIL_GRAPH_", frozen=True, populate_by_name=True)
+
+
 class GovernanceSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="COUNTERFOIL_GOVERNANCE_", frozen=True, populate_by_name=True)
 
@@ -131,6 +139,8 @@ class Client:
         self._token = token
         self.models: Any = models_pb2_grpc.ModelServiceStub(channel)
         self.forecasts: Any = forecasts_pb2_grpc.ForecastServiceStub(channel)
+        self.attributions: Any = attributions_pb2_grpc.AttributionServiceStub(channel)
+        self.lifts: Any = lifts_pb2_grpc.LiftServiceStub(channel)
         self.receipts: Any = receipts_pb2_grpc.ReceiptProducerServiceStub(channel)
 
     async def __call__(self, method: Any, request: Any) -> Any:
@@ -163,6 +173,7 @@ class World:
     data_dir: Path
     ingest: Ledgers
     office: Office
+    journeys: JourneyRoom
     settings: Settings
 
     @asynccontextmanager

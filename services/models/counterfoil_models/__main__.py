@@ -3,23 +3,31 @@
 from contextlib import AsyncExitStack
 
 from counterfoil.common.v1 import receipts_pb2_grpc
-from counterfoil.models.v1 import forecasts_pb2_grpc, models_pb2_grpc
+from counterfoil.models.v1 import attributions_pb2_grpc, forecasts_pb2_grpc, lifts_pb2_grpc, models_pb2_grpc
 from counterfoil_chassis.call import connect
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.policy import PolicyChecker
 from counterfoil_chassis.runtime import running_code
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.worker import Worker
 
+from counterfoil_models.entities import OutputKind
 from counterfoil_models.files.artifacts import FileArtifactStore
+from counterfoil_models.remote.consents import LedgerConsents
 from counterfoil_models.remote.governance import Governance
+from counterfoil_models.remote.graph import GraphJourneys
 from counterfoil_models.remote.ingest import IngestSnapshots
+from counterfoil_models.servicers.attributions import AttributionReplayer, AttributionServicer, AttributionServices
 from counterfoil_models.servicers.forecasts import ForecastReplayer, ForecastServicer, ForecastServices
+from counterfoil_models.servicers.lifts import LiftReplayer, LiftServicer, LiftServices
 from counterfoil_models.servicers.models import ModelServicer, ModelServices
+from counterfoil_models.servicers.outputs import Outputs
 from counterfoil_models.servicers.provenance import FORECASTS
 from counterfoil_models.servicers.receipts import ReceiptProducerServicer, ReceiptServices
+from counterfoil_models.servicers.replaying import Replayer
 from counterfoil_models.settings import Settings
 from counterfoil_models.sql.stores import SqlStores
 from counterfoil_models.store import RECEIPTS_TOPIC
@@ -34,6 +42,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     database = Database(settings.database_url)
     stack.push_async_callback(database.close)
     ingest = await stack.enter_async_context(connect(settings.ingest_target))
+    graph = await stack.enter_async_context(connect(settings.graph_target))
     governance_channel = await stack.enter_async_context(connect(settings.governance_target))
     governance = Governance(governance_channel, host.signer)
     # Two threads: a training of minutes must not hold up a forecast of seconds.
@@ -60,14 +69,38 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         stores, source, trainer, governance.timezone, pager, Idempotency(host.secret, host.clock), host.clock
     )
     forecasts = ForecastServices(stores, source, artifacts, serving, runtime, pager, host.clock, host.ids, relay.wake)
-    receipts = ReceiptServices(stores, runtime, host.clock, {FORECASTS: ForecastReplayer(forecasts)})
+    policies = PolicyChecker(governance_channel, host.signer, host.clock)
+    lifts = LiftServices(
+        Outputs(OutputKind.LIFT, stores, runtime, pager, host.clock, host.ids, relay.wake),
+        source,
+        LedgerConsents(governance_channel, host.signer),
+        policies,
+        serving,
+        governance.timezone,
+    )
+    attributions = AttributionServices(
+        Outputs(OutputKind.ATTRIBUTION, stores, runtime, pager, host.clock, host.ids, relay.wake),
+        GraphJourneys(graph, host.signer),
+        source,
+        policies,
+        serving,
+        governance.timezone,
+    )
+    replayers: dict[str, Replayer] = {
+        FORECASTS: ForecastReplayer(forecasts),
+        OutputKind.ATTRIBUTION.value: AttributionReplayer(attributions),
+        OutputKind.LIFT.value: LiftReplayer(lifts),
+    }
+    receipts = ReceiptServices(stores, runtime, host.clock, replayers)
     return Service(
         servicers=[
             (models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models)),
             (forecasts_pb2_grpc.add_ForecastServiceServicer_to_server, ForecastServicer(forecasts)),
+            (attributions_pb2_grpc.add_AttributionServiceServicer_to_server, AttributionServicer(attributions)),
+            (lifts_pb2_grpc.add_LiftServiceServicer_to_server, LiftServicer(lifts)),
             (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(receipts)),
         ],
-        background=[relay.run, trainer.run],
+        background=[relay.run, trainer.run, policies.run],
     )
 
 

@@ -129,6 +129,12 @@ class SnapshotErasedError(FailedPreconditionError):
     reason = "SNAPSHOT_ERASED"
 
 
+class GraphEmptyError(FailedPreconditionError):
+    """The graph of this workspace has read no records yet."""
+
+    reason = "GRAPH_EMPTY"
+
+
 class SubjectsTooManyError(FailedPreconditionError):
     """The touchpoints name more channels or campaigns than one attribution holds."""
 

@@ -14,6 +14,7 @@ class Settings(ServiceSettings):
 
     listen: str = Field(default="127.0.0.1:7104", description="Address the server binds; port 0 picks a free one.")
     ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
+    graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
     image_digest: str = Field(
         default="", description="Digest of the container image that runs, for receipts; empty = none runs."

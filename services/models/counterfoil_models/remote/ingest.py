@@ -1,12 +1,10 @@
 """Snapshots from ingest, as Arrow."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import pyarrow as pa
-import zstandard
 from counterfoil.ingest.v1 import records_pb2, records_pb2_grpc
 from counterfoil_chassis.call import outgoing
 from counterfoil_chassis.identity import TokenSigner
@@ -14,11 +12,9 @@ from counterfoil_chassis.status import failure_of
 
 from counterfoil_models.entities import Contract, Snapshot
 from counterfoil_models.errors import SnapshotErasedError, SnapshotExpiredError
+from counterfoil_models.remote.arrow import table_of
 from counterfoil_models.snapshot_messages import snapshot_message, snapshot_of
 from counterfoil_models.store import SnapshotRead
-
-MAX_CHUNK_BYTES = 64 << 20
-"""What one message may decompress to; ingest sends 2 MiB."""
 
 _TAKE_SECONDS = 30.0
 _READ_SECONDS = 600.0
@@ -54,7 +50,7 @@ class IngestSnapshots:
                 contracts += [_contract(one, snapshot.dataset) for one in chunk.contracts]
                 rows += chunk.rows
                 if chunk.arrow_ipc_zstd:
-                    tables.append(_table(chunk.arrow_ipc_zstd))
+                    tables.append(table_of(chunk.arrow_ipc_zstd))
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
             gone = _GONE.get(failure.reason)
@@ -67,11 +63,3 @@ class IngestSnapshots:
 
 def _contract(message: records_pb2.SnapshotContract, dataset: str) -> Contract:
     return Contract(message.contract_id, message.version, dataset, message.compiled_sha256)
-
-
-def _table(data: bytes) -> Any:
-    # a reader, since a frame written as a stream does not say its size; it also bounds what a frame may grow to
-    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as reader:
-        plain = reader.read(MAX_CHUNK_BYTES)
-    with pa.ipc.open_stream(plain) as stream:
-        return stream.read_all()
