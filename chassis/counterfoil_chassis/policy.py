@@ -144,7 +144,7 @@ class Policies:
         try:
             self._schema = cedarpy.Schema.from_str(schema)
             self._policies = cedarpy.PolicySet.from_json_str(_by_id(policies))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise BundleUnreadableError(str(error)) from error
 
     def answer(self, caller: Caller, question: Question, *, at: datetime) -> Answer:

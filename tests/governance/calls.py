@@ -83,6 +83,7 @@ class Governance:
         self.policies = PolicyServiceStub(channel)
         self.changes = ChangeServiceStub(channel)
         self.consents = ConsentServiceStub(channel)
+        self._hired: dict[str, dict[str, Any]] = {}
         self.signers = {name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in SERVICES}
 
     def as_principal(
@@ -113,7 +114,12 @@ class Governance:
         await self.principals.CreatePrincipal(request, **admin)
         wanted = keys_pb2.CreateKeyRequest(principal_id=name, scopes=sorted(scopes))
         key = (await self.keys.CreateKey(wanted, **admin)).key
-        return self.as_principal(workspace=workspace, principal=name, scopes=frozenset(key.scopes), roles=roles)
+        self._hired[name] = {"workspace": workspace, "scopes": frozenset(key.scopes), "roles": roles}
+        return self.as_hired(name)
+
+    def as_hired(self, name: str) -> dict[str, Any]:
+        """Return how a hired principal calls now; tokens end when the clock is moved."""
+        return self.as_principal(principal=name, **self._hired[name])
 
     def as_service(self, name: str) -> dict[str, Any]:
         """Return the timeout and metadata of a service's own call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,16 @@ from counterfoil_governance.errors import PoliciesInvalidError
 
 MOST_POLICIES: Final = 500
 DEEPEST: Final = 50
-"""How deep brackets may nest, and how many `if` a policy may hold: Cedar's parser recurses, and some 1,000 nested
-brackets overflow its stack and end the process. Nothing deeper reaches it."""
+"""How deep brackets may nest, and how many `if` a policy may hold. Cedar's parser recurses: some 1,000 nested brackets
+or 10,000 operators in a row overflow its stack and end the process. Nothing like that reaches it."""
+MOST_OPERATORS: Final = 2000
+"""How many characters of operators a policy may hold; `&&` counts twice."""
+_OPERATORS: Final = frozenset("&|+-*.!<>=")
 MOST_FINDINGS: Final = 50
 _FIELD: Final = "policies"
 _WORD: Final = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|[A-Za-z_][A-Za-z0-9_]*|[][(){};]|.', re.DOTALL)
+_OPENING: Final = frozenset("([{")
+_CLOSING: Final = frozenset(")]}")
 _ID: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _POSITION: Final = re.compile(r"^for policy `[^`]*`, ")
 
@@ -33,7 +39,7 @@ class _Piece:
 
     line: int
     text: str
-    deepest: int
+    too_deep: bool
 
 
 def shipped_policies() -> str:
@@ -79,32 +85,33 @@ def check_policies(text: str, *, schema: str) -> Sequence[Policy]:
 
 def _pieces(text: str) -> Iterator[_Piece]:
     """Cut a text after each `;` outside brackets, strings and comments; what follows the last is a piece."""
-    line, begin, begin_line, depth, deepest, ifs = 1, 0, 0, 0, 0, 0
+    words: list[str] = []
+    begin, line, begin_line, depth = 0, 1, 0, 0
     for match in _WORD.finditer(text):
         word = match[0]
         if not word.isspace() and not word.startswith("//"):
             begin_line = begin_line or line
-            if word in "([{":
-                depth += 1
-                deepest = max(deepest, depth)
-            elif word in ")]}":
-                depth -= 1
-            elif word == "if":
-                ifs += 1
-            elif word == ";" and depth <= 0:
-                yield _Piece(begin_line, text[begin : match.end()].strip(), max(deepest, ifs))
-                begin, begin_line, depth, deepest, ifs = match.end(), 0, 0, 0, 0
+            words.append(word)
+            depth += (word in _OPENING) - (word in _CLOSING)
+            if word == ";" and depth <= 0:
+                yield _piece(begin_line, text[begin : match.end()], words)
+                words, begin, begin_line, depth = [], match.end(), 0, 0
         line += word.count("\n")
-    if begin_line:
-        yield _Piece(begin_line, text[begin:].strip(), max(deepest, ifs))
+    if words:
+        yield _piece(begin_line, text[begin:], words)
+
+
+def _piece(line: int, text: str, words: Sequence[str]) -> _Piece:
+    depths = itertools.accumulate((word in _OPENING) - (word in _CLOSING) for word in words)
+    too_deep = max(depths) > DEEPEST or words.count("if") > DEEPEST
+    return _Piece(line, text.strip(), too_deep or sum(word in _OPERATORS for word in words) > MOST_OPERATORS)
 
 
 def _shape_fault(piece: _Piece) -> FieldViolation | None:
     """Refuse what must not reach Cedar's parser, and what it cannot parse."""
-    if piece.deepest > DEEPEST:
-        return _finding(
-            piece.line, "POLICY_TOO_DEEP", f"a policy nests at most {DEEPEST} brackets and holds as many `if`"
-        )
+    if piece.too_deep:
+        what = f"a policy nests at most {DEEPEST} brackets, holds as many `if`, and not too many operators"
+        return _finding(piece.line, "POLICY_TOO_DEEP", f"{what}; cut it into several")
     try:
         document = _parsed(piece.text)
     except ValueError as error:
@@ -115,7 +122,7 @@ def _shape_fault(piece: _Piece) -> FieldViolation | None:
         return _finding(piece.line, "POLICY_SYNTAX", "write one policy after the other, each ended by `;`")
     try:
         cedarpy.PolicySet.from_json_str(orjson.dumps(document).decode())
-    except ValueError:
+    except (ValueError, TypeError):  # Cedar's recursion limit, or orjson's
         return _finding(piece.line, "POLICY_TOO_DEEP", "a condition is too long; cut the policy into several")
     return None
 
