@@ -25,7 +25,6 @@ export async function call(verb, path, { query, body, signal, slow = false } = {
     if (error.name === "AbortError") throw error;
     throw new Problem({ title: "Counterfoil cannot be reached", detail: "The gateway does not answer. Is `counterfoil up` still running?", reason: "UNREACHABLE" });
   }
-  if (answer.status === 401) window.dispatchEvent(new CustomEvent("counterfoil:signed-out"));
   const text = await answer.text();
   let found;
   try {
@@ -33,6 +32,7 @@ export async function call(verb, path, { query, body, signal, slow = false } = {
   } catch {
     found = { detail: text.slice(0, 300) };
   }
+  if (answer.status === 401) window.dispatchEvent(new CustomEvent("counterfoil:signed-out", { detail: found.reason }));
   if (!answer.ok) throw new Problem({ title: answer.statusText, ...found, status: answer.status });
   return found;
 }

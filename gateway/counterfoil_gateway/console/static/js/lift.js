@@ -22,7 +22,9 @@ const currencyOf = (lift, measure) => (measure === "value" ? lift.spec.outcome.c
 export function measureName(lift, measure) {
   const { outcome } = lift.spec;
   if (measure === "value") return words(outcome.value_field).replace(/ (micros|value)$/, "") || "value";
-  return outcome.count_field ? plurals(words(outcome.count_field).replace(/ id$/, "")) : "records";
+  if (!outcome.count_field) return "records";
+  if (outcome.count_field === "hs_object_id") return words(outcome.dataset); // HubSpot's name for the id of whatever the dataset holds
+  return plurals(words(outcome.count_field).replace(/ id$/, ""));
 }
 
 const plurals = (word) => (word.endsWith("s") ? word : `${word}s`);
@@ -31,8 +33,11 @@ const unitName = (lift) => words(lift.spec.outcome.unit_type || lift.spec.outcom
 /** An amount of this estimate's measure. */
 export const compact = (lift, estimate, value) => (currencyOf(lift, estimate.measure) ? money(value, currencyOf(lift, estimate.measure)) : number(value));
 
+/** A total over all treated units: whole money, whole things. */
+export const whole = (lift, estimate, value) => (currencyOf(lift, estimate.measure) ? money(value, currencyOf(lift, estimate.measure), 0) : count(value));
+
 /** The incremental total, with its sign. */
-export const incrementalText = (lift, estimate) => `${estimate.incremental > 0 ? "+" : ""}${currencyOf(lift, estimate.measure) ? money(estimate.incremental, currencyOf(lift, estimate.measure), 0) : count(estimate.incremental)}`;
+export const incrementalText = (lift, estimate) => `${estimate.incremental > 0 ? "+" : ""}${whole(lift, estimate, estimate.incremental)}`;
 
 export function liftCard(lift, signal) {
   const { spec } = lift;
@@ -67,7 +72,7 @@ export function verdict(lift, measure) {
   if (!naive || !adjusted) return "Not every method could be computed; see below.";
   const show = (estimate, kind) => h("span", { class: kind }, receipted(compact(lift, estimate, estimate.difference), lift.receipt_id));
   const interval = `${percent(lift.spec.coverage || 0.95)} interval ${compact(lift, adjusted, adjusted.lower)} to ${compact(lift, adjusted, adjusted.upper)}`;
-  const opening = ["Taken as they are, treated ", plurals(unitName(lift)), naive.difference >= 0 ? " are ahead by " : " are behind by ", show(naive, "naive"), ` of ${measureName(lift, measure)} each`, naive.ratio === undefined ? ". " : ` (${decimal(naive.ratio, 1)}×). `];
+  const opening = ["Taken as they are, treated ", plurals(unitName(lift)), naive.difference >= 0 ? " are ahead by " : " are behind by ", show(naive, "naive"), ` each in ${measureName(lift, measure)}`, naive.ratio === undefined ? ". " : ` (${decimal(naive.ratio, 1)}×). `];
   const then = ["Compared with ", plurals(unitName(lift)), " that were alike before, the difference is ", show(adjusted, "adjusted"), ` (${interval}).`];
   return [opening, then, " ", conclusion(naive, adjusted)];
 }

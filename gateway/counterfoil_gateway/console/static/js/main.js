@@ -75,9 +75,11 @@ function show(found, query, { first = false } = {}) {
   }
 }
 
-function signedOut() {
+const DOORS = { SESSION_MISSING: "Sign in to Counterfoil", CREDENTIAL_MISSING: "Sign in to Counterfoil", SIGNED_OUT: "You are signed out" };
+
+function signedOut({ detail: reason }) {
   leaving?.abort();
-  document.title = "Signed out · Counterfoil";
+  document.title = "Sign in · Counterfoil";
   fill(
     shell,
     h(
@@ -87,10 +89,10 @@ function signedOut() {
         "div",
         { role: "main" },
         h("img", { src: "/console/icons/mark.svg", alt: "" }),
-        h("h1", { tabindex: "-1" }, "Your session has ended"),
+        h("h1", { tabindex: "-1" }, DOORS[reason] ?? "Your session has ended"),
         h("p", {}, "The console opens by a link that works once. Make a new one on the machine where Counterfoil runs, and open it:"),
         h("pre", { class: "command" }, "counterfoil console"),
-        h("p", { class: "faint" }, "It asks nothing when Counterfoil was started by you; else give it an API key with --key."),
+        h("p", { class: "faint" }, "It reads the key of a Counterfoil that was started here; for another one, give it --url and --key."),
       ),
     ),
   );

@@ -5,7 +5,7 @@ import { fill, h } from "../dom.js";
 import { count, day, micros, percent, plural, words } from "../format.js";
 import { card, choice, completeness, facts, heading, nothing, pending, receipted, receiptLink, since, syntheticBadge } from "../parts.js";
 import { attributionTable, unitChoices } from "../attribution.js";
-import { compact, estimateOf, incrementalText, liftCard, measureName } from "../lift.js";
+import { estimateOf, incrementalText, liftCard, measureName, whole } from "../lift.js";
 
 const LIFTS_SHOWN = 12;
 const LIFT_HINT = "Say who was treated, what they did, and the time before: POST /v1/lift. The demo measures two.";
@@ -81,7 +81,7 @@ function readings(attributions, lifts) {
     if (!lift) return [naive, adjusted].forEach((place) => place.show("—", "No lift measured yet."));
     const measure = estimateOf(lift, "adjusted", "count") ? "count" : lift.estimates[0].measure;
     const [before, after] = [estimateOf(lift, "naive", measure), estimateOf(lift, "adjusted", measure)];
-    const range = (one) => `interval ${compact(lift, one, one.incremental_lower)} to ${compact(lift, one, one.incremental_upper)}`;
+    const range = (one) => `interval ${whole(lift, one, one.incremental_lower)} to ${whole(lift, one, one.incremental_upper)}`;
     const text = (one) => receipted(incrementalText(lift, one), lift.receipt_id);
     if (before) naive.show(text(before), `${measureName(lift, measure)} more than those not treated, ${range(before)}`);
     return adjusted.show(text(after), `${measureName(lift, measure)} more than without, ${range(after)}, ${period(lift.spec)}`);
@@ -104,9 +104,9 @@ function reading(name, kind = "") {
 
 /** The lift to read beside an attribution: of the same data if there is one, else the newest. */
 function besides(lifts, attributed) {
-  const whole = lifts.filter((lift) => estimateOf(lift, "adjusted"));
+  const complete = lifts.filter((lift) => estimateOf(lift, "adjusted"));
   const datasets = new Set((attributed?.receipt?.inputs ?? []).map((input) => input.snapshot?.dataset));
-  return whole.find((lift) => datasets.has(lift.spec.outcome.dataset)) ?? whole[0];
+  return complete.find((lift) => datasets.has(lift.spec.outcome.dataset)) ?? complete[0];
 }
 
 const period = (spec) => `${day(spec.first_day)} to ${day(spec.last_day)}`;

@@ -120,7 +120,7 @@ function forecastView(found, signal) {
   if (!found) {
     return nothing("No forecast yet.", {
       hint: "Train a model, make a version the champion, then ask for a forecast. The demo does all of it:",
-      commands: ["counterfoil demo", "curl -X POST -H \"X-Api-Key: $KEY\" -d '{\"model_id\": \"…\"}' …/v1/forecasts"],
+      commands: ["counterfoil demo"],
     });
   }
   const { forecast, model } = found;

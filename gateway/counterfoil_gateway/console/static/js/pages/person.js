@@ -21,7 +21,7 @@ export function person({ person_id: id, signal }) {
     heading("Person", { crumb, intro: h("code", {}, id) }),
     pending(
       () => get(`${path}:explain`, {}, signal),
-      (explained) => view(explained, path, signal),
+      (explained) => [explained.person.person_id !== id && h("p", { class: "notice" }, "This person was merged into ", h("a", { href: personPath(explained.person.person_id) }, h("code", {}, explained.person.person_id)), ", which is shown."), view(explained, path, signal)],
       {
         height: 520,
         gone: () => nothing("There is no such person.", { hint: h("a", { href: "/console/customers" }, "Find a person by an identifier") }),
@@ -144,7 +144,7 @@ function timeline(events) {
 
 function eventRow(event, date) {
   const conversion = event.kind === "CONVERSION";
-  const source = h("span", { class: "sub", title: `From ${event.position} of the log on, under its ${event.identifier_type}` }, ` · ${plural(event.records, "record")} of ${event.dataset}`);
+  const source = h("span", { class: "sub", title: `From ${event.position} of the log on, under its ${event.identifier_type}` }, event.records === 1 ? ` · ${event.dataset}` : ` · ${plural(event.records, "record")} of ${event.dataset}`);
   const what = conversion ? h("span", { class: "strong" }, title(event.type)) : [h("span", {}, title(event.channel || event.type)), event.campaign && [" · campaign ", campaignLink(event.campaign)], event.channel && event.type && h("span", { class: "sub" }, ` · ${words(event.type)}`)];
   return h(
     "div",
