@@ -35,8 +35,11 @@ def promote(api: Client, reviewer: Client, version: dict[str, Any]) -> tuple[dic
 
 
 def promotion_of(api: Client, champion: dict[str, Any]) -> Approval:
-    """Return how an earlier run's champion was approved."""
-    return approval_of(api.get(f"/v1/changes/{champion['change_id']}"))
+    """Return how an earlier run's champion was approved; raise DemoError for one that nobody approved."""
+    change_id = champion.get("change_id", "")
+    if not change_id:
+        raise DemoError(f"Version {champion['version']} of {MODEL} serves without anybody's approval.")
+    return approval_of(api.get(f"/v1/changes/{change_id}"))
 
 
 def export_of_before(api: Client) -> Approval | None:

@@ -46,10 +46,10 @@ def make_consents(seed: int, people: list[Person]) -> Answers:
         if never:
             continue
         granted = list(_answers(person, MEASUREMENT, "GRANTED", person.registered_at))
-        if withdrew:
-            prompt += _answers(person, MEASUREMENT, "WITHDRAWN", BEGIN + timedelta(days=5))
         # Of those who withdrew, some first answers come after the withdrawal: older, they change nothing.
         (late if withdrew and is_late else prompt).extend(granted)
+        if withdrew:
+            prompt += _answers(person, MEASUREMENT, "WITHDRAWN", BEGIN + timedelta(days=5))
         if advertising:
             prompt += _answers(person, ADVERTISING, "GRANTED", person.registered_at)
     for device, _ in strangers(seed, len(people)):

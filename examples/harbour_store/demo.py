@@ -53,7 +53,8 @@ class Demo:
         with show_progress(self._console) as progress, tempfile.TemporaryDirectory() as scratch:
             making = progress.add_task("Making the store up", total=None)
             preparing = progress.add_task("Contracts and mapping", start=False, total=None, unit="in force")
-            consenting = progress.add_task("Consents, e-mail form and banner", start=False, total=None)
+            consenting = progress.add_task("Answers on consent", start=False, total=None)
+            arriving = progress.add_task("Answers that arrive late", start=False, total=None)
             importing = progress.add_task("Imports of CRM and ad platforms", start=False, total=None)
             sending = progress.add_task("Web events, Segment's HTTP route", start=False, total=None)
             store = make_store(seed=self._seed, people=self._people)
@@ -65,7 +66,8 @@ class Demo:
             progress.update(preparing, total=len(names) + 1, completed=len(names) + 1)
             progress.start_task(consenting)
             prompt = loading.record_consents(api, store.consents.prompt, progress=progress, task=consenting)
-            late = loading.record_consents(api, store.consents.late, progress=progress, task=consenting)
+            progress.start_task(arriving)
+            late = loading.record_consents(api, store.consents.late, progress=progress, task=arriving)
             progress.start_task(importing)
             imports = [
                 loading.import_file(api, file, dataset=dataset, progress=progress, task=importing)
