@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from counterfoil_contracts.odcs.check import check_document
+from counterfoil_graph.mapping import conflicts, read_mapping, shipped_document
 from harbour_store.generate import make_store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -56,6 +57,19 @@ def test_every_generated_dataset_has_a_contract_with_its_columns():
     for dataset, rows in store.tables.items():
         described = [found["name"] for found in by_name[dataset]["schema"][0]["properties"]]
         assert described == list(rows[0])
+
+
+@pytest.mark.parametrize("file", MAPPINGS, ids=lambda file: file.parent.name)
+def test_mappings_have_no_finding(file: Path):
+    mapping, findings = read_mapping(file.read_text())
+    assert findings == ()
+    assert mapping is not None
+
+
+def test_mappings_go_together_and_with_the_shipped_one():
+    mappings = [read_mapping(text)[0] for text in (shipped_document(), *(file.read_text() for file in MAPPINGS))]
+    for mapping in mappings:
+        assert conflicts(mapping, mappings) == []
 
 
 @pytest.mark.parametrize("file", MAPPINGS, ids=lambda file: file.parent.name)
