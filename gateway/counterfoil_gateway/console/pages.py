@@ -4,11 +4,12 @@ from __future__ import annotations
 
 POLICY = (
     "default-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'; "
-    "style-src 'self' 'unsafe-inline'; "  # plotly writes style elements and attributes into its charts
-    "img-src 'self' data: blob:"  # plotly renders a chart to be saved as an image through these
+    "frame-ancestors 'none'"
 )
-"""The Content-Security-Policy of the console: nothing from elsewhere, no script but the files served."""
+"""The Content-Security-Policy of the console: nothing from elsewhere, no script or style but the files served.
+
+`index.html` says how plotly is kept from writing styles of its own.
+"""
 
 LINK_REFUSED = b"""<!doctype html>
 <html lang="en">
@@ -16,16 +17,19 @@ LINK_REFUSED = b"""<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in to Counterfoil</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem}
-code{background:#8882;padding:.1em .35em;border-radius:.25em}</style>
+<link rel="stylesheet" href="/console/css/theme.css">
+<link rel="stylesheet" href="/console/css/layout.css">
+<link rel="stylesheet" href="/console/css/parts.css">
+<link rel="stylesheet" href="/console/css/pages.css">
 </head>
 <body>
+<div class="door"><div role="main">
+<img src="/console/icons/mark.svg" alt="">
 <h1>This sign-in link does not work any more</h1>
-<p>A link works once, and for ten minutes. Get another one:</p>
-<ul>
-<li>on the machine that runs Counterfoil, <code>counterfoil console</code> prints one;</li>
-<li>with an API key, <code>POST /console/sign-in-links</code> answers one.</li>
-</ul>
+<p>A link works once, and for ten minutes. Get another one on the machine that runs Counterfoil:</p>
+<pre class="command">counterfoil console</pre>
+<p class="faint">With an API key, <code>POST /console/sign-in-links</code> answers one, too.</p>
+</div></div>
 </body>
 </html>
 """

@@ -117,7 +117,7 @@ function dots(ink, lift, estimates, measure) {
     type: "scatter", mode: "markers", x: [one.difference], y: [names[one.method]], name: names[one.method],
     marker: { size: 11, color: one.method === "naive" ? ink.surface : colour[one.method], line: { color: colour[one.method], width: 2.4 } },
     error_x: { type: "data", symmetric: false, array: [one.upper - one.difference], arrayminus: [one.difference - one.lower], color: colour[one.method], thickness: 2.4, width: 5 },
-    hovertemplate: `${names[one.method]}: <b>${compact(lift, one, one.difference)}</b><br>${compact(lift, one, one.lower)} to ${compact(lift, one, one.upper)}<extra></extra>`,
+    hovertemplate: `${names[one.method]}: ${compact(lift, one, one.difference)}<br>${compact(lift, one, one.lower)} to ${compact(lift, one, one.upper)}<extra></extra>`,
   }));
   const ends = estimates.flatMap((one) => [one.lower, one.upper, 0]);
   const span = Math.max(...ends) - Math.min(...ends) || 1;
