@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from counterfoil_chassis.audit_verify import Report
 from rich.markup import escape
 from rich.table import Table
 
@@ -116,13 +117,13 @@ def approval_line(what: str, approval: Approval) -> str:
     )
 
 
-def audit_line(verdict: Json) -> str:
-    """Say whether the audit log is whole."""
-    if not verdict["ok"]:
-        return f"Audit log: [bold red]broken[/bold red]: {verdict['findings'][0]['detail']}"
+def audit_line(report: Report) -> str:
+    """Say whether an exported audit log is whole."""
+    if not report.ok:
+        return f"Audit log: [bold red]broken[/bold red]: {escape(report.findings[0].detail)}"
     return (
-        f"Audit log: [green]verified[/green]: {verdict['entries']:,} entries in an append-only tree under "
-        f"{verdict['checkpoints']:,} signed checkpoints, root {_short(verdict['root_sha256'])}"
+        f"Audit log: exported and [green]verified[/green] (`counterfoil audit verify`): {report.entries:,} entries, "
+        f"each hashed again, under {report.checkpoints:,} signed checkpoints, root {_short(report.root.hex())}"
     )
 
 

@@ -77,6 +77,6 @@ class Telling:
 
     def audit(self, api: Client) -> bool:
         """Recompute the audit log and say whether it is whole; return whether it is."""
-        verdict = trust.verify_audit(api)
-        self.line(tables.audit_line(verdict))
-        return bool(verdict["ok"])
+        found = trust.verify_audit(api)
+        self.line(tables.audit_line(found))
+        return found.ok

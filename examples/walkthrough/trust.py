@@ -1,5 +1,6 @@
 """A second person, what policies refuse and approvals allow, and the audit log's proof."""
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from counterfoil_chassis.audit_verify import Report, verify
 from counterfoil_cli.client import ApiProblem, Client
 
 from walkthrough.errors import DemoError
@@ -96,6 +98,8 @@ def approval_of(change: Json) -> Approval:
     return Approval(change["policy_id"], change["change_id"], change["requester"], ", ".join(approvers))
 
 
-def verify_audit(api: Client) -> Json:
-    """Recompute the whole audit log; return the verdict."""
-    return api.post("/v1/audit:verify", timeout=60)
+def verify_audit(api: Client) -> Report:
+    """Export the audit log and verify the export, as `counterfoil audit verify` does, under its own key."""
+    key = api.get("/v1/audit/checkpoint")["verifier_key"]
+    archive = api.send("GET", "/v1/audit:export", timeout=60).content
+    return verify(io.BytesIO(archive), keys=[key])

@@ -238,7 +238,7 @@ def test_an_export_needs_consent_and_a_second_person(loaded: Client, monkeypatch
     assert (approval.requester, approval.approver) == (exported_by(loaded, exported), trust.REVIEWER)
     assert len(exported["persons"]) == 3
     assert approvals.export_of_before(loaded) == approval
-    assert trust.verify_audit(loaded)["ok"]
+    assert trust.verify_audit(loaded).ok
 
 
 def exported_by(api: Client, exported: dict[str, Any]) -> str:

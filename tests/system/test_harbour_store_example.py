@@ -50,7 +50,7 @@ def test_the_first_run_says_that_all_is_synthetic_and_what_it_added(told: str, s
     assert f"harbour_deals.csv: {len(store.tables['harbour_deals']):,} rows added, 0 were there already." in told
     assert "DIFFERENT" not in told
     assert "A gap in tracking: Meta reports" in told
-    assert "Audit log: verified" in told
+    assert "Audit log: exported and verified" in told
 
 
 def test_adjusted_holds_the_planted_truth_through_the_gateway_and_naive_does_not(api: Client, store: Store):
