@@ -12,7 +12,7 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -143,9 +143,11 @@ class Policies:
         self.sha256 = bundle_sha256(policies, schema)
         try:
             self._schema = cedarpy.Schema.from_str(schema)
-            self._policies = cedarpy.PolicySet.from_json_str(_by_id(policies))
+            named = _by_id(policies)
+            self._policies = cedarpy.PolicySet.from_json_str(orjson.dumps(named).decode())
         except (ValueError, TypeError) as error:
             raise BundleUnreadableError(str(error)) from error
+        self._places = {name: place for place, name in enumerate(named["staticPolicies"])}
 
     def answer(self, caller: Caller, question: Question, *, at: datetime) -> Answer:
         """Ask Cedar; whatever it cannot judge is denied."""
@@ -168,15 +170,19 @@ class Policies:
             result = cedarpy.is_authorized(request, self._policies, entities, self._schema)
         except (ValueError, TypeError) as error:
             return False, (DEFAULT_DENY,), (f"the question does not fit the schema: {error}",)
-        errors = tuple(result.diagnostics.errors)
+        errors = tuple(sorted(result.diagnostics.errors))
         decision = result.decision
         if decision is cedarpy.Decision.Allow and not errors:
-            return True, tuple(result.diagnostics.reasons), ()
+            return True, self._in_order(result.diagnostics.reasons), ()
         # What decided the answer is what erred and, if Cedar denies by itself, the policies that forbid.
         named = [match[1] for match in map(_FAULTY_POLICY.search, errors) if match]
         if decision is cedarpy.Decision.Deny:
             named += result.diagnostics.reasons
-        return False, tuple(dict.fromkeys(named)) or (DEFAULT_DENY,), errors
+        return False, self._in_order(named) or (DEFAULT_DENY,), errors
+
+    def _in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the policies in the order of the text: Cedar tells them in any, and receipts have to stay the same."""
+        return tuple(sorted(set(names), key=lambda name: self._places.get(name, len(self._places))))
 
 
 class PolicyChecker:
@@ -302,8 +308,8 @@ class PolicyChecker:
         self._bundles[workspace] = policies
 
 
-def _by_id(policies: str) -> str:
-    """Return the policies as JSON under their @id: Cedar numbers them by position, which an insertion would shift."""
+def _by_id(policies: str) -> dict[str, Any]:
+    """Return the policies as JSON under their @id: Cedar numbers them by position, which an insertion shifts."""
     document = orjson.loads(cedarpy.policies_to_json_str(policies))
     if document["templates"]:
         raise ValueError("templates are not supported")
@@ -313,7 +319,7 @@ def _by_id(policies: str) -> str:
         if not name or name in named:
             raise ValueError(f"the @id {name!r} is missing or not unique")
         named[name] = policy
-    return orjson.dumps({**document, "staticPolicies": named}).decode()
+    return {**document, "staticPolicies": named}
 
 
 def _entities(caller: Caller, question: Question, *, principal: dict[str, str], resource: dict[str, str]) -> str:
