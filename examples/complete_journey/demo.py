@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from walkthrough import loading, measuring, tables, trust
 from walkthrough.errors import DemoError
-from walkthrough.screen import show_progress
+from walkthrough.screen import make_console, show_progress
 from walkthrough.settings import DemoSettings
 from walkthrough.telling import Telling
 
@@ -175,7 +175,8 @@ class Demo:
         self._console.print()
         for measure, what in (("value", "US dollars"), ("count", "baskets")):
             title = f"Lift of being assigned: {what} per household, {reveal.CHOSEN_FROM} to {reveal.LAST_DAY}"
-            self._console.print(tables.lift_table(lift, measure, title=title, unit=what))
+            self._console.print(tables.lift_table(lift, measure, title=title))
+        self._tell.lines(tables.lift_lines(lift))
         self._tell.lines(tables.cost_lines(lift, what="basket"))
         same = [
             self._tell.replay(what, replay)
@@ -199,4 +200,4 @@ class Demo:
 
 def main() -> int:
     """Run the demo against the Counterfoil that the environment names; return its exit code."""
-    return Demo(DemoSettings(), console=Console()).run()
+    return Demo(DemoSettings(), console=make_console()).run()

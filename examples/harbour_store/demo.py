@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from walkthrough import loading, measuring, tables
 from walkthrough.errors import DemoError
-from walkthrough.screen import show_progress
+from walkthrough.screen import make_console, show_progress
 from walkthrough.settings import DemoSettings
 from walkthrough.telling import Telling
 
@@ -125,7 +125,8 @@ class Demo:
         }
         for measure, (value, unit) in planted.items():
             title = f"Lift of the spring mailing (synthetic): {unit} per customer"
-            self._console.print(tables.lift_table(lift, measure, title=title, unit=unit, truth=value))
+            self._console.print(tables.lift_table(lift, measure, title=title, truth=value))
+        self._tell.lines(tables.lift_lines(lift))
         self._tell.lines(tables.cost_lines(lift, what="order"))
         named = zip(("the attribution", "the lift"), replays, strict=True)
         same = [self._tell.replay(what, replay) for what, replay in named]
@@ -139,4 +140,4 @@ class Demo:
 
 def main() -> int:
     """Run the demo against the Counterfoil that the environment names; return its exit code."""
-    return Demo(DemoSettings(), console=Console()).run()
+    return Demo(DemoSettings(), console=make_console()).run()

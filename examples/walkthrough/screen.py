@@ -4,6 +4,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+PIPED_WIDTH = 120  # columns, where nobody says how wide the reader is
+
+
+def make_console() -> Console:
+    """Return the console a demo prints on."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    return console
+
 
 class _Amount(ProgressColumn):
     """How much of a step is done, in its own unit."""

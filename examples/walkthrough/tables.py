@@ -8,15 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from walkthrough.loading import Check
-from walkthrough.measuring import estimates_of
+from walkthrough.measuring import estimates_of, holds
 from walkthrough.trust import Approval
 
 MICROS = 1_000_000
-_METHODS = {
-    "naive": "naive: the plain difference",
-    "adjusted": "adjusted for the time before",
-    "matched": "matched with the most alike",
-}
 _SHOWN_CREDITS = ("last", "linear", "markov")
 
 Json = dict[str, Any]
@@ -35,24 +30,34 @@ def checks_table(checks: list[Check]) -> Table:
     return table
 
 
-def lift_table(lift: Json, measure: str, *, title: str, unit: str, truth: float | None = None) -> Table:
+def lift_table(lift: Json, measure: str, *, title: str, truth: float | None = None) -> Table:
     """Lay the three estimates of one measure beside each other, and say which interval holds a planted truth."""
-    table = Table(title=title, title_justify="left", caption=lift["caveat"], caption_justify="left")
-    columns = ("Treated", "Not treated", "Times", "Difference", "From", "To")
-    table.add_column("How it is estimated")
-    for column in columns:
+    table = Table(title=title, title_justify="left")
+    table.add_column("Method")
+    for column in ("Treated", "Not treated", "Times", "Difference"):
         table.add_column(column, justify="right")
+    table.add_column(f"{lift['spec']['coverage']:.0%} interval", justify="right")
     if truth is not None:
-        table.add_column(f"Holds the planted {truth:g}?")
+        table.add_column(f"Holds {truth:g}?")
     for method, found in estimates_of(lift, measure).items():
         ratio = f"{found['ratio']:.2f}" if "ratio" in found else ""
-        figures = [f"{found[key]:,.2f}" for key in ("difference", "lower", "upper")]
-        row = [_METHODS[method], f"{found['treated_mean']:,.2f}", f"{found['control_mean']:,.2f}", ratio, *figures]
+        means = [f"{found[key]:,.2f}" for key in ("treated_mean", "control_mean")]
+        interval = f"{found['lower']:,.2f} to {found['upper']:,.2f}"
+        row = [method, *means, ratio, f"{found['difference']:,.2f}", interval]
         if truth is not None:
-            row.append("[green]yes[/green]" if found["lower"] <= truth <= found["upper"] else "[bold red]no[/bold red]")
+            row.append("[green]yes[/green]" if holds(found, truth) else "[bold red]no[/bold red]")
         table.add_row(*row)
-    table.columns[4].header = f"Difference, {unit}"
     return table
+
+
+def lift_lines(lift: Json) -> list[str]:
+    """Say who was compared, how, and what to keep in mind."""
+    groups = f"{lift['treated']:,} treated and {lift['control']:,} others; {lift['left_out']:,} left out."
+    methods = (
+        "Naive is the plain difference; adjusted takes out what the time before explains; matched compares each with "
+        "the others most alike."
+    )
+    return [groups, methods, lift["caveat"]]
 
 
 def cost_lines(lift: Json, *, what: str) -> list[str]:
@@ -65,7 +70,7 @@ def cost_lines(lift: Json, *, what: str) -> list[str]:
         f"Discounts given to the treated in the period: {_money(cost['cost_micros'])} {cost['currency']} ({parts})."
     ]
     for per in cost["per_incremental"]:
-        name = _METHODS[per["method"]].partition(":")[0]
+        name = per["method"]
         if "cost_micros" not in per:
             lines.append(f"Cost per incremental {what}, {name}: none, for the estimate is not above zero.")
             continue
@@ -79,7 +84,7 @@ def attribution_table(attribution: Json, *, title: str, most: int, names: bool =
     """Show who gets how much credit by three of the models, beside what it cost, where that is known."""
     rows = sorted(attribution["rows"], key=lambda row: -_credit(row, "markov"))
     priced = any("cost_micros" in row for row in rows)
-    table = Table(title=title, title_justify="left", caption=attribution["caveat"], caption_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("Campaign" if attribution["spec"]["subject"] == "CAMPAIGN" else "Channel")
     table.add_column("Touchpoints", justify="right")
     for model in _SHOWN_CREDITS:
@@ -106,6 +111,7 @@ def attribution_lines(attribution: Json) -> list[str]:
     return [
         f"{done:,} of {whole:,} conversions, worth {value} {attribution['currency']}, had a touchpoint before.",
         *(f"Left out: {note['detail']}" for note in notes),
+        attribution["caveat"],
     ]
 
 
