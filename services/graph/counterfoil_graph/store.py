@@ -1,1 +1,297 @@
-"""Graph: store."""
+"""What the rules need from storage and from other services."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from counterfoil_graph.entities import (
+    Counts,
+    Decision,
+    Edge,
+    EventKind,
+    Export,
+    IdentifierSeen,
+    Link,
+    MappingVersion,
+    Member,
+    Name,
+    Node,
+    State,
+)
+
+CONSUMER = "graph"
+"""The name of the log consumer, under which its place is kept."""
+
+RECEIPTS_TOPIC = "receipts"
+"""The outbox topic of receipts on their way to the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partners:
+    """How many partners of an identifier count, and whether it is shared."""
+
+    place: int
+    partners: int
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """What one block brought of a touchpoint or conversion; `place_of` is whose it is."""
+
+    place_of: int
+    kind: EventKind
+    type: str
+    key: str
+    place: int
+    time_us: int | None
+    channel: str
+    campaign: str
+    value_micros: int
+    currency: str
+    dataset: str
+    records: int
+
+
+class GraphWriter(Protocol):
+    """One workspace's graph in the transaction of one block; what it writes is known from state `tx` on."""
+
+    async def places(self, names: Collection[Name]) -> dict[Name, int]:
+        """Return the places of the identifiers that are known."""
+
+    async def add_identifiers(self, found: Sequence[IdentifierSeen]) -> None:
+        """Add identifiers, each a person of its own."""
+
+    async def see_identifiers(self, found: Sequence[IdentifierSeen]) -> None:
+        """Add what a block tells of known identifiers: earliest and latest time, records."""
+
+    async def members(self, places: Collection[int]) -> dict[int, Member]:
+        """Return identifiers by place."""
+
+    async def partners(self, places: Collection[int]) -> dict[int, Partners]:
+        """Return how many partners identifiers have."""
+
+    async def set_partners(self, found: Sequence[Partners]) -> None:
+        """Keep how many partners identifiers have."""
+
+    async def links(self, pairs: Collection[tuple[int, int]]) -> dict[tuple[int, int], Link]:
+        """Return the evidence there is of pairs of places."""
+
+    async def put_links(self, links: Sequence[Link]) -> None:
+        """Keep evidence: `records` add up, the rest replaces what is there."""
+
+    async def links_of(self, places: Collection[int]) -> list[Link]:
+        """Return the evidence that concerns any of some identifiers."""
+
+    async def decisions_of(self, places: Collection[int]) -> list[tuple[Decision, tuple[int, ...]]]:
+        """Return the decisions about any of some identifiers, each with the places of those it is about."""
+
+    async def add_decision(self, decision: Decision, places: Sequence[int]) -> None:
+        """Keep a decision, and on the merge it takes back that it did; one that is there is kept as it is."""
+
+    async def persons(self, places: Collection[int]) -> dict[int, int]:
+        """Return the persons that identifiers belong to now."""
+
+    async def assign(self, persons: Mapping[int, int]) -> None:
+        """Give identifiers to persons from this state on."""
+
+    async def add_persons(self, persons: Mapping[int, int]) -> None:
+        """Give identifiers that are new to persons from this state on."""
+
+    async def put_nodes(self, nodes: Sequence[Node]) -> None:
+        """Keep nodes as they are described now; a description that says the same changes nothing."""
+
+    async def put_edges(self, edges: Sequence[Edge]) -> None:
+        """Keep what a block tells of edges."""
+
+    async def put_events(self, events: Sequence[EventRow]) -> None:
+        """Keep what a block tells of touchpoints and conversions."""
+
+    async def add_unread(self, unread: Mapping[tuple[str, str], int]) -> None:
+        """Count records that could not be read, by dataset and reason."""
+
+    async def add_datasets(self, first_offsets: Mapping[str, int]) -> None:
+        """Note datasets that the log has shown."""
+
+    async def end_block(self, known_us: int) -> None:
+        """Note that there is a state here, whose newest record was received then."""
+
+
+class GraphReader(Protocol):
+    """One workspace's graph in one read transaction."""
+
+    async def state(self) -> State:
+        """Return the state as it is now."""
+
+    async def known_us(self, next_offset: int) -> int | None:
+        """Return when the newest record of a state was received, None when there is no such state."""
+
+    async def offset_known_at(self, known_us: int) -> int:
+        """Return the exclusive offset of the newest state that was known at a time, 0 when nothing was."""
+
+    async def former_until(self, mappings_sha256: str) -> int | None:
+        """Return up to which offset states of former mappings are what they were, None = they are not."""
+
+    async def rebuild_until(self) -> int:
+        """Return the offset up to which the graph was read before it was last rebuilt, 0 = it never was."""
+
+    async def counts(self) -> Counts:
+        """Count what there is."""
+
+    async def place_of(self, name: Name) -> int | None:
+        """Return an identifier's place."""
+
+    async def persons(self, places: Collection[int], *, at: int | None = None) -> dict[int, int]:
+        """Return the persons of identifiers, in a state (None = now)."""
+
+    async def page(self, *, after: int, limit: int, min_identifiers: int) -> list[int]:
+        """Return persons in the order in which they were first seen."""
+
+    async def identifiers(self, persons: Collection[int], *, at: int | None = None) -> dict[int, list[IdentifierSeen]]:
+        """Return the identifiers of persons, in a state (None = now)."""
+
+    async def were_persons(self, places: Collection[int]) -> set[int]:
+        """Return those identifiers that were the first of a person once and are not now."""
+
+    async def members(self, places: Collection[int]) -> dict[int, Member]:
+        """Return identifiers by place."""
+
+    async def links_of(self, places: Collection[int]) -> list[Link]:
+        """Return the evidence that concerns any of some identifiers."""
+
+    async def decision(self, decision_id: str) -> Decision | None:
+        """Return one decision."""
+
+    async def decisions_of(self, places: Collection[int]) -> list[tuple[Decision, tuple[int, ...]]]:
+        """Return the decisions about any of some identifiers."""
+
+    async def events(self, places: Collection[int], *, at: int) -> list[EventRow]:
+        """Return what was told of the journeys of some identifiers, in a state."""
+
+    async def persons_with_events(self, *, at: int, campaigns: Collection[str], since: int, until: int) -> list[int]:
+        """Return, in order, the persons of a state to whom something happened in a time, or who met a campaign."""
+
+    async def campaigns(self, *, at: int) -> dict[str, Node]:
+        """Return the campaigns of a state by key."""
+
+    async def node(self, type_: str, key: str, *, at: int, valid_us: int | None) -> Node | None:
+        """Return a node in a state, valid at a time (None = its newest description)."""
+
+    async def nodes(self, keys: Collection[tuple[str, str]], *, at: int) -> dict[tuple[str, str], Node]:
+        """Return the newest descriptions of nodes in a state."""
+
+    async def node_page(self, type_: str, *, after: str, limit: int, at: int, valid_us: int | None) -> list[Node]:
+        """Return the nodes of a type by key."""
+
+    async def edges(self, ends: Collection[str], *, outgoing: bool, type_: str, at: int) -> list[Edge]:
+        """Return the edges that begin (or end) at any of some ends, rows of one key added up."""
+
+
+class MappingStore(Protocol):
+    """Mappings of one workspace in the open transaction."""
+
+    async def in_force(self) -> list[MappingVersion]:
+        """Return the newest version of each mapping, by id."""
+
+    async def add(self, version: MappingVersion) -> None:
+        """Keep a version."""
+
+    async def datasets_seen(self) -> dict[str, int]:
+        """Return the datasets that the log has shown, each with the offset of its first record."""
+
+    async def applied(self) -> str | None:
+        """Return the hash of the mappings that the graph was made with, None when there is no graph."""
+
+    async def apply(self, mappings_sha256: str, *, rebuild: bool) -> None:
+        """Say which mappings are in force; with `rebuild`, forget everything that was derived."""
+
+
+class ExportStore(Protocol):
+    """Exports and their receipts in the open transaction."""
+
+    async def add(self, export: Export, *, receipt: bytes) -> None:
+        """Keep an export with its receipt's bytes."""
+
+    async def receipt(self, workspace: str, receipt_id: str) -> tuple[bytes, Export]:
+        """Return a receipt with its export; raise ReceiptNotFoundError."""
+
+
+class Transaction(Protocol):
+    """The stores of one transaction, and its connection for the chassis tables."""
+
+    connection: Any
+    exports: ExportStore
+
+    def reader(self, workspace: str) -> GraphReader:
+        """Return one workspace's graph to read."""
+
+    def mappings(self, workspace: str) -> MappingStore:
+        """Return one workspace's mappings."""
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Have a callback run once a write transaction has committed."""
+
+
+class Stores(Protocol):
+    """Opens transactions."""
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a write transaction: commits at exit, rolls back on error."""
+
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a read transaction."""
+
+    async def workspaces(self) -> list[str]:
+        """Return the workspaces that have a graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogHeader:
+    """What is known of one request that brought records of a block."""
+
+    source_id: str
+    received_us: int
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogBlock:
+    """Consecutive records of the log; `payload` is JSON lines, compressed by zstd."""
+
+    next_offset: int
+    payload: bytes
+    headers: tuple[LogHeader, ...]
+
+
+class Log(Protocol):
+    """The log of ingest."""
+
+    def follow(
+        self, workspace: str, *, from_offset: int, log_epoch: str
+    ) -> AsyncIterator[tuple[str, int, LogBlock | None]]:
+        """Yield (epoch, next offset, block or heartbeat) for ever."""
+
+    async def append(self, workspace: str, dataset: str, records: Iterable[bytes]) -> list[int]:
+        """Append records as this service; return their offsets. Raises DecisionNotKeptError for one not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentAnswer:
+    """Whether each person may be used for a purpose: the consent that allows it, None = not; and the bases found."""
+
+    consent_ids: tuple[str | None, ...]
+    bases: frozenset[str]
+    ledger_revision: int
+    at_us: int
+
+
+class Consents(Protocol):
+    """The consent ledger of governance."""
+
+    async def check(
+        self, workspace: str, purpose: str, people: Sequence[Sequence[Name]], *, ledger_revision: int, at_us: int | None
+    ) -> ConsentAnswer:
+        """Check people, named by their identifiers, against one state of the ledger; 0 and None = as it is now."""

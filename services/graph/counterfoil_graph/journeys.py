@@ -1,0 +1,143 @@
+"""Journeys: a person's touchpoints and conversions in order, put together from what each block told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import zstandard
+
+from counterfoil_graph.entities import ALWAYS, EventKind, JourneyEvent, Node, event_id, person_id
+from counterfoil_graph.store import EventRow
+
+CHUNK_ROWS: Final = 65_536
+CHUNK_BYTES: Final = 2 << 20
+
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("person_id", pa.string()),
+    pa.field("event_id", pa.string()),
+    pa.field("conversion", pa.bool_()),
+    pa.field("type", pa.string()),
+    pa.field("time_us", pa.int64()),
+    pa.field("channel", pa.string()),
+    pa.field("campaign", pa.string()),
+    pa.field("campaign_end_us", pa.int64()),
+    pa.field("value_micros", pa.int64()),
+    pa.field("currency", pa.string()),
+]
+SCHEMA: Final = pa.schema(_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events are read: of a time, and of conversions only one type ("" = every type)."""
+
+    since_us: int
+    until_us: int
+    conversion_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One complete Arrow IPC stream, zstd-compressed as a whole."""
+
+    data: bytes
+    rows: int
+
+
+def assemble(
+    rows: Iterable[EventRow], campaigns: Mapping[str, Node], identifier_types: Mapping[int, str]
+) -> list[JourneyEvent]:
+    """Return one person's events by time, then place; those without a time first.
+
+    Rows of one kind, type and key are one event: values and records add up, the earliest time is its time, and what is
+    said of it otherwise is what its first record says.
+    """
+    grouped: dict[tuple[EventKind, str, str], list[EventRow]] = {}
+    for row in rows:
+        grouped.setdefault((row.kind, row.type, row.key), []).append(row)
+    events = [_event(each, campaigns, identifier_types) for each in grouped.values()]
+    return sorted(events, key=lambda each: (ALWAYS if each.time_us is None else each.time_us, each.place))
+
+
+def _event(rows: Sequence[EventRow], campaigns: Mapping[str, Node], types: Mapping[int, str]) -> JourneyEvent:
+    first = rows[0] if len(rows) == 1 else min(rows, key=lambda each: each.place)
+    times = [each.time_us for each in rows if each.time_us is not None]
+    campaign = campaigns.get(first.campaign)
+    time_us: int | None = None
+    if times:
+        time_us = min(times)
+    elif campaign is not None and campaign.valid_from_us != ALWAYS:
+        time_us = campaign.valid_from_us
+    return JourneyEvent(
+        kind=first.kind,
+        type=first.type,
+        place=first.place,
+        time_us=time_us,
+        channel=first.channel,
+        campaign=first.campaign,
+        campaign_end_us=campaign.valid_to_us if campaign else None,
+        value_micros=sum(each.value_micros for each in rows),
+        currency=first.currency,
+        dataset=first.dataset,
+        identifier_type=types.get(first.place_of, ""),
+        records=sum(each.records for each in rows),
+    )
+
+
+def started_within(campaigns: Mapping[str, Node], wanted: Wanted) -> list[str]:
+    """Return the campaigns that began in the time that is read."""
+    return [key for key, node in campaigns.items() if wanted.since_us <= node.valid_from_us < wanted.until_us]
+
+
+def encode(
+    persons: Mapping[int, Sequence[int]],
+    rows: Iterable[EventRow],
+    campaigns: Mapping[str, Node],
+    wanted: Wanted,
+) -> list[Chunk]:
+    """Return the journeys of persons (with the places of their identifiers) by person and time, in Arrow.
+
+    CPU work, for a worker.
+    """
+    person_of = {place: person for person, places in persons.items() for place in places}
+    by_person: dict[int, list[EventRow]] = {}
+    for row in rows:
+        by_person.setdefault(person_of[row.place_of], []).append(row)
+    columns: list[list[Any]] = [[] for _ in _FIELDS]
+    for person in sorted(by_person):
+        for event in assemble(by_person[person], campaigns, {}):
+            if event.time_us is None or not wanted.since_us <= event.time_us < wanted.until_us:
+                continue
+            conversion = event.kind is EventKind.CONVERSION
+            if conversion and wanted.conversion_type not in ("", event.type):
+                continue
+            values = (
+                person_id(person), event_id(event.place), conversion, event.type, event.time_us, event.channel,
+                event.campaign, event.campaign_end_us, event.value_micros, event.currency,
+            )  # fmt: skip
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _FIELDS, strict=True)]
+    return list(_chunks(pa.table(arrays, schema=SCHEMA)))
+
+
+def _chunks(table: pa.Table) -> Iterator[Chunk]:
+    for start in range(0, table.num_rows, CHUNK_ROWS):
+        yield from _cut(table.slice(start, CHUNK_ROWS))
+
+
+def _cut(table: pa.Table) -> Iterator[Chunk]:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        for batch in table.combine_chunks().to_batches():
+            stream.write_batch(batch)
+    data = memoryview(sink.getvalue())
+    if len(data) > CHUNK_BYTES and table.num_rows > 1:
+        half = table.num_rows // 2
+        yield from _cut(table.slice(0, half))
+        yield from _cut(table.slice(half))
+    else:
+        yield Chunk(zstandard.ZstdCompressor(level=1).compress(data), table.num_rows)

@@ -1,0 +1,450 @@
+"""The graph as one block changes it, in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Table, and_, bindparam, case, insert, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_graph.entities import (
+    FOREVER,
+    Decision,
+    DecisionKind,
+    Edge,
+    IdentifierSeen,
+    Link,
+    Member,
+    Name,
+    Node,
+)
+from counterfoil_graph.sql.tables import (
+    ASSIGNMENT,
+    BLOCK,
+    DATASET,
+    DECISION,
+    DECISION_IDENTIFIER,
+    EDGE,
+    EVENT,
+    IDENTIFIER,
+    LINK,
+    NODE,
+    UNREAD,
+)
+from counterfoil_graph.store import EventRow, Partners
+
+_AT_ONCE = 5_000
+"""Values of one IN list: SQLite takes 32,766 parameters."""
+
+T = TypeVar("T")
+
+
+def parts(values: Iterable[T], size: int = _AT_ONCE) -> Iterator[list[T]]:
+    """Cut values into lists that one statement takes."""
+    rest = iter(values)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def upsert(connection: AsyncConnection, table: Table) -> Any:
+    """Return the dialect's INSERT that knows ON CONFLICT."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def names_text(names: Sequence[Name]) -> str:
+    """Return identifiers as they are stored."""
+    return orjson.dumps([[each.type, each.value] for each in names]).decode()
+
+
+def names_of(text: str) -> tuple[Name, ...]:
+    """Return stored identifiers."""
+    return tuple(Name(*each) for each in orjson.loads(text))
+
+
+async def decisions_of(
+    connection: AsyncConnection, workspace: str, places: Collection[int]
+) -> list[tuple[Decision, tuple[int, ...]]]:
+    """Return the decisions about any of some identifiers, each with the places of those it is about."""
+    about = DECISION_IDENTIFIER.c
+    ids: set[str] = set()
+    for part in parts(places):
+        wanted = select(about.decision_id).where(about.workspace == workspace, about.place.in_(part)).distinct()
+        ids.update((await connection.execute(wanted)).scalars())
+    found: list[tuple[Decision, tuple[int, ...]]] = []
+    for some in parts(sorted(ids)):
+        rows = await connection.execute(
+            select(DECISION).where(DECISION.c.workspace == workspace, DECISION.c.decision_id.in_(some))
+        )
+        named = await connection.execute(
+            select(about.decision_id, about.place).where(about.workspace == workspace, about.decision_id.in_(some))
+        )
+        by_id: dict[str, list[int]] = {}
+        for decision_id, place in named:
+            by_id.setdefault(decision_id, []).append(place)
+        found += [(decision_of(row), tuple(by_id[row.decision_id])) for row in rows]
+    return found
+
+
+def decision_of(row: Any) -> Decision:
+    """Return a stored decision."""
+    return Decision(
+        decision_id=row.decision_id,
+        kind=DecisionKind(row.kind),
+        identifiers=names_of(row.identifiers),
+        staying=names_of(row.staying),
+        reverses=row.reverses,
+        decided_by=row.decided_by,
+        decided_us=row.decided_us,
+        reason=row.reason,
+        request_sha256=row.request_sha256,
+        offset=row.offset,
+        reversed_by=row.reversed_by,
+    )
+
+
+async def members(connection: AsyncConnection, workspace: str, places: Collection[int]) -> dict[int, Member]:
+    """Return identifiers by place."""
+    table = IDENTIFIER.c
+    found: dict[int, Member] = {}
+    for part in parts(places):
+        wanted = select(table.place, table.type, table.value, table.shared)
+        rows = await connection.execute(wanted.where(table.workspace == workspace, table.place.in_(part)))
+        found |= {place: Member(place, Name(type_, value), shared) for place, type_, value, shared in rows}
+    return found
+
+
+async def links_of(connection: AsyncConnection, workspace: str, places: Collection[int]) -> list[Link]:
+    """Return the evidence that concerns any of some identifiers, each piece once."""
+    found: dict[tuple[int, int], Link] = {}
+    for part in parts(places):
+        for side in (LINK.c.low, LINK.c.high):
+            rows = await connection.execute(select(*_LINK).where(LINK.c.workspace == workspace, side.in_(part)))
+            found |= {(row[0], row[1]): Link(*row) for row in rows}
+    return list(found.values())
+
+
+_LINK = [LINK.c[name] for name in ("low", "high", "time_us", "record_id", "dataset", "offset", "records")]
+
+
+class SqlGraphWriter:
+    """See `store.GraphWriter`."""
+
+    def __init__(self, connection: AsyncConnection, workspace: str, *, tx: int) -> None:
+        self._connection = connection
+        self._workspace = workspace
+        self._tx = tx
+
+    async def places(self, names: Collection[Name]) -> dict[Name, int]:
+        """Return the places of the identifiers that are known."""
+        table = IDENTIFIER.c
+        by_type: dict[str, list[str]] = {}
+        for name in names:
+            by_type.setdefault(name.type, []).append(name.value)
+        found: dict[Name, int] = {}
+        for type_, values in by_type.items():
+            for part in parts(values):
+                here = and_(table.workspace == self._workspace, table.type == type_, table.value.in_(part))
+                rows = await self._connection.execute(select(table.value, table.place).where(here))
+                found |= {Name(type_, value): place for value, place in rows}
+        return found
+
+    async def add_identifiers(self, found: Sequence[IdentifierSeen]) -> None:
+        """Add identifiers, each a person of its own."""
+        rows = [
+            {
+                "workspace": self._workspace,
+                "place": each.place,
+                "type": each.name.type,
+                "value": each.name.value,
+                "first_us": each.first_us,
+                "last_us": each.last_us,
+                "records": each.records,
+                "partners": 0,
+                "shared": False,
+            }
+            for each in found
+        ]
+        await self._insert(IDENTIFIER, rows)
+
+    async def see_identifiers(self, found: Sequence[IdentifierSeen]) -> None:
+        """Add what a block tells of known identifiers: earliest and latest time, records."""
+        table = IDENTIFIER.c
+        first: Any = bindparam("b_first")
+        last: Any = bindparam("b_last")
+        statement = (
+            update(IDENTIFIER)
+            .where(table.workspace == self._workspace, table.place == bindparam("b_place"))
+            .values(
+                first_us=case((first < table.first_us, first), else_=table.first_us),
+                last_us=case((last > table.last_us, last), else_=table.last_us),
+                records=table.records + bindparam("b_records"),
+            )
+        )
+        rows = [
+            {"b_place": each.place, "b_first": each.first_us, "b_last": each.last_us, "b_records": each.records}
+            for each in found
+        ]
+        await self._many(statement, rows)
+
+    async def members(self, places: Collection[int]) -> dict[int, Member]:
+        """Return identifiers by place."""
+        return await members(self._connection, self._workspace, places)
+
+    async def partners(self, places: Collection[int]) -> dict[int, Partners]:
+        """Return how many partners identifiers have."""
+        table = IDENTIFIER.c
+        found: dict[int, Partners] = {}
+        for part in parts(places):
+            wanted = select(table.place, table.partners, table.shared)
+            rows = await self._connection.execute(
+                wanted.where(table.workspace == self._workspace, table.place.in_(part))
+            )
+            found |= {row[0]: Partners(*row) for row in rows}
+        return found
+
+    async def set_partners(self, found: Sequence[Partners]) -> None:
+        """Keep how many partners identifiers have."""
+        statement = (
+            update(IDENTIFIER)
+            .where(IDENTIFIER.c.workspace == self._workspace, IDENTIFIER.c.place == bindparam("b_place"))
+            .values(partners=bindparam("b_partners"), shared=bindparam("b_shared"))
+        )
+        rows = [{"b_place": each.place, "b_partners": each.partners, "b_shared": each.shared} for each in found]
+        await self._many(statement, rows)
+
+    async def links(self, pairs: Collection[tuple[int, int]]) -> dict[tuple[int, int], Link]:
+        """Return the evidence there is of pairs of places."""
+        found: dict[tuple[int, int], Link] = {}
+        for part in parts(pairs, _AT_ONCE // 2):
+            here = and_(LINK.c.workspace == self._workspace, tuple_(LINK.c.low, LINK.c.high).in_(part))
+            rows = await self._connection.execute(select(*_LINK).where(here))
+            found |= {(row[0], row[1]): Link(*row) for row in rows}
+        return found
+
+    async def put_links(self, links: Sequence[Link]) -> None:
+        """Keep evidence: `records` add up, the rest replaces what is there."""
+        made = upsert(self._connection, LINK)
+        changed = {name: made.excluded[name] for name in ("time_us", "record_id", "dataset", "offset")}
+        statement = made.on_conflict_do_update(
+            index_elements=list(LINK.primary_key),
+            set_={**changed, "records": LINK.c.records + made.excluded.records},
+        )
+        rows = [
+            {
+                "workspace": self._workspace,
+                "low": each.low,
+                "high": each.high,
+                "time_us": each.time_us,
+                "record_id": each.record_id,
+                "dataset": each.dataset,
+                "offset": each.offset,
+                "records": each.records,
+            }
+            for each in links
+        ]
+        await self._many(statement, rows)
+
+    async def links_of(self, places: Collection[int]) -> list[Link]:
+        """Return the evidence that concerns any of some identifiers."""
+        return await links_of(self._connection, self._workspace, places)
+
+    async def decisions_of(self, places: Collection[int]) -> list[tuple[Decision, tuple[int, ...]]]:
+        """Return the decisions about any of some identifiers, each with the places of those it is about."""
+        return await decisions_of(self._connection, self._workspace, places)
+
+    async def add_decision(self, decision: Decision, places: Sequence[int]) -> None:
+        """Keep a decision, and on the merge it takes back that it did; one that is there is kept as it is."""
+        reversed_by = ""
+        if decision.kind is DecisionKind.MERGE:  # the split that takes it back can lie before it in the log
+            taken = select(DECISION.c.decision_id).where(
+                DECISION.c.workspace == self._workspace, DECISION.c.reverses == decision.decision_id
+            )
+            reversed_by = (await self._connection.execute(taken.limit(1))).scalar() or ""
+        row = {
+            "workspace": self._workspace,
+            "decision_id": decision.decision_id,
+            "kind": decision.kind.value,
+            "identifiers": names_text(decision.identifiers),
+            "staying": names_text(decision.staying),
+            "reverses": decision.reverses,
+            "reversed_by": reversed_by,
+            "decided_by": decision.decided_by,
+            "decided_us": decision.decided_us,
+            "reason": decision.reason,
+            "request_sha256": decision.request_sha256,
+            "offset": decision.offset,
+        }
+        await self._connection.execute(upsert(self._connection, DECISION).values(row).on_conflict_do_nothing())
+        about = [
+            {"workspace": self._workspace, "place": place, "decision_id": decision.decision_id} for place in set(places)
+        ]
+        if about:
+            statement = upsert(self._connection, DECISION_IDENTIFIER).on_conflict_do_nothing()
+            await self._connection.execute(statement, about)
+        if decision.reverses:
+            merge = and_(
+                DECISION.c.workspace == self._workspace,
+                DECISION.c.decision_id == decision.reverses,
+                DECISION.c.kind == DecisionKind.MERGE.value,
+                DECISION.c.reversed_by == "",
+            )
+            await self._connection.execute(update(DECISION).where(merge).values(reversed_by=decision.decision_id))
+
+    async def persons(self, places: Collection[int]) -> dict[int, int]:
+        """Return the persons that identifiers belong to now."""
+        table = ASSIGNMENT.c
+        found: dict[int, int] = {}
+        for part in parts(places):
+            now = and_(table.workspace == self._workspace, table.place.in_(part), table.tx_to == FOREVER)
+            rows = await self._connection.execute(select(table.place, table.person).where(now))
+            found |= {row.place: row.person for row in rows}
+        return found
+
+    async def assign(self, persons: Mapping[int, int]) -> None:
+        """Give identifiers to persons from this state on."""
+        table = ASSIGNMENT.c
+        for part in parts(persons):
+            now = and_(table.workspace == self._workspace, table.place.in_(part), table.tx_to == FOREVER)
+            await self._connection.execute(update(ASSIGNMENT).where(now).values(tx_to=self._tx))
+        await self.add_persons(persons)
+
+    async def add_persons(self, persons: Mapping[int, int]) -> None:
+        """Give identifiers that are new to persons from this state on."""
+        rows = [
+            {"workspace": self._workspace, "place": place, "tx_from": self._tx, "tx_to": FOREVER, "person": person}
+            for place, person in persons.items()
+        ]
+        await self._insert(ASSIGNMENT, rows)
+
+    async def put_nodes(self, nodes: Sequence[Node]) -> None:
+        """Keep nodes as they are described now; a description that says the same changes nothing."""
+        known = await self._known_nodes(nodes)
+        changed = [
+            each for each in nodes if known.get(_node_key(each)) != (each.name, each.attributes, each.valid_to_us)
+        ]
+        replaced = [
+            {"b_type": each.type, "b_key": each.key, "b_from": each.valid_from_us}
+            for each in changed
+            if _node_key(each) in known
+        ]
+        here = and_(
+            NODE.c.workspace == self._workspace,
+            NODE.c.type == bindparam("b_type"),
+            NODE.c.key == bindparam("b_key"),
+            NODE.c.valid_from == bindparam("b_from"),
+            NODE.c.tx_to == FOREVER,
+        )
+        await self._many(update(NODE).where(here).values(tx_to=self._tx), replaced)
+        rows = [
+            {
+                "workspace": self._workspace,
+                "type": each.type,
+                "key": each.key,
+                "valid_from": each.valid_from_us,
+                "tx_from": self._tx,
+                "tx_to": FOREVER,
+                "valid_to": each.valid_to_us,
+                "name": each.name,
+                "attributes": each.attributes,
+                "offset": each.offset,
+            }
+            for each in changed
+        ]
+        await self._insert(NODE, rows)
+
+    async def _known_nodes(self, nodes: Sequence[Node]) -> dict[tuple[str, str, int], tuple[str, str, int | None]]:
+        table = NODE.c
+        by_type: dict[str, set[str]] = {}
+        for each in nodes:
+            by_type.setdefault(each.type, set()).add(each.key)
+        found: dict[tuple[str, str, int], tuple[str, str, int | None]] = {}
+        for type_, keys in by_type.items():
+            for part in parts(keys):
+                now = and_(table.workspace == self._workspace, table.type == type_, table.key.in_(part))
+                wanted = select(table.key, table.valid_from, table.name, table.attributes, table.valid_to)
+                rows = await self._connection.execute(wanted.where(now, table.tx_to == FOREVER))
+                found |= {(type_, row[0], row[1]): (row[2], row[3], row[4]) for row in rows}
+        return found
+
+    async def put_edges(self, edges: Sequence[Edge]) -> None:
+        """Keep what a block tells of edges."""
+        rows = [
+            {
+                "workspace": self._workspace,
+                "from_id": each.from_id,
+                "type": each.type,
+                "to_id": each.to_id,
+                "valid_from": each.valid_from_us,
+                "tx_from": self._tx,
+                "valid_to": each.valid_to_us,
+                "records": each.records,
+                "offset": each.offset,
+            }
+            for each in edges
+        ]
+        await self._insert(EDGE, rows)
+
+    async def put_events(self, events: Sequence[EventRow]) -> None:
+        """Keep what a block tells of touchpoints and conversions."""
+        rows = [
+            {
+                "workspace": self._workspace,
+                "place_of": each.place_of,
+                "kind": each.kind,
+                "type": each.type,
+                "key": each.key,
+                "tx_from": self._tx,
+                "place": each.place,
+                "time_us": each.time_us,
+                "channel": each.channel,
+                "campaign": each.campaign,
+                "value_micros": each.value_micros,
+                "currency": each.currency,
+                "dataset": each.dataset,
+                "records": each.records,
+            }
+            for each in events
+        ]
+        await self._insert(EVENT, rows)
+
+    async def add_unread(self, unread: Mapping[tuple[str, str], int]) -> None:
+        """Count records that could not be read, by dataset and reason."""
+        made = upsert(self._connection, UNREAD)
+        statement = made.on_conflict_do_update(
+            index_elements=list(UNREAD.primary_key), set_={"records": UNREAD.c.records + made.excluded.records}
+        )
+        rows = [
+            {"workspace": self._workspace, "dataset": dataset, "reason": reason, "records": records}
+            for (dataset, reason), records in unread.items()
+        ]
+        await self._many(statement, rows)
+
+    async def add_datasets(self, first_offsets: Mapping[str, int]) -> None:
+        """Note datasets that the log has shown."""
+        rows = [
+            {"workspace": self._workspace, "dataset": dataset, "first_offset": offset}
+            for dataset, offset in first_offsets.items()
+        ]
+        await self._many(upsert(self._connection, DATASET).on_conflict_do_nothing(), rows)
+
+    async def end_block(self, known_us: int) -> None:
+        """Note that there is a state here, whose newest record was received then."""
+        newest = select(BLOCK.c.known_us).where(BLOCK.c.workspace == self._workspace)
+        before = (await self._connection.execute(newest.order_by(BLOCK.c.next_offset.desc()).limit(1))).scalar() or 0
+        row = {"workspace": self._workspace, "next_offset": self._tx, "known_us": max(before, known_us)}
+        await self._connection.execute(insert(BLOCK).values(row))
+
+    async def _insert(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        await self._many(insert(table), rows)
+
+    async def _many(self, statement: Any, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            await self._connection.execute(statement, rows)
+
+
+def _node_key(of: Node) -> tuple[str, str, int]:
+    return of.type, of.key, of.valid_from_us
