@@ -1,22 +1,17 @@
 /** Records as they come in, by server-sent events; silent while nobody looks. */
 
 /**
- * Follow `/v1/records:tail` until the signal says stop. `onRecord(record)` for each one; `onState("on" | "off" | "paused")`.
- * While the page is hidden the connection is closed; the browser itself comes back after a lost one.
+ * Follow `/v1/records:tail` until the signal says stop. `onRecord(record)` for each one; `onState("on" | "off" | "paused" | "refused")`.
+ * While the page is hidden the connection is closed; after a lost one the browser itself goes on where it was, by the last event's id.
  */
 export function follow({ onRecord, onState, signal }) {
   let source;
-  let next;
   const open = () => {
     if (document.hidden || signal.aborted) return;
-    source = new EventSource(next === undefined ? "/v1/records:tail" : `/v1/records:tail?from_offset=${next}`);
+    source = new EventSource("/v1/records:tail");
     source.onopen = () => onState("on");
-    source.onmessage = ({ data }) => {
-      const message = JSON.parse(data);
-      next = message.next_offset;
-      if (message.record) onRecord(message.record);
-    };
-    source.onerror = () => onState("off");
+    source.addEventListener("record", ({ data }) => onRecord(JSON.parse(data).record));
+    source.onerror = () => onState(source.readyState === EventSource.CLOSED ? "refused" : "off");
   };
   const close = () => {
     source?.close();
@@ -25,10 +20,7 @@ export function follow({ onRecord, onState, signal }) {
   const turn = () => {
     close();
     if (document.hidden) onState("paused");
-    else {
-      next = undefined; // what came in meanwhile is not "arriving now"
-      open();
-    }
+    else open(); // from now on: what came in meanwhile is not "arriving now"
   };
   document.addEventListener("visibilitychange", turn);
   signal.addEventListener("abort", () => {

@@ -81,7 +81,7 @@ function liveFigure(show, signal) {
   let drawn = false;
   const draw = () => {
     drawn = false;
-    const says = { on: last ? [last.dataset, " ", ago(last.received_at)] : "listening", off: "connecting", paused: "paused" }[state];
+    const says = { on: last ? [last.dataset, " ", ago(last.received_at)] : "listening", off: "connecting", paused: "paused", refused: "the key may not read records" }[state];
     show(h("span", { class: "live" }, count(seen), h("span", { class: `pulse ${state === "on" ? "on" : "off"}`, role: "img", "aria-label": `Live tail: ${state}` })), says);
   };
   const soon = () => {

@@ -1,0 +1,105 @@
+"""Take the screenshots of docs/images from a running installation, e.g. one that `counterfoil demo` left.
+
+python -m tests.console.screenshots URL API_KEY [FOLDER]
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.console.browser import SETTLED, SIZE, find, launch, shoot
+
+FOLDER = Path(__file__).parents[2] / "docs" / "images"
+MOST_BYTES = 300_000
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: where, what is done there first, and of which element (none = the window)."""
+
+    name: str
+    path: str
+    prepare: Callable[[Page], object] = lambda page: None
+    of: str = ""
+    dark: bool = False
+
+
+def main(url: str, key: str, folder: Path) -> None:
+    """Take every picture that the data allow."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with httpx.Client(base_url=url, headers={"X-Api-Key": key}, trust_env=False, timeout=60) as api:
+        shots = list(_shots(api))
+        with sync_playwright() as playwright:
+            browser = launch(playwright, find())
+            for dark in (False, True):
+                _take(browser, api, [shot for shot in shots if shot.dark == dark], folder=folder, dark=dark)
+            browser.close()
+
+
+def _get(api: httpx.Client, path: str, **query: Any) -> dict[str, Any]:
+    return dict(api.get(path, params=query).raise_for_status().json())
+
+
+def _shots(api: httpx.Client) -> list[Shot]:
+    shots = [Shot("overview", "/console/"), Shot("overview-dark", "/console/", dark=True)]
+    lifts = _get(api, "/v1/lift")["lifts"]
+    if lifts:
+        real = next((lift for lift in lifts if "synthetic" not in lift["spec"]["name"]), lifts[0])
+        card = f"#lift-{real['lift_id']}"
+        shots += [
+            Shot("campaigns", "/console/campaigns"),
+            Shot("campaigns-dark", "/console/campaigns", dark=True),
+            Shot("lift", "/console/campaigns", of=card),
+            Shot("receipt", f"/console/trust/receipts/{real['receipt_id']}", _replay),
+            Shot("receipt-dark", f"/console/trust/receipts/{real['receipt_id']}", _replay, dark=True),
+        ]
+    persons = _get(api, "/v1/persons", min_identifiers=2, page_size=1000)["persons"]
+    if persons:
+        most = max(persons, key=lambda one: (one["touchpoints"] > 0, len(one["identifiers"]), one["conversions"]))
+        shots.append(Shot("person", f"/console/customers/{most['person_id']}"))
+    shots += [
+        Shot("customers", "/console/customers"),
+        Shot("receipts", "/console/trust/receipts"),
+        Shot("changes", "/console/trust/changes?state="),
+        Shot("policies", "/console/trust/policies"),
+        Shot("audit", "/console/trust/audit", _verify),
+    ]
+    return shots
+
+
+def _replay(page: Page) -> None:
+    page.get_by_role("button", name="Replay").click()
+    page.wait_for_selector(".outcome", timeout=120_000)
+
+
+def _verify(page: Page) -> None:
+    page.get_by_role("button", name="Verify").click()
+    page.wait_for_selector(".outcome", timeout=120_000)
+
+
+def _take(browser: Browser, api: httpx.Client, shots: list[Shot], *, folder: Path, dark: bool) -> None:
+    context = browser.new_context(viewport=SIZE, color_scheme="dark" if dark else "light")
+    page = context.new_page()
+    page.goto(api.post("/console/sign-in-links").raise_for_status().json()["url"])
+    for shot in shots:
+        page.goto(f"{str(api.base_url).rstrip('/')}{shot.path}")
+        page.wait_for_function(SETTLED, timeout=60_000)
+        shot.prepare(page)
+        page.wait_for_timeout(500)  # the live figure is drawn twice a second
+        path = folder / f"console-{shot.name}.png"
+        if shot.of:
+            page.locator(shot.of).screenshot(path=path)
+        else:
+            shoot(page, path)
+        size = path.stat().st_size
+        print(f"{path} {size:,} bytes{' TOO LARGE' if size > MOST_BYTES else ''}")
+    context.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1].rstrip("/"), sys.argv[2], Path(sys.argv[3]) if len(sys.argv) > 3 else FOLDER)
