@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_network
+from urllib.parse import unquote
 
 from counterfoil_gateway.asgi import Scope
 from counterfoil_gateway.problems import C, Problem
 
 SAFE = frozenset({"GET", "HEAD"})
+
+
+def client_of(scope: Scope) -> str:
+    """Return the address that a REST request came from, empty when it came by a socket without one."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def peer_of(peer: str) -> str:
+    """Return the address in what gRPC calls a peer, e.g. `ipv4:127.0.0.1:50012` or `ipv6:%5B::1%5D:50012`."""
+    kind, _, rest = peer.partition(":")
+    return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
+
+
+def network_of(address: str) -> str:
+    """Return what one party is given: an IPv4 address, or the 64 bits of an IPv6 address that name its network."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ip_network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 class PublicAddress:

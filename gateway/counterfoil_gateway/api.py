@@ -59,6 +59,12 @@ class Method:
     deprecated: bool
 
     @property
+    def follows(self) -> bool:
+        """Say whether its answers go on without end, and can be taken up again at the offset that each one names."""
+        answers, asked = self.output.DESCRIPTOR.fields_by_name, self.input.DESCRIPTOR.fields_by_name
+        return self.server_streaming and "next_offset" in answers and "from_offset" in asked
+
+    @property
     def owner(self) -> str:
         """Return the service that implements it: `ingest` for `counterfoil.ingest.v1`."""
         return self.package.split(".")[1]

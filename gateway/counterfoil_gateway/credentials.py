@@ -13,8 +13,10 @@ from typing import TypeAlias
 import grpc
 from counterfoil.common.v1.credentials_pb2 import Credential
 from counterfoil_chassis.clock import Clock
-from counterfoil_chassis.identity import MAX_LIFETIME, TokenSigner
+from counterfoil_chassis.identity import MAX_LIFETIME, Caller, TokenSigner
 
+from counterfoil_gateway.addresses import network_of
+from counterfoil_gateway.limits import Limiter
 from counterfoil_gateway.problems import C, Problem
 
 UNKNOWN_FOR = 1.0
@@ -33,10 +35,23 @@ class SignedIn:
 
     digest: bytes
     """SHA-256 of the key."""
-    workspace: str
-    principal: str
-    scopes: frozenset[str]
+    caller: Caller
     token: str
+
+    @property
+    def workspace(self) -> str:
+        """Return the workspace of the key."""
+        return self.caller.workspace
+
+    @property
+    def principal(self) -> str:
+        """Return on whose behalf the key speaks."""
+        return self.caller.principal
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Return what the key may do."""
+        return self.caller.scopes
 
 
 @dataclass
@@ -53,12 +68,13 @@ class _Accepted:
 class Keyring:
     """The accepted keys of one kind."""
 
-    def __init__(self, prefix: str, lookup: Lookup, *, signer: TokenSigner, clock: Clock) -> None:
-        """Take the prefix that tells this kind of key from others, e.g. `cfk_`."""
+    def __init__(self, prefix: str, lookup: Lookup, *, signer: TokenSigner, clock: Clock, attempts: Limiter) -> None:
+        """Take the prefix that tells this kind of key from others, e.g. `cfk_`, and what bounds the guessing of it."""
         self.prefix = prefix
         self._lookup = lookup
         self._signer = signer
         self._clock = clock
+        self._attempts = attempts
         self._accepted: dict[bytes, _Accepted] = {}
         self._refused: dict[bytes, float] = {}
         self._asking: dict[bytes, asyncio.Task[_Accepted | None]] = {}
@@ -76,20 +92,31 @@ class Keyring:
         if digest in self._asking:
             self._deleted_while_asking.add(digest)
 
-    async def sign_in(self, secret: str) -> SignedIn:
-        """Return who holds this key; raise Problem when it is not accepted, or nobody can say."""
+    async def sign_in(self, secret: str, *, address: str) -> SignedIn:
+        """Return who holds this key; raise Problem when it is not accepted, or nobody can say.
+
+        `address` is where it came from: one that presents too many keys which are none is not listened to for a while.
+        """
         could_be = secret.startswith(self.prefix) and len(secret) <= LONGEST_KEY
-        return await self._holder(hashlib.sha256(secret.encode("utf-8", "replace")).digest(), could_be=could_be)
+        return await self._holder(
+            hashlib.sha256(secret.encode("utf-8", "replace")).digest(), address, could_be=could_be
+        )
 
-    async def sign_in_again(self, digest: bytes) -> SignedIn:
+    async def sign_in_again(self, digest: bytes, *, address: str) -> SignedIn:
         """Return who holds the key with this digest, which signed in before; raise Problem as `sign_in` does."""
-        return await self._holder(digest, could_be=True)
+        return await self._holder(digest, address, could_be=True)
 
-    async def _holder(self, digest: bytes, *, could_be: bool) -> SignedIn:
+    async def _holder(self, digest: bytes, address: str, *, could_be: bool) -> SignedIn:
         now = self._clock.now().timestamp()
         entry = self._accepted.get(digest)
         if entry is None or entry.until <= now:
-            entry = await self._ask(digest, now, could_be=could_be)
+            caller = network_of(address)
+            self._attempts.require(caller)
+            found = await self._ask(digest, now) if could_be else None
+            if found is None:
+                self._attempts.take(caller)
+                raise _invalid()
+            entry = found
         if entry.expires <= now:
             raise unauthenticated("this key has expired; create another", "CREDENTIAL_EXPIRED")
         if entry.signed_in is None or entry.renew_at <= now:
@@ -109,24 +136,26 @@ class Keyring:
             roles=credential.roles,
             lifetime=timedelta(seconds=lifetime),
         )
-        entry.signed_in = SignedIn(
-            credential.secret_sha256, credential.workspace, credential.principal, frozenset(credential.scopes), token
+        caller = Caller(
+            workspace=credential.workspace,
+            principal=credential.principal,
+            scopes=frozenset(credential.scopes),
+            service="",
+            roles=frozenset(credential.roles),
         )
+        entry.signed_in = SignedIn(credential.secret_sha256, caller, token)
         entry.renew_at = now + lifetime / 2
 
-    async def _ask(self, digest: bytes, now: float, *, could_be: bool) -> _Accepted:
-        """Look an unknown key up, once for all who present it at the moment; raise Problem."""
-        if not could_be or self._refused.get(digest, 0.0) > now:
-            raise _invalid()
+    async def _ask(self, digest: bytes, now: float) -> _Accepted | None:
+        """Look an unknown key up, once for all who present it at the moment; None when it is none, or raise Problem."""
+        if self._refused.get(digest, 0.0) > now:
+            return None
         task = self._asking.get(digest)
         if task is None:
             task = asyncio.ensure_future(self._look_up(digest))
             self._asking[digest] = task
             task.add_done_callback(lambda _: self._asking.pop(digest, None))
-        found = await asyncio.shield(task)
-        if found is None:
-            raise _invalid()
-        return found
+        return await asyncio.shield(task)
 
     async def _look_up(self, digest: bytes) -> _Accepted | None:
         self._deleted_while_asking.discard(digest)

@@ -11,9 +11,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from counterfoil_gateway.api import Api, Binding, Method, field_at, variables
 from counterfoil_gateway.event_operations import EVENT_TAG, event_operation, event_security
 from counterfoil_gateway.events import EventRoute
+from counterfoil_gateway.exports import EXPORT, ExportAudit
 from counterfoil_gateway.fields import descriptor, message_name, message_of, raw_field, raw_media_types
 from counterfoil_gateway.imports import UPLOAD, UploadImport
-from counterfoil_gateway.own_operations import OWN_TAG, own_operations
+from counterfoil_gateway.own_operations import CONSOLE_TAG, OWN_TAG, SESSION, own_operations
 from counterfoil_gateway.rules import is_required
 from counterfoil_gateway.schemas import WELL_KNOWN, Schema, Schemas
 from counterfoil_gateway.values import AS_TEXT
@@ -41,6 +42,13 @@ _IF_MATCH = {
     "description": "Only when the resource still has this ETag.",
 }
 
+_LAST_EVENT = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,15}$"},
+    "description": "The id of the last server-sent event: the stream goes on after it, whatever the query says.",
+}
+
 
 class Document:
     """Builds the document of one API."""
@@ -61,6 +69,8 @@ class Document:
                 paths.setdefault(_path(binding), {})[binding.verb.lower()] = self._operation(method, binding, i)
             if method.name == UPLOAD:
                 paths.setdefault(UploadImport.binding.path, {})["post"] = self._upload(method)
+            if method.name == EXPORT:
+                paths.setdefault(ExportAudit.binding.path, {})["get"] = self._download(method)
         paths |= own_operations()
         for route in events:
             paths.setdefault(route.path, {})[route.verb.lower()] = event_operation(route)
@@ -74,14 +84,18 @@ class Document:
             },
             "tags": self._tags(),
             "paths": dict(sorted(paths.items())),
-            "security": [{"api_key": []}, {"bearer": []}],
+            "security": [{"api_key": []}, {"bearer": []}, {"session": []}],
             "components": self._components(),
         }
 
     def _tags(self) -> list[dict[str, str]]:
         services = {m.service: m for m in self._api.methods}
         comments = {s: self._api.comments.get(m.name[1:].split("/")[0], "") for s, m in services.items()}
-        return [{"name": _tag(m), "description": comments[s]} for s, m in services.items()] + [EVENT_TAG, OWN_TAG]
+        return [{"name": _tag(m), "description": comments[s]} for s, m in services.items()] + [
+            EVENT_TAG,
+            CONSOLE_TAG,
+            OWN_TAG,
+        ]
 
     def _components(self) -> dict[str, Any]:
         problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -91,6 +105,7 @@ class Document:
             "securitySchemes": {
                 "api_key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
                 "bearer": {"type": "http", "scheme": "bearer", "description": "The same API key."},
+                "session": SESSION,
                 **event_security(),
             },
         }
@@ -122,6 +137,8 @@ class Document:
             found.append(_IDEMPOTENCY)
         if "etag" in inside.fields_by_name:
             found.append(_IF_MATCH)
+        if method.follows:
+            found.append(_LAST_EVENT)
         return [*found, _TIMEOUT]
 
     def _query(self, message: Descriptor, closed: set[str], prefix: str = "") -> list[dict[str, Any]]:
@@ -186,7 +203,7 @@ class Document:
         return {"200": done, **problems}
 
     def _upload(self, method: Method) -> dict[str, Any]:
-        """Return the one operation that is written by hand: a file as the body."""
+        """Return the operation that takes a file as its body."""
         header = message_of(descriptor(method.input).fields_by_name["header"])
         operation = _described(method, method.rpc)
         operation["parameters"] = self._query(header, set())
@@ -199,6 +216,14 @@ class Document:
         operation["requestBody"] = {"required": True, "content": content}
         operation["responses"] = self._responses(method)
         return operation
+
+    def _download(self, method: Method) -> dict[str, Any]:
+        """Return the operation that answers a file."""
+        operation = _described(method, method.rpc)
+        archive = {"schema": {"type": "string", "format": "binary"}}
+        done = {"description": "The archive.", "content": {"application/zip": archive}}
+        problems = {str(status): _PROBLEM for status in STATUSES}
+        return {**operation, "parameters": [_TIMEOUT], "responses": {"200": done, **problems}}
 
 
 def _described(method: Method, operation_id: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ async def serving(settings: Settings, identity: Identity, *, pause: float = 0.0)
         stack.push_async_callback(_stop_http, server, http)
         ready = asyncio.create_task(_announce(gateway.readiness, door))
         stack.push_async_callback(_end, [ready])
-        stack.push_async_callback(_drain, gateway.readiness, door, pause)
+        stack.push_async_callback(_drain, gateway, door, pause)
         await server.accepting()
         host = settings.listen.rpartition(":")[0]
         yield Serving(f"{host}:{listener.getsockname()[1]}", grpc_address, _first_failure([http, ready, *tasks]))
@@ -139,11 +139,12 @@ async def _announce(readiness: Readiness, door: health.aio.HealthServicer) -> No
     await asyncio.Event().wait()
 
 
-async def _drain(readiness: Readiness, door: health.aio.HealthServicer, pause: float) -> None:
-    readiness.drain()
+async def _drain(gateway: Gateway, door: health.aio.HealthServicer, pause: float) -> None:
+    gateway.readiness.drain()
     for name in ("", READINESS):
         await door.set(name, _status(serving=False))
     await asyncio.sleep(pause)
+    gateway.following.end()
 
 
 async def _stop_http(server: uvicorn.Server, task: asyncio.Task[None]) -> None:

@@ -17,10 +17,12 @@ from opentelemetry.trace import SpanKind
 
 from counterfoil_gateway import write_keys
 from counterfoil_gateway.access import API_KEY, describe
+from counterfoil_gateway.addresses import client_of
 from counterfoil_gateway.append import Appender
 from counterfoil_gateway.asgi import SECURITY, App, CallerLeftError, Fields, Receive, Reply, Scope, Send
 from counterfoil_gateway.bodies import read_body
 from counterfoil_gateway.credentials import Keyring, SignedIn, unauthenticated
+from counterfoil_gateway.limits import Limiter
 from counterfoil_gateway.problems import Problem, internal
 
 GROUP = "counterfoil.routes"
@@ -95,10 +97,11 @@ _ByVerb: TypeAlias = dict[str, EventRoute]
 class EventDoor:
     """Serves event routes and passes every other request on."""
 
-    def __init__(self, routes: Sequence[EventRoute], keys: Keyring, appender: Appender) -> None:
+    def __init__(self, routes: Sequence[EventRoute], keys: Keyring, appender: Appender, *, requests: Limiter) -> None:
         """Serve these routes; raise ValueError when two take one verb and path."""
         self.appender = appender
         self._keys = keys
+        self._requests = requests
         self._exact: dict[bytes, _ByVerb] = {}
         self._patterns: list[tuple[re.Pattern[bytes], _ByVerb]] = []
         self.then: App = _nothing
@@ -166,19 +169,20 @@ class EventDoor:
         """
         key = write_keys.outside(request.headers, request.query)
         if key:
-            signed_in = await self.sign_in(key)
+            signed_in = await self.sign_in(request, key)
             return await read_body(request.receive, request.headers), signed_in
         body = await read_body(request.receive, request.headers)
-        return body, await self.sign_in(write_keys.inside(body))
+        return body, await self.sign_in(request, write_keys.inside(body))
 
-    async def sign_in(self, key: str) -> SignedIn:
-        """Return the source that holds a write key; raise Problem 401."""
+    async def sign_in(self, request: EventRequest, key: str) -> SignedIn:
+        """Return the source that holds a write key; raise Problem 401, or 429 so that its SDK comes again."""
         if not key:
             raise unauthenticated(SEND_A_WRITE_KEY, "CREDENTIAL_MISSING")
         if key.startswith(API_KEY):
             text = "this is an API key, and event routes take write keys only; POST /v1/sources makes one"
             raise unauthenticated(text, "CREDENTIAL_WRONG_KIND")
-        signed_in = await self._keys.sign_in(key)
+        signed_in = await self._keys.sign_in(key, address=client_of(request.scope))
+        self._requests.take(signed_in.digest)
         describe(signed_in)
         return signed_in
 

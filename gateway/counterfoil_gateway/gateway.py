@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from counterfoil.ingest.v1 import sources_pb2, sources_pb2_grpc
 from counterfoil_chassis.call import following, outgoing
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.identity import TokenSigner
+from counterfoil_chassis.policy import PolicyChecker
 from counterfoil_chassis.watch import Watcher
 from google.protobuf import any_pb2
 
@@ -31,11 +33,15 @@ from counterfoil_gateway.console.sessions import Sessions
 from counterfoil_gateway.credentials import Keyring
 from counterfoil_gateway.document import Document
 from counterfoil_gateway.events import EventDoor, load_routes
+from counterfoil_gateway.exports import ExportAudit
 from counterfoil_gateway.imports import UploadImport
+from counterfoil_gateway.limits import Limiter, Rate
+from counterfoil_gateway.permission import Permission
 from counterfoil_gateway.proxy import Proxy
-from counterfoil_gateway.readiness import Readiness
-from counterfoil_gateway.serve import Rest
+from counterfoil_gateway.readiness import Follower, Readiness
+from counterfoil_gateway.serve import Endpoint, Rest
 from counterfoil_gateway.settings import Settings
+from counterfoil_gateway.streams import Following
 
 NAME = "gateway"
 LOOKUP_TIMEOUT = 2.0
@@ -57,7 +63,8 @@ class Gateway:
     app: App
     proxy: Proxy
     readiness: Readiness
-    watchers: Mapping[str, Watcher]
+    watchers: Mapping[str, Follower]
+    following: Following
 
 
 def compose(
@@ -71,24 +78,40 @@ def compose(
     signer, clock = identity.signer, identity.clock
     api = apis.load(apis.image())
     calls = Calls(api, channels, receipts.composed(channels))
-    keys, follow_keys = _api_keys(channels["governance"], signer, clock)
-    write_keys, follow_write_keys = _write_keys(channels["ingest"], signer, clock)
+    limiters = _limiters(settings)
+    keys, follow_keys = _api_keys(channels["governance"], identity, attempts=limiters["failed sign-ins"])
+    write_keys, follow_write_keys = _write_keys(channels["ingest"], identity, attempts=limiters["failed sign-ins"])
+    policies = PolicyChecker(channels["governance"], signer, clock)
     address = PublicAddress(settings.public_url)
     sessions = Sessions(identity.secret, clock, secrets.token_bytes)
-    access = Access(keys, sessions, address=address)
+    access = Access(
+        keys, sessions, address=address, permission=Permission(api, policies), requests=limiters["requests"]
+    )
     console = Console(access, sessions, Links(clock, secrets.token_bytes), address=address)
     routes = load_routes()
-    events = EventDoor(routes, write_keys, Appender(untraced, signer=signer, clock=clock))
-    watchers = {"api_keys": follow_keys, "write_keys": follow_write_keys}
+    appender = Appender(untraced, signer=signer, clock=clock)
+    events = EventDoor(routes, write_keys, appender, requests=limiters["event requests"])
+    watchers: dict[str, Follower] = {"api_keys": follow_keys, "write_keys": follow_write_keys, "policies": policies}
     readiness = Readiness(channels, watchers)
-    upload = UploadImport(api, untraced)
-    rest = Rest(api, calls, access.rest, extra=[upload])
+    following = Following()
+    by_hand: list[Endpoint] = [UploadImport(api, untraced), ExportAudit(api, calls)]
+    rest = Rest(api, calls, access.rest, following=following, extra=by_hand)
     document = Document(api).text(routes)
     app = apps.build(rest, events, console, readiness=readiness, document=document)
-    return Gateway(app, Proxy(api, calls, access.rpc), readiness, watchers)
+    return Gateway(app, Proxy(api, calls, access.rpc, following=following), readiness, watchers, following)
 
 
-def _api_keys(channel: grpc.aio.Channel, signer: TokenSigner, clock: Clock) -> tuple[Keyring, Watcher]:
+def _limiters(settings: Settings) -> dict[str, Limiter]:
+    rates = {
+        "requests": Rate(settings.requests_per_second, settings.requests_burst),
+        "event requests": Rate(settings.event_requests_per_second, settings.event_requests_burst),
+        "failed sign-ins": Rate(settings.failed_sign_ins_per_second, settings.failed_sign_ins_burst),
+    }
+    return {name: Limiter(name, rate, time.monotonic) for name, rate in rates.items()}
+
+
+def _api_keys(channel: grpc.aio.Channel, identity: Identity, *, attempts: Limiter) -> tuple[Keyring, Watcher]:
+    signer = identity.signer
     stub: Any = credentials_pb2_grpc.CredentialServiceStub(channel)
 
     async def look_up(digest: bytes) -> Credential:
@@ -100,10 +123,11 @@ def _api_keys(channel: grpc.aio.Channel, signer: TokenSigner, clock: Clock) -> t
         request = credentials_pb2.WatchCredentialsRequest(after_revision=after)
         return stub.WatchCredentials(request, **following(signer=signer))
 
-    return _followed(Keyring(API_KEY, look_up, signer=signer, clock=clock), watch)
+    return _followed(Keyring(API_KEY, look_up, signer=signer, clock=identity.clock, attempts=attempts), watch)
 
 
-def _write_keys(channel: grpc.aio.Channel, signer: TokenSigner, clock: Clock) -> tuple[Keyring, Watcher]:
+def _write_keys(channel: grpc.aio.Channel, identity: Identity, *, attempts: Limiter) -> tuple[Keyring, Watcher]:
+    signer = identity.signer
     stub: Any = sources_pb2_grpc.SourceServiceStub(channel)
 
     async def look_up(digest: bytes) -> Credential:
@@ -115,7 +139,7 @@ def _write_keys(channel: grpc.aio.Channel, signer: TokenSigner, clock: Clock) ->
         request = sources_pb2.WatchCredentialsRequest(after_revision=after)
         return stub.WatchCredentials(request, **following(signer=signer))
 
-    return _followed(Keyring(WRITE_KEY, look_up, signer=signer, clock=clock), watch)
+    return _followed(Keyring(WRITE_KEY, look_up, signer=signer, clock=identity.clock, attempts=attempts), watch)
 
 
 def _followed(keyring: Keyring, watch: Callable[[int], Any]) -> tuple[Keyring, Watcher]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import orjson
+from counterfoil_chassis.errors import CounterfoilError
 from counterfoil_chassis.status import DETAILS_KEY, DOMAIN, failure_of, status_of
 from counterfoil_chassis.telemetry import current_trace_id
 from google.rpc import error_details_pb2, status_pb2
@@ -95,6 +96,10 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
             violation = error_details_pb2.BadRequest.FieldViolation
             found = [violation(field=e.field, reason=e.code, description=e.detail) for e in self.errors]
             status.details.add().Pack(error_details_pb2.BadRequest(field_violations=found))
+        if "retry-after" in self.headers:
+            wait = error_details_pb2.RetryInfo()
+            wait.retry_delay.FromSeconds(int(self.headers["retry-after"]))
+            status.details.add().Pack(wait)
         return ((DETAILS_KEY, status.SerializeToString()),)
 
 
@@ -115,6 +120,14 @@ def from_rpc(error: grpc.aio.AioRpcError, body: str = "") -> Problem:
     headers = {"retry-after": str(math.ceil(wait.total_seconds()))} if wait is not None else {}
     text = HIDDEN_DETAIL if code in HIDDEN else told(error)
     return Problem(code, text, failure.reason, errors=faults, metadata=failure.metadata, headers=headers)
+
+
+def from_failure(error: CounterfoilError) -> Problem:
+    """Return what a failure of the chassis, found here, means to the caller."""
+    code = next(c for c in C if c.value[0] == error.code)
+    wait = error.retry_after
+    headers = {"retry-after": str(math.ceil(wait.total_seconds()))} if wait is not None else {}
+    return Problem(code, error.message, error.reason, metadata=error.metadata, headers=headers)
 
 
 def unreachable(error: grpc.aio.AioRpcError) -> bool:

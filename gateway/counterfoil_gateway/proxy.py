@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -11,42 +12,59 @@ import grpc
 from counterfoil_gateway.api import Api, Method
 from counterfoil_gateway.calls import Calls, Metadata, kind_of
 from counterfoil_gateway.deadlines import LONGEST
-from counterfoil_gateway.problems import Problem, told
+from counterfoil_gateway.problems import C, Problem, told
+from counterfoil_gateway.streams import Following, is_being_cancelled
 
 _OURS = frozenset(
     {"authorization", "x-api-key", "cookie", "traceparent", "tracestate", "te", "user-agent", "content-type"}
 )
 """Metadata that is not forwarded: of this hop, a secret, or for us alone to set."""
 _RESERVED = ("grpc-", ":")
-Identify: TypeAlias = Callable[[Mapping[str, str | bytes], Method], Awaitable[Metadata]]
+_DRAINING = Problem(C.UNAVAILABLE, "the gateway is about to stop; follow again", "DRAINING")
+Identify: TypeAlias = Callable[[Mapping[str, str | bytes], Method, str], Awaitable[Metadata]]
+"""Metadata, the method and the peer to the metadata of the call onwards; raises Problem."""
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class Proxy(grpc.GenericRpcHandler):
     """Answers for every public method; any other is UNIMPLEMENTED, whether or not it exists."""
 
-    def __init__(self, api: Api, calls: Calls, identify: Identify) -> None:
-        self._handlers = {m.name: _handler(m, calls, identify) for m in api.methods}
+    def __init__(self, api: Api, calls: Calls, identify: Identify, *, following: Following) -> None:
+        self._handlers = {m.name: _Passage(m, calls, identify, following).handler() for m in api.methods}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the method's handler, None when it is not public."""
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
-    async def begin(request: Any, context: Context) -> Any:
+class _Passage:
+    """One method's way through."""
+
+    def __init__(self, method: Method, calls: Calls, identify: Identify, following: Following) -> None:
+        self._method = method
+        self._calls = calls
+        self._identify = identify
+        self._following = following
+
+    def handler(self) -> Any:
+        """Return it as gRPC takes it, bytes in and out."""
+        behaviour = self._many if self._method.server_streaming else self._one
+        return getattr(grpc, f"{kind_of(self._method)}_rpc_method_handler")(behaviour)
+
+    async def _begin(self, request: Any, context: Context) -> Any:
         received = tuple(context.invocation_metadata() or ())
         try:
-            mine = await identify(dict(received), method)
+            mine = await self._identify(dict(received), self._method, context.peer())
             kept = ((k, v) for k, v in received if k not in _OURS and not k.startswith(_RESERVED))
-            call = calls.any(method)(request, timeout=_timeout(method, context), metadata=(*kept, *mine))
+            timeout = _timeout(self._method, context)
+            call = self._calls.any(self._method)(request, timeout=timeout, metadata=(*kept, *mine))
         except Problem as problem:
-            await context.abort(problem.code, problem.detail, problem.trailers())
+            await _refuse(context, problem)
         else:
             return call
 
-    async def one(request: Any, context: Context) -> bytes:
-        call = await begin(request, context)
+    async def _one(self, request: Any, context: Context) -> bytes:
+        call = await self._begin(request, context)
         try:
             answer: bytes = await call
             await context.send_initial_metadata(await call.initial_metadata())
@@ -58,22 +76,25 @@ def _handler(method: Method, calls: Calls, identify: Identify) -> Any:
         finally:
             call.cancel()
 
-    async def many(request: Any, context: Context) -> AsyncIterator[bytes]:
-        call = await begin(request, context)
+    async def _many(self, request: Any, context: Context) -> AsyncIterator[bytes]:
+        call = await self._begin(request, context)
         try:
-            initial = await call.initial_metadata()
-            if initial is None:  # what grpc makes of being cancelled while it waits for them
-                raise asyncio.CancelledError
-            await context.send_initial_metadata(initial)
-            async for item in call:
-                yield item
+            with self._following.holding(call) if self._method.follows else nullcontext():
+                initial = await call.initial_metadata()
+                if initial is None:  # what grpc makes of being cancelled while it waits for them
+                    raise asyncio.CancelledError
+                await context.send_initial_metadata(initial)
+                async for item in call:
+                    yield item
             context.set_trailing_metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             await _fail(context, error)
+        except asyncio.CancelledError:
+            if not (self._method.follows and self._following.ended) or is_being_cancelled():
+                raise
+            await _refuse(context, _DRAINING)
         finally:
             call.cancel()
-
-    return getattr(grpc, f"{kind_of(method)}_rpc_method_handler")(many if method.server_streaming else one)
 
 
 def _timeout(method: Method, context: Context) -> float | None:
@@ -86,3 +107,7 @@ def _timeout(method: Method, context: Context) -> float | None:
 
 async def _fail(context: Context, error: grpc.aio.AioRpcError) -> NoReturn:
     await context.abort(error.code(), told(error), tuple(error.trailing_metadata() or ()))
+
+
+async def _refuse(context: Context, problem: Problem) -> NoReturn:
+    await context.abort(problem.code, problem.detail, problem.trailers())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from counterfoil_chassis.serve import READINESS
-from counterfoil_chassis.watch import Watcher
 from grpc_health.v1 import health_pb2
 
 CHECK = "/grpc.health.v1.Health/Check"
@@ -16,10 +15,20 @@ PATIENCE = 1.0
 OK = "ok"
 
 
+class Follower(Protocol):
+    """Follows something of another service for the process's life."""
+
+    async def run(self) -> None:
+        """Follow for ever."""
+
+    async def current(self) -> None:
+        """Wait until the present state has arrived once."""
+
+
 class Readiness:
     """Asks the services' own health, and remembers whether the watchers have the present state."""
 
-    def __init__(self, channels: Mapping[str, grpc.aio.Channel], watchers: Mapping[str, Watcher]) -> None:
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel], watchers: Mapping[str, Follower]) -> None:
         """Take the channels by service and the watchers by what they follow."""
         self._watchers = watchers
         self._current: set[str] = set()
@@ -41,7 +50,7 @@ class Readiness:
         """Wait until every watcher has the present state."""
         await asyncio.gather(*(self._follow(name, watcher) for name, watcher in self._watchers.items()))
 
-    async def _follow(self, name: str, watcher: Watcher) -> None:
+    async def _follow(self, name: str, watcher: Follower) -> None:
         await watcher.current()
         self._current.add(name)
 
@@ -50,7 +59,7 @@ class Readiness:
         names = list(self._checks)
         answers = await asyncio.gather(*(self._check(name) for name in names))
         checks = dict(zip(names, answers, strict=True))
-        checks |= {name: OK if name in self._current else "the keys have not arrived" for name in self._watchers}
+        checks |= {name: OK if name in self._current else "have not arrived" for name in self._watchers}
         if self._draining:
             checks["gateway"] = "draining"
         return all(text == OK for text in checks.values()), checks

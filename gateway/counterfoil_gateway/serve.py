@@ -19,7 +19,7 @@ from counterfoil_gateway.deadlines import timeout_of
 from counterfoil_gateway.problems import Problem, from_rpc, internal
 from counterfoil_gateway.read import Reader
 from counterfoil_gateway.routes import Routes
-from counterfoil_gateway.streams import stream, until_gone
+from counterfoil_gateway.streams import Following, stream, until_gone
 from counterfoil_gateway.transcode import Arrived, Transcoder
 from counterfoil_gateway.write import Writers
 
@@ -60,11 +60,12 @@ class Endpoint(Protocol):
 class Transcoded:
     """An endpoint made from an annotation."""
 
-    def __init__(self, transcoder: Transcoder, calls: Calls) -> None:
+    def __init__(self, transcoder: Transcoder, calls: Calls, following: Following) -> None:
         self.transcoder = transcoder
         self.binding = transcoder.binding
         self.method = transcoder.method
         self._calls = calls
+        self._following = following
 
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Read the request, call, write the answer."""
@@ -78,7 +79,8 @@ class Transcoded:
         timeout = timeout_of(headers, self.method)
         if self.method.server_streaming:
             call = self._calls.stream(self.method)(request, timeout=timeout, metadata=exchange.metadata)
-            await stream(call, self.transcoder, headers, receive=exchange.receive, send=exchange.send)
+            kept = self._following if self.method.follows else Following()
+            await stream(call, self.transcoder, headers, receive=exchange.receive, send=exchange.send, following=kept)
             return None
         unary = self._calls.unary(self.method)(request, timeout=timeout, metadata=exchange.metadata)
         raw = await _answer(unary, exchange.receive)
@@ -99,12 +101,20 @@ class _End:
 class Rest:
     """Every REST path, as one ASGI application."""
 
-    def __init__(self, api: Api, calls: Calls, identify: Identify, extra: Sequence[Endpoint] = ()) -> None:
+    def __init__(
+        self,
+        api: Api,
+        calls: Calls,
+        identify: Identify,
+        *,
+        following: Following,
+        extra: Sequence[Endpoint] = (),
+    ) -> None:
         self._identify = identify
         self._routes: Routes[_End] = Routes()
         reader, writers = Reader(), Writers()
         made = [
-            Transcoded(Transcoder(method, binding, reader=reader, writers=writers), calls)
+            Transcoded(Transcoder(method, binding, reader=reader, writers=writers), calls, following)
             for method in api.methods
             for binding in method.bindings
         ]

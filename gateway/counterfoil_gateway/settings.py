@@ -22,6 +22,25 @@ class Settings(ServiceSettings):
         description="Scheme and host that people reach the REST door by, for sign-in links and sessions; "
         "needed where a proxy ends TLS. Empty = as each request says.",
     )
+    requests_per_second: float = Field(
+        default=500,
+        ge=0,
+        description="Requests that one API key and its sessions may make on average, at each gateway; 0 = no limit.",
+    )
+    requests_burst: int = Field(default=2000, ge=1, description="Requests that one API key may make at once.")
+    event_requests_per_second: float = Field(
+        default=0, ge=0, description="The same for one write key on the event routes; 0 = no limit."
+    )
+    event_requests_burst: int = Field(
+        default=10_000, ge=1, description="Event requests that one write key may make at once."
+    )
+    failed_sign_ins_per_second: float = Field(
+        default=100,
+        ge=0,
+        description="Keys that are none which one address may present on average before it has to wait; 0 = no limit. "
+        "Behind a proxy all callers have its address.",
+    )
+    failed_sign_ins_burst: int = Field(default=1000, ge=1, description="The same at once.")
     ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
     contracts_target: str = Field(default="127.0.0.1:7102", description="Address of contracts.")
     graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")

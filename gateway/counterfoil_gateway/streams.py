@@ -6,7 +6,8 @@ The header fields wait for the first message, so an early failure keeps its stat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import grpc
 
@@ -19,44 +20,94 @@ NDJSON = b"application/x-ndjson"
 SSE = b"text/event-stream"
 
 
+class Following:
+    """The calls that go on without end, at both doors: they would hold up a gateway that drains, so it ends them."""
+
+    def __init__(self) -> None:
+        self._calls: set[Cancellable] = set()
+        self.ended = False
+
+    def end(self) -> None:
+        """End them all; later ones end as they begin."""
+        self.ended = True
+        for call in tuple(self._calls):
+            call.cancel()
+
+    @contextmanager
+    def holding(self, call: Cancellable) -> Iterator[None]:
+        """Hold a call while the block runs."""
+        if self.ended:
+            call.cancel()
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.discard(call)
+
+
 async def stream(
-    call: StreamCall, transcoder: Transcoder, headers: Mapping[bytes, bytes], *, receive: Receive, send: Send
+    call: StreamCall,
+    transcoder: Transcoder,
+    headers: Mapping[bytes, bytes],
+    *,
+    receive: Receive,
+    send: Send,
+    following: Following,
 ) -> None:
-    """Send every message as it comes; raise AioRpcError when the call fails before the first."""
+    """Send every message as it comes; raise AioRpcError when the call fails before the first.
+
+    A reader of events who lost the connection goes on where it was: the id of an event is the offset after it.
+    """
     sse = SSE in headers.get(b"accept", b"")
+    media_type = SSE if sse else NDJSON
     gone = asyncio.ensure_future(until_gone(receive, call))
     started = False
     try:
-        async for raw in call:
-            if not started:
-                await _start(send, SSE if sse else NDJSON)
-                started = True
-            text = transcoder.text(transcoder.method.output.FromString(raw))
-            await _send(send, b"data: " + text + b"\n\n" if sse else text + b"\n")
-        if not started:
-            await _start(send, SSE if sse else NDJSON)
-        await send({"type": "http.response.body", "body": b""})
+        with following.holding(call):
+            async for raw in call:
+                if not started:
+                    await start(send, media_type)
+                    started = True
+                message = transcoder.method.output.FromString(raw)
+                await _send(send, transcoder.event(message) if sse else transcoder.text(message) + b"\n")
+        await _end(send, None if started else media_type)
     except grpc.aio.AioRpcError as error:
         if not started:
             raise
         text = from_rpc(error).json()
         await _send(send, b"event: error\ndata: " + text + b"\n\n" if sse else b'{"error":' + text + b"}\n")
-        await send({"type": "http.response.body", "body": b""})
+        await _end(send)
     except asyncio.CancelledError:
-        if not gone.done() or gone.cancelled():  # we are being stopped, rather than left by the caller
+        if gone.done() and not gone.cancelled():
+            return  # the caller has left
+        if not following.ended or is_being_cancelled():
             raise
+        await _end(send, None if started else media_type)
     finally:
         gone.cancel()
         call.cancel()
 
 
-async def _start(send: Send, media_type: bytes) -> None:
-    fields = [(b"content-type", media_type), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
-    await send({"type": "http.response.start", "status": 200, "headers": fields})
+async def start(send: Send, media_type: bytes, *fields: tuple[bytes, bytes]) -> None:
+    """Begin an answer of unknown length that no proxy is to hold back or keep."""
+    always = [(b"content-type", media_type), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
+    await send({"type": "http.response.start", "status": 200, "headers": [*always, *fields]})
 
 
 async def _send(send: Send, text: bytes) -> None:
     await send({"type": "http.response.body", "body": text, "more_body": True})
+
+
+async def _end(send: Send, begin_as: bytes | None = None) -> None:
+    if begin_as is not None:
+        await start(send, begin_as)
+    await send({"type": "http.response.body", "body": b""})
+
+
+def is_being_cancelled() -> bool:
+    """Say whether somebody cancels the running task, rather than a call that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def until_gone(receive: Receive, call: Cancellable) -> None:

@@ -27,6 +27,8 @@ from counterfoil_gateway.write import Writers
 
 _TAG = re.compile(r"[!#-~]{1,200}")
 """What may stand inside a quoted ETag; anything else could break the header line."""
+_OFFSET_DIGITS = 15
+"""What stays a number in every reader."""
 _JSON_FIELDS: Fields = [(b"content-type", JSON.encode())]
 
 
@@ -60,6 +62,8 @@ class Transcoder:
         self._takes_etag = "etag" in inside.fields_by_name
         self._masked = binding.verb == "PATCH" and "update_mask" in inside.fields_by_name
         self._gives_etag = "etag" in method.output.DESCRIPTOR.fields_by_name
+        self._follows = method.follows
+        self._item = next((f.name for f in descriptor(method.output).fields if f.message_type), "")
         self._empty = method.output.DESCRIPTOR.full_name == "google.protobuf.Empty"
         protovalidate.collect_violations(method.input())  # compiles the rules now, not on the first request
 
@@ -117,13 +121,19 @@ class Transcoder:
             self._reader.from_text(message, name, texts, faults, closed=closed)
 
     def _headers(self, message: Any, headers: Mapping[bytes, bytes], faults: Faults) -> None:
-        """Take the headers that stand for fields: Idempotency-Key and If-Match."""
+        """Take the headers that stand for fields: Idempotency-Key, If-Match and Last-Event-ID."""
         if self._takes_request_id and (key := headers.get(b"idempotency-key", b"").decode("latin-1")):
             if message.request_id not in ("", key):
                 faults.add("request_id", "conflict", "is not the Idempotency-Key; give one of them")
             message.request_id = key
         if self._takes_etag and not message.etag and (tag := headers.get(b"if-match", b"*").decode("latin-1")) != "*":
             message.etag = _bare(tag)
+
+        if self._follows and (last := headers.get(b"last-event-id", b"").decode("latin-1")):
+            if last.isascii() and last.isdigit() and len(last) <= _OFFSET_DIGITS:
+                message.from_offset = int(last)  # it tells what the reader has got, the query where it began
+            else:
+                faults.add("Last-Event-ID", "format", "must be an id that this stream gave")
 
     def _violation(self, violation: Any) -> Fault:
         """Return a broken field rule, its path as the caller wrote it: without the field that is the body."""
@@ -149,6 +159,19 @@ class Transcoder:
     def text(self, message: Message) -> bytes:
         """Return one message as JSON."""
         return orjson.dumps(self.write(message))
+
+    def event(self, message: Any) -> bytes:
+        """Return one message as a server-sent event (HTML, section 9.2).
+
+        Where a stream can be taken up again, an event is named after what it brings and its id is the offset to go on
+        at; a message that brings nothing is a comment, whose id moves the reader on all the same.
+        """
+        if not self._follows:
+            return b"data: " + self.text(message) + b"\n\n"
+        place = f"id: {message.next_offset}\n".encode()
+        if not message.HasField(self._item):
+            return b": nothing new\n" + place + b"\n"
+        return b"event: " + self._item.encode() + b"\n" + place + b"data: " + self.text(message) + b"\n\n"
 
 
 def _set_whole(message: Message, field: FieldDescriptor, body: bytes, faults: Faults) -> None:

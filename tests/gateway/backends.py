@@ -15,12 +15,20 @@ from counterfoil.common.v1.credentials_pb2 import Credential
 from counterfoil.common.v1.verdict_pb2 import Verdict
 from counterfoil.common.v1.watch_pb2 import WatchResponse
 from counterfoil.contracts.v1 import contracts_pb2
-from counterfoil.governance.v1 import receipts_pb2, workspaces_pb2
+from counterfoil.governance.v1 import audit_pb2, policies_pb2, receipts_pb2, workspaces_pb2
 from counterfoil.ingest.v1 import append_pb2, imports_pb2, queries_pb2, records_pb2
-from counterfoil_chassis.errors import EtagMismatchError, InvalidArgumentError, NotFoundError, ResourceExhaustedError
+from counterfoil_chassis.errors import (
+    EtagMismatchError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from counterfoil_chassis.identity import Caller, TokenVerifier
+from counterfoil_chassis.policy import bundle_sha256
 from counterfoil_chassis.status import DETAILS_KEY, to_status
 from counterfoil_gateway import api as apis
+from counterfoil_governance.policy_text import shipped_policies, shipped_schema
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2_grpc
@@ -105,6 +113,55 @@ class WriteKeys(Keys):
     pass
 
 
+class Policies:
+    """One workspace's bundle in force, as governance ships it, until a test puts another in force."""
+
+    def __init__(self) -> None:
+        self.bundle = _bundle(1, shipped_policies())
+        self.lookups = 0
+        self.watchers: list[asyncio.Queue[WatchResponse]] = []
+
+    def activate(self, policies: str) -> None:
+        """Put a text in force after the one there is."""
+        self.bundle = _bundle(self.bundle.version + 1, policies)
+        for watcher in self.watchers:
+            watcher.put_nowait(self._put())
+
+    def _put(self) -> WatchResponse:
+        response = WatchResponse(revision=self.bundle.version)
+        response.put.key = self.bundle.workspace
+        response.put.resource.Pack(self.bundle)
+        return response
+
+    async def WatchPolicyBundles(self, request: Any, context: Any) -> AsyncIterator[WatchResponse]:
+        queue: asyncio.Queue[WatchResponse] = asyncio.Queue()
+        self.watchers.append(queue)
+        yield self._put()
+        yield WatchResponse(revision=self.bundle.version, heartbeat={})
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self.watchers.remove(queue)
+
+    async def LookupPolicyBundle(self, request: Any, context: Any) -> Any:
+        self.lookups += 1
+        if request.workspace != self.bundle.workspace:
+            await context.abort(C.UNAVAILABLE, "not now")
+        return self.bundle
+
+
+def _bundle(version: int, policies: str) -> policies_pb2.PolicyBundle:
+    return policies_pb2.PolicyBundle(
+        version=version,
+        state=policies_pb2.PolicyBundle.ACTIVE,
+        policies=policies,
+        schema=shipped_schema(),
+        sha256=bundle_sha256(policies, shipped_schema()),
+        workspace="w",
+    )
+
+
 @dataclass
 class Backend:
     """What was asked, and what shall be answered."""
@@ -112,6 +169,7 @@ class Backend:
     verifier: TokenVerifier
     api_keys: ApiKeys = field(default_factory=ApiKeys)
     write_keys: WriteKeys = field(default_factory=WriteKeys)
+    policies: Policies = field(default_factory=Policies)
     workspace: workspaces_pb2.Workspace = field(default_factory=workspaces_pb2.Workspace)
     requests: list[Any] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -122,6 +180,7 @@ class Backend:
     append_status: grpc.StatusCode | None = None
     refused: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    archive: list[bytes | Exception] = field(default_factory=list)
     ledger: dict[str, common_receipts.Receipt] = field(default_factory=dict)
     produced: dict[str, common_receipts.Receipt] = field(default_factory=dict)
 
@@ -141,6 +200,7 @@ class Backend:
         self.cancelled.clear()
         self.refused.clear()
         self.asked.clear()
+        self.archive.clear()
         self.ledger.clear()
         self.produced.clear()
         self.api_keys.refuse_with = self.write_keys.refuse_with = None
@@ -232,6 +292,39 @@ class Records:
         self.backend.seen(request, context)
         records = [records_pb2.Record(dataset=request.dataset, data=b'{"n":1.50}'), records_pb2.Record()]
         return records_pb2.ListRecordsResponse(records=records)
+
+    async def TailRecords(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Show two records from where it is asked to begin, or from 7; then nothing, until the reader leaves."""
+        self.backend.seen(request, context)
+        start = request.from_offset if request.HasField("from_offset") else 7
+        if request.dataset == "nothing":
+            await fail(context, NotFoundError("there is no dataset of this name"))
+        try:
+            yield records_pb2.TailRecordsResponse(next_offset=start)
+            for n in (start + 1, start + 2):
+                record = records_pb2.Record(dataset="events", data=b'{"n":%d}' % n)
+                yield records_pb2.TailRecordsResponse(record=record, next_offset=n)
+            yield records_pb2.TailRecordsResponse(next_offset=start + 9)
+            if request.dataset == "late":
+                await fail(context, UnavailableError("ingest is about to stop"))
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.backend.cancelled.set()
+            raise
+
+
+class Audit:
+    """Exports what `backend.archive` holds, chunk by chunk; an error in it is how the export ends."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    async def ExportAudit(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.backend.seen(request, context)
+        for chunk in self.backend.archive:
+            if isinstance(chunk, Exception):
+                await fail(context, chunk)
+            yield audit_pb2.ExportAuditResponse(data=chunk)
 
 
 class Contracts:
@@ -372,8 +465,10 @@ async def serve(backend: Backend) -> tuple[grpc.aio.Server, str, Imports]:
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     servicers = {
         "counterfoil.governance.v1.CredentialService": backend.api_keys,
+        "counterfoil.governance.v1.PolicyService": backend.policies,
         "counterfoil.governance.v1.WorkspaceService": Workspaces(backend),
         "counterfoil.governance.v1.ReceiptService": Receipts(backend),
+        "counterfoil.governance.v1.AuditService": Audit(backend),
         "counterfoil.common.v1.ReceiptProducerService": Producer(backend),
         "counterfoil.contracts.v1.ContractService": Contracts(backend),
         "counterfoil.ingest.v1.RecordService": Records(backend),

@@ -35,8 +35,7 @@ EXPIRED = "cfk_" + "e" * 43
 REVOKED = "cfk_" + "v" * 43
 UNKNOWN = "cfk_" + "u" * 43
 WRITE = "cfw_" + "w" * 43
-SCOPES = ["platform.admin", "governance.read", "governance.write", "contracts.read", "contracts.write"]
-SCOPES += ["ingest.read", "ingest.write", "ingest.admin", "ingest.append", "models.read", "models.write"]
+SCOPES = sorted({method.scope for method in apis.load(apis.image()).methods} | {"ingest.append"})
 
 
 @dataclass
@@ -51,6 +50,7 @@ class Doors:
     address: str
     """Of the services behind."""
     signer: TokenSigner
+    grpc_address: str
 
 
 @pytest.fixture(scope="session")
@@ -71,8 +71,8 @@ async def running(keys_dir: Path) -> AsyncIterator[Doors]:
         yield doors
 
 
-async def gateway_and_backend(keys_dir: Path) -> AsyncIterator[Doors]:
-    """Serve both until the caller goes on."""
+async def gateway_and_backend(keys_dir: Path, **limits: float) -> AsyncIterator[Doors]:
+    """Serve both until the caller goes on; without limits but those given."""
     apis.load(apis.image())  # imports every proto
     telemetry.configure("gateway", "")
     clock = SystemClock()
@@ -81,13 +81,15 @@ async def gateway_and_backend(keys_dir: Path) -> AsyncIterator[Doors]:
     _fill(backend)
     server, address, imports = await backends.serve(backend)
     targets = {f"{name}_target": address for name in ("ingest", "contracts", "graph", "models", "governance")}
-    settings = Settings(data_dir=keys_dir, listen="127.0.0.1:0", grpc_listen="127.0.0.1:0", drain_seconds=1, **targets)
+    fixed = {"data_dir": keys_dir, "listen": "127.0.0.1:0", "grpc_listen": "127.0.0.1:0", "drain_seconds": 1}
+    unlimited = {"requests_per_second": 0, "failed_sign_ins_per_second": 0}
+    settings = Settings(**fixed, **targets, **unlimited | limits)
     key = load_private_key(keys_dir / "keys" / "gateway.pem")
     signer = TokenSigner("gateway", key, clock)
     async with serving(settings, Identity(signer, derive_secret(key), clock)) as gateway:
         url = f"http://{gateway.rest}"
         async with httpx.AsyncClient(base_url=url, timeout=20) as http, grpc.aio.insecure_channel(gateway.grpc) as rpc:
-            yield Doors(http, rpc, backend, imports, url, address, signer)
+            yield Doors(http, rpc, backend, imports, url, address, signer, gateway.grpc)
     await server.stop(0)
 
 

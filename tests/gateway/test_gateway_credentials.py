@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from counterfoil.common.v1.credentials_pb2 import Credential
 from counterfoil_chassis.clock import to_timestamp
 from counterfoil_chassis.identity import TokenSigner, TokenVerifier, load_private_key, load_trusted_keys
 from counterfoil_gateway.credentials import Keyring
+from counterfoil_gateway.limits import Limiter, Rate
 from counterfoil_gateway.problems import Problem
 
 from tests.gateway.conftest import REVOKED, SCOPES, Doors
 
 KEY = "cfk_" + "k" * 43
+UNLIMITED = Limiter("failed sign-ins", Rate(0, 1), time.monotonic)
 DIGEST = hashlib.sha256(KEY.encode()).digest()
 
 
@@ -70,18 +73,18 @@ async def owner() -> Owner:
 @pytest.fixture
 def keyring(owner: Owner, clock: Clock, keys_dir: Path) -> Keyring:
     signer = TokenSigner("gateway", load_private_key(keys_dir / "keys" / "gateway.pem"), clock)
-    return Keyring("cfk_", owner.look_up, signer=signer, clock=clock)
+    return Keyring("cfk_", owner.look_up, signer=signer, clock=clock, attempts=UNLIMITED)
 
 
 async def refused(keyring: Keyring, key: str = KEY) -> str:
     with pytest.raises(Problem) as problem:
-        await keyring.sign_in(key)
+        await keyring.sign_in(key, address="")
     return problem.value.reason
 
 
 async def test_a_watched_key_signs_in_without_a_question(keyring: Keyring, owner: Owner, clock: Clock, keys_dir: Path):
     keyring.put(credential())
-    signed_in = await keyring.sign_in(KEY)
+    signed_in = await keyring.sign_in(KEY, address="")
     assert (signed_in.workspace, signed_in.principal, signed_in.scopes) == ("w", "ada", {"a.read"})
     verifier = TokenVerifier(load_trusted_keys(keys_dir / "keys" / "trusted"), clock)
     assert verifier.verify(signed_in.token).scopes == {"a.read"}
@@ -90,25 +93,25 @@ async def test_a_watched_key_signs_in_without_a_question(keyring: Keyring, owner
 
 async def test_a_token_is_kept_for_half_its_life(keyring: Keyring, clock: Clock):
     keyring.put(credential())
-    first = await keyring.sign_in(KEY)
+    first = await keyring.sign_in(KEY, address="")
     clock.pass_(seconds=149)
-    assert await keyring.sign_in(KEY) is first
+    assert await keyring.sign_in(KEY, address="") is first
     clock.pass_(seconds=2)
-    assert (await keyring.sign_in(KEY)).token != first.token
+    assert (await keyring.sign_in(KEY, address="")).token != first.token
 
 
 async def test_a_changed_key_gets_another_token(keyring: Keyring):
     keyring.put(credential())
-    await keyring.sign_in(KEY)
+    await keyring.sign_in(KEY, address="")
     changed = credential()
     changed.scopes.append("a.write")
     keyring.put(changed)
-    assert (await keyring.sign_in(KEY)).scopes == {"a.read", "a.write"}
+    assert (await keyring.sign_in(KEY, address="")).scopes == {"a.read", "a.write"}
 
 
 async def test_a_deleted_key_is_refused_at_once(keyring: Keyring):
     keyring.put(credential())
-    await keyring.sign_in(KEY)
+    await keyring.sign_in(KEY, address="")
     keyring.delete(DIGEST)
     assert await refused(keyring) == "CREDENTIAL_INVALID"
 
@@ -117,9 +120,9 @@ async def test_a_key_expires_without_a_word_from_its_owner(
     keyring: Keyring, clock: Clock, owner: Owner, keys_dir: Path
 ):
     keyring.put(credential(expires_at=to_timestamp(clock.now() + timedelta(seconds=60))))
-    signed_in = await keyring.sign_in(KEY)
+    signed_in = await keyring.sign_in(KEY, address="")
     clock.pass_(seconds=59)
-    await keyring.sign_in(KEY)
+    await keyring.sign_in(KEY, address="")
     clock.pass_(seconds=1)
     assert await refused(keyring) == "CREDENTIAL_EXPIRED"
     clock.pass_(seconds=10)
@@ -139,13 +142,13 @@ async def test_an_unknown_key_costs_one_question_a_second(keyring: Keyring, owne
 async def test_a_key_that_was_refused_is_accepted_as_soon_as_the_watch_brings_it(keyring: Keyring):
     await refused(keyring)
     keyring.put(credential())
-    await keyring.sign_in(KEY)
+    await keyring.sign_in(KEY, address="")
 
 
 async def test_many_who_present_one_new_key_share_one_question(keyring: Keyring, owner: Owner):
     owner.known[DIGEST] = credential()
     owner.gate.clear()
-    asking = [asyncio.create_task(keyring.sign_in(KEY)) for _ in range(20)]
+    asking = [asyncio.create_task(keyring.sign_in(KEY, address="")) for _ in range(20)]
     await asyncio.sleep(0)
     owner.gate.set()
     assert {s.principal for s in await asyncio.gather(*asking)} == {"ada"}
@@ -155,7 +158,7 @@ async def test_many_who_present_one_new_key_share_one_question(keyring: Keyring,
 async def test_one_who_gives_up_leaves_the_question_to_the_others(keyring: Keyring, owner: Owner):
     owner.known[DIGEST] = credential()
     owner.gate.clear()
-    first, second = (asyncio.create_task(keyring.sign_in(KEY)) for _ in range(2))
+    first, second = (asyncio.create_task(keyring.sign_in(KEY, address="")) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     owner.gate.set()
@@ -164,7 +167,7 @@ async def test_one_who_gives_up_leaves_the_question_to_the_others(keyring: Keyri
 
 async def test_a_key_known_by_lookup_only_is_asked_for_again(keyring: Keyring, owner: Owner, clock: Clock):
     owner.known[DIGEST] = credential()
-    await keyring.sign_in(KEY)
+    await keyring.sign_in(KEY, address="")
     clock.pass_(seconds=6)
     del owner.known[DIGEST]
     assert await refused(keyring) == "CREDENTIAL_INVALID"
@@ -173,7 +176,7 @@ async def test_a_key_known_by_lookup_only_is_asked_for_again(keyring: Keyring, o
 async def test_a_key_revoked_while_it_is_looked_up_is_refused(keyring: Keyring, owner: Owner):
     owner.known[DIGEST] = credential()
     owner.gate.clear()
-    asking = asyncio.create_task(keyring.sign_in(KEY))
+    asking = asyncio.create_task(keyring.sign_in(KEY, address=""))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert owner.asked == 1
@@ -188,7 +191,7 @@ async def test_an_owner_that_cannot_answer_is_not_a_refusal(keyring: Keyring, ow
     assert await refused(keyring) == "CREDENTIALS_UNAVAILABLE"
     owner.failing = None
     owner.known[DIGEST] = credential()
-    await keyring.sign_in(KEY)
+    await keyring.sign_in(KEY, address="")
 
 
 async def test_what_cannot_be_a_key_is_never_asked_for(keyring: Keyring, owner: Owner):

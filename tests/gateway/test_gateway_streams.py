@@ -1,4 +1,4 @@
-"""Server streams by REST. No public method has such a form yet, so one is made of a stream of the gRPC door."""
+"""Server streams by REST that end by themselves: one is made of a stream of the gRPC door, since no method has both."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from counterfoil_gateway import api as apis
 from counterfoil_gateway.calls import Calls
 from counterfoil_gateway.doors import _Server
 from counterfoil_gateway.serve import Rest
+from counterfoil_gateway.streams import Following
 
 from tests.gateway.conftest import ADMIN, Doors
 
@@ -33,7 +34,7 @@ async def http(doors: Doors, unused_tcp_port: int) -> AsyncIterator[httpx.AsyncC
         async def identify(_scope: object, _headers: object, _method: object) -> list[tuple[str, str]]:
             return [("authorization", f"Bearer {token}")]
 
-        rest = Rest(api, Calls(api, {"ingest": channel}), identify)
+        rest = Rest(api, Calls(api, {"ingest": channel}), identify, following=Following())
         options = {"port": unused_tcp_port, "lifespan": "off", "log_config": None, "http": "httptools"}
         server = _Server(uvicorn.Config(rest, **options))
         serving = asyncio.create_task(server.serve())

@@ -56,7 +56,7 @@ def _collector(name: str) -> _Answer:
 def _pixel(name: str) -> _Answer:
     async def collect(door: EventDoor, request: EventRequest) -> Reply:
         received_at = door.appender.now()
-        signed_in = await door.sign_in(write_keys.outside(request.headers, request.query))
+        signed_in = await door.sign_in(request, write_keys.outside(request.headers, request.query))
         body = orjson.dumps(_event_of(request.query, name))
         await door.appender.append(
             signed_in, body, protocol=PROTOCOL, route=name, content_type="application/json", received_at=received_at
@@ -102,7 +102,7 @@ def _set(event: dict[str, Any], names: Sequence[str], value: str) -> None:
 async def _settings(door: EventDoor, request: EventRequest) -> Reply:
     """Answer with what Segment's browser SDK loads first: everything goes to this host, nothing elsewhere."""
     key = request.path_key
-    await door.sign_in(key)
+    await door.sign_in(request, key)
     host = request.headers.get(b"host", b"").decode("latin-1")
     segment = {"apiKey": key, "apiHost": f"{host}/v1", "protocol": request.scope["scheme"]}
     enabled = {"__default": {"enabled": True, "integrations": {}}}
@@ -123,7 +123,7 @@ async def _settings(door: EventDoor, request: EventRequest) -> Reply:
 async def _source_config(door: EventDoor, request: EventRequest) -> Reply:
     """Answer with what RudderStack's browser SDK loads first: no destinations, and no statistics to its maker."""
     key = write_keys.outside(request.headers, request.query)
-    signed_in = await door.sign_in(key)
+    signed_in = await door.sign_in(request, key)
     off = {"enabled": False}
     source_id = signed_in.principal.removeprefix("source:")
     source = {
