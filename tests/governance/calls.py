@@ -71,7 +71,8 @@ def refused(reason: str) -> Iterator[Refusal]:
 class Governance:
     """Stubs of one running governance service."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, keys: Path, clock: MovableClock) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, address: str, keys: Path, clock: MovableClock) -> None:
+        self.address = address
         self.clock = clock
         self.channel = channel
         self.workspaces = WorkspaceServiceStub(channel)
@@ -83,7 +84,7 @@ class Governance:
         self.policies = PolicyServiceStub(channel)
         self.changes = ChangeServiceStub(channel)
         self.consents = ConsentServiceStub(channel)
-        self._hired: dict[str, dict[str, Any]] = {}
+        self.hired: dict[str, dict[str, Any]] = {}
         self.signers = {name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in SERVICES}
 
     def as_principal(
@@ -114,12 +115,12 @@ class Governance:
         await self.principals.CreatePrincipal(request, **admin)
         wanted = keys_pb2.CreateKeyRequest(principal_id=name, scopes=sorted(scopes))
         key = (await self.keys.CreateKey(wanted, **admin)).key
-        self._hired[name] = {"workspace": workspace, "scopes": frozenset(key.scopes), "roles": roles}
+        self.hired[name] = {"workspace": workspace, "scopes": frozenset(key.scopes), "roles": roles}
         return self.as_hired(name)
 
     def as_hired(self, name: str) -> dict[str, Any]:
         """Return how a hired principal calls now; tokens end when the clock is moved."""
-        return self.as_principal(principal=name, **self._hired[name])
+        return self.as_principal(principal=name, **self.hired[name])
 
     def as_service(self, name: str) -> dict[str, Any]:
         """Return the timeout and metadata of a service's own call."""
@@ -139,4 +140,4 @@ async def governance_in(folder: Path, clock: MovableClock, *, bootstrap_key_sha2
         started("governance", settings, build, clock=clock, migrations="counterfoil_governance") as running,
         connect(running.address) as channel,
     ):
-        yield Governance(channel, keys=keys, clock=clock)
+        yield Governance(channel, address=running.address, keys=keys, clock=clock)
