@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -310,9 +311,11 @@ class Consent:
     revision: int = 0
 
     @property
-    def rank(self) -> tuple[datetime, bool, bytes]:
-        """Return what decides which of two records holds: the later; at the same moment the withdrawal.
+    def rank(self) -> tuple[datetime, bool, float, bytes]:
+        """Return what decides which of two records holds: the later; at the same moment what allows less.
 
-        The content ends every tie, so that the order of arrival never matters.
+        That is the withdrawal, then the grant that ends first. The content ends every tie, so that the order of arrival
+        never matters.
         """
-        return self.happened_at, self.state is ConsentState.WITHDRAWN, self.content
+        ends = math.inf if self.expires_at is None else self.expires_at.timestamp()
+        return self.happened_at, self.state is ConsentState.WITHDRAWN, -ends, self.content
