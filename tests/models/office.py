@@ -161,13 +161,14 @@ class ChangeNotFoundError(NotFoundError):
 
 @dataclass
 class ChangeRoom(changes_pb2_grpc.ChangeServiceServicer):
-    """Changes that the test approves, rejects or lets expire."""
+    """Changes that the test approves, rejects or lets expire; `watched` is what the watch shows instead of all."""
 
     state: State = field(default_factory=State)
     by_request: dict[str, str] = field(default_factory=dict)
     reports: list[changes_pb2.ReportChangeRequest] = field(default_factory=list)
     reachable: bool = True
-    reported: Callable[[], None] = lambda: None
+    refusals: int = 0
+    watched: State | None = None
 
     def change(self, change_id: str) -> Any:
         return self.state.resources[f"acme/{change_id}"]
@@ -209,11 +210,12 @@ class ChangeRoom(changes_pb2_grpc.ChangeServiceServicer):
     async def WatchChanges(
         self, request: changes_pb2.WatchChangesRequest, context: Any
     ) -> AsyncIterator[watch_pb2.WatchResponse]:
-        async for response in self.state.watch(request.after_revision):
+        async for response in (self.watched or self.state).watch(request.after_revision):
             yield response
 
     async def ReportChange(self, request: changes_pb2.ReportChangeRequest, context: Any) -> C:
         if not self.reachable:
+            self.refusals += 1
             raise UnavailableError("not now")
         self.reports.append(request)
         change = self.state.resources.get(f"{request.workspace}/{request.change_id}")
@@ -229,7 +231,6 @@ class ChangeRoom(changes_pb2_grpc.ChangeServiceServicer):
             raise ChangeNotApprovedError("It is not approved.")
         change.state, change.detail = (C.APPLIED if request.applied else C.FAILED), request.detail
         self.state.put(f"{request.workspace}/{request.change_id}", change)
-        self.reported()
         return change
 
 

@@ -96,11 +96,13 @@ async def test_a_forecast_follows_the_season_and_comes_with_its_receipt(shop, cl
     assert [one.snapshot for one in receipt.inputs] == list(made.snapshots)
     assert {(one.dataset, one.version) for one in receipt.contracts} == {("sales", "1.0.0"), ("products", "1.0.0")}
     assert (receipt.model.version, receipt.model.artifact_sha256) == (1, version.artifact_sha256)
-    assert [list(check.policy_ids) for check in receipt.policy_checks] == [
-        ["scope:models.write"],
-        ["scope:ingest.read"],
-        ["scope:ingest.read"],
+    assert [(check.action, check.resource, list(check.policy_ids)) for check in receipt.policy_checks] == [
+        ("forecast", "model:demand", ["scope-permits-act"]),
+        ("use", "dataset:sales", ["scope-permits-act"]),
+        ("use", "dataset:products", ["scope-permits-act"]),
     ]
+    assert (receipt.policy_bundle.version, len(receipt.policy_bundle.sha256)) == (1, 64)
+    assert not receipt.changes
     assert json.loads(receipt.parameters)["series"] == ["FLORAL", "GROCERY"]
     assert len(receipt.trace_id) == 32
     assert len(receipt.runtime.lock_sha256) == 64

@@ -4,7 +4,9 @@ from contextlib import AsyncExitStack
 
 from counterfoil.common.v1 import receipts_pb2_grpc
 from counterfoil.models.v1 import attributions_pb2_grpc, forecasts_pb2_grpc, lifts_pb2_grpc, models_pb2_grpc
+from counterfoil_chassis.audit import audit_relay
 from counterfoil_chassis.call import connect
+from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.outbox import OutboxRelay
@@ -14,6 +16,7 @@ from counterfoil_chassis.runtime import running_code
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.worker import Worker
 
+from counterfoil_models.approvals import Approvals
 from counterfoil_models.entities import OutputKind
 from counterfoil_models.files.artifacts import FileArtifactStore
 from counterfoil_models.remote.consents import LedgerConsents
@@ -65,11 +68,40 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         libraries=runtime.libraries,
     )
     await trainer.end_interrupted()
-    models = ModelServices(
-        stores, source, trainer, governance.timezone, pager, Idempotency(host.secret, host.clock), host.clock
-    )
-    forecasts = ForecastServices(stores, source, artifacts, serving, runtime, pager, host.clock, host.ids, relay.wake)
     policies = PolicyChecker(governance_channel, host.signer, host.clock)
+    audit = audit_relay(database, governance_channel, host.signer, host.clock)
+    approvals = Approvals(
+        stores=stores,
+        changes=Changes(governance_channel, host.signer),
+        clock=host.clock,
+        ids=host.ids,
+        audit_added=audit.wake,
+    )
+    models = ModelServices(
+        stores=stores,
+        source=source,
+        trainer=trainer,
+        timezone=governance.timezone,
+        pager=pager,
+        idempotency=Idempotency(host.secret, host.clock),
+        clock=host.clock,
+        ids=host.ids,
+        policies=policies,
+        approvals=approvals,
+        audit_added=audit.wake,
+    )
+    forecasts = ForecastServices(
+        stores=stores,
+        source=source,
+        artifacts=artifacts,
+        worker=serving,
+        runtime=runtime,
+        pager=pager,
+        clock=host.clock,
+        ids=host.ids,
+        receipts_added=relay.wake,
+        policies=policies,
+    )
     lifts = LiftServices(
         Outputs(OutputKind.LIFT, stores, runtime, pager, host.clock, host.ids, relay.wake),
         source,
@@ -100,7 +132,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (lifts_pb2_grpc.add_LiftServiceServicer_to_server, LiftServicer(lifts)),
             (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(receipts)),
         ],
-        background=[relay.run, trainer.run, policies.run],
+        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run],
     )
 
 

@@ -33,6 +33,8 @@ class State(enum.Enum):
     DRAFT = "draft"
     TRAINED = "trained"
     VALIDATED = "validated"
+    PENDING_APPROVAL = "pending_approval"
+    APPROVED = "approved"
     CHAMPION = "champion"
     RETIRED = "retired"
     REJECTED = "rejected"
@@ -91,6 +93,12 @@ class ForecastSpec:
     season_days: int = 7
     coverage: float = 0.8
     min_active_days: int = 300
+
+    def datasets(self) -> tuple[str, ...]:
+        """Return the datasets that are read."""
+        return (
+            (self.series.dataset,) if self.series.lookup is None else (self.series.dataset, self.series.lookup.dataset)
+        )
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,10 @@ class SkippedSeries:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One version of a model; `artifact_sha256` is empty until it is trained."""
+    """One version of a model; `artifact_sha256` is empty until it is trained.
+
+    `change_id` names the change that its promotion waits for or was approved by, empty = none was needed.
+    """
 
     workspace: str
     model_id: str
@@ -193,6 +204,7 @@ class ModelVersion:
     error_reason: str = ""
     error_detail: str = ""
     finished_at: datetime | None = None
+    change_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -73,17 +73,32 @@ def promote(target: ModelVersion, champion: int, *, actor: str, reason: str) -> 
     """
     if target.version == champion:
         return []
-    if target.state not in PROMOTABLE:
-        raise StateTransitionError(
-            f"Version {target.version} is {target.state.name}; "
-            "only a validated, retired or rolled-back version can be promoted.",
-            metadata={"state": target.state.name},
-        )
+    _require_promotable(target)
     changes = [Change(target.version, target.state, State.CHAMPION, actor, reason)]
     if champion:
         retired = f"Version {target.version} was promoted."
         changes.insert(0, Change(champion, State.CHAMPION, State.RETIRED, actor, retired))
     return changes
+
+
+def ask_approval(target: ModelVersion, *, actor: str, reason: str) -> list[Change]:
+    """Have a version wait for a second person; raises StateTransitionError when its state does not let it serve."""
+    _require_promotable(target)
+    return [Change(target.version, target.state, State.PENDING_APPROVAL, actor, reason)]
+
+
+def approve(target: ModelVersion, champion: int, *, approver: str, reason: str) -> list[Change]:
+    """Make a version that waited the champion, as its approver said, and retire the present one (0 = none)."""
+    changes = [Change(target.version, State.PENDING_APPROVAL, State.APPROVED, approver, reason)]
+    if champion:
+        retired = f"Version {target.version} was promoted."
+        changes.append(Change(champion, State.CHAMPION, State.RETIRED, SERVICE_ACTOR, retired))
+    return [*changes, Change(target.version, State.APPROVED, State.CHAMPION, SERVICE_ACTOR, reason)]
+
+
+def withdraw(target: ModelVersion, *, reason: str) -> list[Change]:
+    """End a version's waiting without an approval; it can be promoted, or asked for, again."""
+    return [Change(target.version, State.PENDING_APPROVAL, State.VALIDATED, SERVICE_ACTOR, reason)]
 
 
 def rollback(events: Sequence[ModelEvent], *, actor: str, reason: str) -> list[Change]:
@@ -110,3 +125,12 @@ def champions_so_far(events: Sequence[ModelEvent]) -> list[int]:
         elif event.to_state is State.CHAMPION and champions[-1:] != [event.version]:
             champions.append(event.version)
     return champions
+
+
+def _require_promotable(target: ModelVersion) -> None:
+    if target.state not in PROMOTABLE:
+        raise StateTransitionError(
+            f"Version {target.version} is {target.state.name}; "
+            "only a validated, retired or rolled-back version can be promoted.",
+            metadata={"state": target.state.name},
+        )

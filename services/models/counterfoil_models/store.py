@@ -90,6 +90,12 @@ class ModelStore(Protocol):
     async def unfinished(self) -> list[ModelVersion]:
         """Return the versions of every workspace whose training has not ended."""
 
+    async def pending(self) -> list[ModelVersion]:
+        """Return the versions of every workspace that wait for an approval."""
+
+    async def set_change(self, workspace: str, model_id: str, version: int, change_id: str) -> None:
+        """Keep which change a version's promotion waits for or was approved by, "" = none."""
+
     async def append(self, workspace: str, model_id: str, changes: Sequence[Change], *, now: datetime) -> None:
         """Append events; they are never changed or deleted."""
 

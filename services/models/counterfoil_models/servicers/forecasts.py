@@ -9,9 +9,10 @@ from counterfoil.common.v1 import receipts_pb2
 from counterfoil.models.v1 import forecasts_pb2, forecasts_pb2_grpc
 from counterfoil_chassis.canonical import canonical_json, sha256_hex
 from counterfoil_chassis.clock import Clock, Ids
-from counterfoil_chassis.identity import current_caller, require_scope
+from counterfoil_chassis.identity import Caller, current_caller, require_scope
 from counterfoil_chassis.outbox import enqueue
 from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.policy import Answer, PolicyChecker
 from counterfoil_chassis.runtime import Runtime
 from counterfoil_chassis.worker import Worker
 
@@ -22,6 +23,7 @@ from counterfoil_models.errors import NoChampionError
 from counterfoil_models.reading import Reading, read_series, take_inputs
 from counterfoil_models.servicers.messages import forecast_message
 from counterfoil_models.servicers.provenance import PRODUCER, Asked, asked_of, forecast_receipt, inputs_of_receipt
+from counterfoil_models.servicers.questions import forecast_question, use_question
 from counterfoil_models.servicers.replaying import Remade
 from counterfoil_models.serving import chosen_horizon, chosen_series, make_output, serving_gaps
 from counterfoil_models.store import RECEIPTS_TOPIC, ArtifactStore, SnapshotSource, Stores
@@ -42,6 +44,7 @@ class ForecastServices:
     clock: Clock
     ids: Ids
     receipts_added: Callable[[], None]
+    policies: PolicyChecker
 
 
 class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
@@ -58,6 +61,7 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
         caller = current_caller()
         require_scope(caller, "ingest.read")
         model, champion = await self._champion(caller.workspace, request.model_id)
+        answers = await self._allowed(caller, model)
         data = await self._services.worker.run(self._services.artifacts.get, champion.artifact_sha256)
         artifact = decode(data)
         asked = Asked(
@@ -73,7 +77,17 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
         if known is not None:
             return forecast_message(known)
         forecast, reading = await self._make(artifact, champion, asked=asked, inputs=inputs, question=question)
-        return forecast_message(await self._keep(forecast, reading, model=model, champion=champion, asked=asked))
+        receipt = forecast_receipt(
+            forecast,
+            model=model,
+            champion=champion,
+            asked=asked,
+            rows=reading.rows,
+            contracts=reading.contracts,
+            runtime=self._services.runtime,
+            answers=answers,
+        )
+        return forecast_message(await self._keep(forecast, receipt.SerializeToString(deterministic=True)))
 
     async def GetForecast(self, request: forecasts_pb2.GetForecastRequest, context: Context) -> forecasts_pb2.Forecast:
         """Return one forecast."""
@@ -141,19 +155,14 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
         )
         return forecast, reading
 
-    async def _keep(
-        self, forecast: Forecast, reading: Reading, *, model: Model, champion: ModelVersion, asked: Asked
-    ) -> Forecast:
+    async def _allowed(self, caller: Caller, model: Model) -> list[Answer]:
+        """Ask the policies for the model and each dataset; raise PolicyDeniedError for what is refused."""
+        asking = [forecast_question(model)]
+        asking += [use_question(dataset, purpose=model.purpose) for dataset in model.spec.datasets()]
+        return [await self._services.policies.require(caller, question) for question in asking]
+
+    async def _keep(self, forecast: Forecast, receipt: bytes) -> Forecast:
         """Keep forecast, receipt and outbox row together; the same question answered meanwhile wins."""
-        receipt = forecast_receipt(
-            forecast,
-            model=model,
-            asked=asked,
-            rows=reading.rows,
-            contracts=reading.contracts,
-            artifact_sha256=champion.artifact_sha256,
-            runtime=self._services.runtime,
-        ).SerializeToString(deterministic=True)
         async with self._stores.begin() as transaction:
             known = await transaction.forecasts.find(forecast.workspace, forecast.question_sha256)
             if known is not None:

@@ -33,7 +33,7 @@ from counterfoil_models.lift_units import UnitTable, lift_columns, unit_table
 from counterfoil_models.lifts import make_lift
 from counterfoil_models.servicers.lift_messages import lift_message, lift_spec_of_message
 from counterfoil_models.servicers.outputs import Outputs
-from counterfoil_models.servicers.provenance import PRODUCER, Made, inputs_of_receipt, make_receipt
+from counterfoil_models.servicers.provenance import PRODUCER, Made, cite_policies, inputs_of_receipt, make_receipt
 from counterfoil_models.servicers.questions import use_question
 from counterfoil_models.servicers.replaying import Remade
 from counterfoil_models.store import ConsentsFound, ConsentSource, SnapshotSource
@@ -160,8 +160,7 @@ class LiftServicer(lifts_pb2_grpc.LiftServiceServicer):
             gaps=tuple(gap_of(one) for one in output.document["gaps"]),
         )
         receipt = make_receipt(made, runtime=self._outputs.runtime)
-        receipt.policy_checks.extend(answer.message() for answer in answers)
-        receipt.policy_bundle.CopyFrom(answers[0].bundle_message())
+        cite_policies(receipt, answers)
         if consents is not None:
             receipt.consent.CopyFrom(
                 receipts_pb2.ConsentBasis(

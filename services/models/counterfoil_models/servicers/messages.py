@@ -116,6 +116,7 @@ def version_message(version: ModelVersion) -> models_pb2.ModelVersion:
         created_at=to_timestamp(version.created_at),
         finished_at=None if version.finished_at is None else to_timestamp(version.finished_at),
         trace_id=version.trace_id,
+        change_id=version.change_id,
     )
 
 

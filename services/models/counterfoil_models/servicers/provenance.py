@@ -9,12 +9,13 @@ from counterfoil.common.v1 import receipts_pb2
 from counterfoil_chassis.canonical import canonical_json, output_sha256
 from counterfoil_chassis.clock import to_timestamp
 from counterfoil_chassis.identity import current_caller
+from counterfoil_chassis.policy import Answer
 from counterfoil_chassis.runtime import Runtime, runtime_message
 from counterfoil_chassis.telemetry import current_trace_id
 
 from counterfoil_models.artifact import KIND
 from counterfoil_models.documents import Document, output_document
-from counterfoil_models.entities import Contract, Forecast, Gap, ImpactTier, Input, Model
+from counterfoil_models.entities import Contract, Forecast, Gap, ImpactTier, Input, Model, ModelVersion
 from counterfoil_models.servicers.messages import completeness_message, tier_message
 from counterfoil_models.snapshot_messages import snapshot_message, snapshot_of
 
@@ -89,13 +90,14 @@ def forecast_receipt(
     forecast: Forecast,
     *,
     model: Model,
+    champion: ModelVersion,
     asked: Asked,
     rows: Sequence[int],
     contracts: Sequence[Contract],
-    artifact_sha256: str,
     runtime: Runtime,
+    answers: Sequence[Answer],
 ) -> receipts_pb2.Receipt:
-    """Write the receipt of a fresh forecast; `rows` are in the order of its inputs."""
+    """Write the receipt of a fresh forecast; `rows` are in the order of its inputs, `answers` allowed it."""
     made = Made(
         workspace=forecast.workspace,
         name=f"{FORECASTS}/{forecast.forecast_id}",
@@ -116,24 +118,21 @@ def forecast_receipt(
             model_id=model.model_id,
             version=forecast.output.model_version,
             kind=KIND,
-            artifact_sha256=artifact_sha256,
+            artifact_sha256=champion.artifact_sha256,
         )
     )
-    receipt.policy_checks.extend(_policy_checks(forecast, model, at=forecast.created_at))
+    cite_policies(receipt, answers)
+    if champion.change_id:
+        receipt.changes.append(champion.change_id)
     return receipt
+
+
+def cite_policies(receipt: receipts_pb2.Receipt, answers: Sequence[Answer]) -> None:
+    """Add the policy checks that allowed an output, and the bundle of the last one."""
+    receipt.policy_checks.extend(answer.message() for answer in answers)
+    receipt.policy_bundle.CopyFrom(answers[-1].bundle_message())
 
 
 def inputs_of_receipt(receipt: receipts_pb2.Receipt) -> tuple[Input, ...]:
     """Read the snapshots a receipt cites, in their roles."""
     return tuple(Input(one.role, snapshot_of(one.snapshot)) for one in receipt.inputs)
-
-
-def _policy_checks(forecast: Forecast, model: Model, *, at: datetime) -> list[receipts_pb2.PolicyCheck]:
-    asked = [("forecast", f"model:{model.model_id}", "scope:models.write")]
-    asked += [("read", f"dataset:{one.snapshot.dataset}", "scope:ingest.read") for one in forecast.inputs]
-    return [
-        receipts_pb2.PolicyCheck(
-            action=action, resource=resource, allowed=True, policy_ids=[policy], checked_at=to_timestamp(at)
-        )
-        for action, resource, policy in asked
-    ]

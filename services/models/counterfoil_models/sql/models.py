@@ -135,6 +135,16 @@ class SqlModelStore:
         """Return the versions of every workspace whose training has not ended."""
         return [_version(row) for row in await self._all(_VERSIONS.where(MODEL_VERSION.c.finished_at.is_(None)))]
 
+    async def pending(self) -> list[ModelVersion]:
+        """Return the versions of every workspace that wait for an approval."""
+        waiting = VERSION_STATE.c.state == State.PENDING_APPROVAL.value
+        return [_version(row) for row in await self._all(_VERSIONS.where(waiting))]
+
+    async def set_change(self, workspace: str, model_id: str, version: int, change_id: str) -> None:
+        """Keep which change a version's promotion waits for or was approved by, "" = none."""
+        place = (*_of(MODEL_VERSION, workspace, model_id), MODEL_VERSION.c.version == version)
+        await self._connection.execute(update(MODEL_VERSION).where(*place).values(change_id=change_id))
+
     async def append(self, workspace: str, model_id: str, changes: Sequence[Change], *, now: datetime) -> None:
         """Append events; they are never changed or deleted."""
         newest = select(func.max(MODEL_EVENT.c.sequence)).where(*_of(MODEL_EVENT, workspace, model_id))
@@ -210,6 +220,7 @@ def _version(row: Row[Any]) -> ModelVersion:
         error_reason=row.error_reason,
         error_detail=row.error_detail,
         finished_at=None if row.finished_at is None else from_micros(row.finished_at),
+        change_id=row.change_id,
     )
 
 

@@ -36,6 +36,7 @@ MODEL_VERSION = Table(
     Column("error_reason", Text, nullable=False, server_default=""),
     Column("error_detail", Text, nullable=False, server_default=""),
     Column("finished_at", BigInteger),
+    Column("change_id", Text, nullable=False, server_default=""),
 )
 
 MODEL_EVENT = Table(
