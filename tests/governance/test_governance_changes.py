@@ -358,8 +358,7 @@ TAMPERED = {
     "no seal": "UPDATE votes SET mac = x''",
     "another payload": "UPDATE changes SET payload = CAST('{}' AS BLOB)",
     "another payload in both": (
-        "UPDATE changes SET payload = CAST('{}' AS BLOB);"
-        f"UPDATE votes SET payload_sha256 = '{EMPTY}'"
+        f"UPDATE changes SET payload = CAST('{{}}' AS BLOB);UPDATE votes SET payload_sha256 = '{EMPTY}'"
     ),
     "another resource": "UPDATE changes SET resource = 'models/other/versions/1'",
     "another kind": "UPDATE changes SET kind = 'persons.export'",

@@ -90,9 +90,7 @@ async def test_other_roles_narrow_the_keys_at_once_and_for_good(governance: Gove
     assert (await set_roles(governance, "ada")).roles == []
     credential = await look_up(governance, created.api_key)
     assert (list(credential.scopes), list(credential.roles)) == (["governance.read", "models.read"], [])
-    shown = await governance.keys.GetKey(
-        keys_pb2.GetKeyRequest(key_id=created.key.key_id), **governance.as_principal()
-    )
+    shown = await governance.keys.GetKey(keys_pb2.GetKeyRequest(key_id=created.key.key_id), **governance.as_principal())
     assert list(shown.scopes) == ["governance.read", "models.read"]
 
 

@@ -118,13 +118,14 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
 
 async def _bootstrap(settings: Settings, host: Host, transactions: Transactions) -> None:
     configured = settings.bootstrap_key_sha256
+    recorder = Recorder(DEFAULT_WORKSPACE, ITSELF, host.ids, host.clock)
     async with transactions.begin() as stores:
         outcome = await bootstrap(
             stores,
             secret_sha256=bytes.fromhex(configured) if configured else None,
-            recorder=Recorder(DEFAULT_WORKSPACE, ITSELF, host.ids, host.clock),
+            recorder=recorder,
         )
-        await ship_missing(stores, now=host.clock.now())
+        await ship_missing(stores, recorder=recorder)
     level = logging.WARNING if outcome is BootstrapOutcome.NO_KEY else logging.INFO
     _log.log(level, "bootstrap: %s", outcome.value)
 

@@ -15,6 +15,7 @@ from counterfoil_chassis.policy import Answer, Policies, Question, bundle_sha256
 from counterfoil_governance.entities import BundleState, Change, Policy, PolicyBundle, PrincipalKind
 from counterfoil_governance.errors import PolicyBundleOutdatedError, PolicyLockoutError
 from counterfoil_governance.policy_text import check_policies, read_policies, shipped_policies, shipped_schema
+from counterfoil_governance.recording import Recorder
 from counterfoil_governance.scopes import GOVERNANCE_APPROVE, GOVERNANCE_WRITE
 from counterfoil_governance.store import Stores
 
@@ -63,12 +64,13 @@ async def ship_bundle(stores: Stores, *, workspace: str, now: datetime) -> Polic
     return bundle
 
 
-async def ship_missing(stores: Stores, *, now: datetime) -> Sequence[str]:
-    """Give every workspace without policies, of an older release, those that come with the platform; return which."""
-    without = await stores.bundles.workspaces_without()
-    for workspace in without:
-        await ship_bundle(stores, workspace=workspace, now=now)
-    return without
+async def ship_missing(stores: Stores, *, recorder: Recorder) -> None:
+    """Give every workspace without policies, a new one or one of an older release, those of the platform."""
+    for workspace in await stores.bundles.workspaces_without():
+        bundle = await ship_bundle(stores, workspace=workspace, now=recorder.now)
+        await recorder.record(
+            stores, "policy_bundle.activate", "policy-bundles/1", workspace=workspace, sha256=bundle.sha256
+        )
 
 
 async def find_bundle(stores: Stores, workspace: str, version: int) -> PolicyBundle:
