@@ -113,7 +113,7 @@ def test_records_are_counted_as_they_arrive_and_not_while_nobody_looks(console: 
     page.evaluate(hide, False)
     expect(live.locator("[aria-label='Live tail: on']")).to_be_visible()
     store.tenant.append("mailings", [_mailing("live-4")])
-    expect(live.locator(".figure-value")).to_have_text("3")
+    expect(live.locator(".figure-value")).to_have_text("3", timeout=15_000)
     console.check()
 
 
@@ -175,6 +175,12 @@ def test_naive_and_adjusted_lift_stand_side_by_side_with_their_intervals(console
     expect(card).to_contain_text(HOSTILE)
     expect(card.locator(".badge-synthetic")).to_be_visible()
     assert card.locator(".chart").count() == 2
+    card.scroll_into_view_if_needed()
+    place = card.locator(".chart .point").first.bounding_box()
+    assert place is not None
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    expect(card.locator(".hoverlayer text").first).to_contain_text("Naive: $")
+    console.check()
     for note in lift["completeness"]["notes"]:
         expect(card).to_contain_text(note["detail"])
     card.get_by_text("How alike the groups were").click()

@@ -10,6 +10,7 @@ const METHODS = [
   ["adjusted", "Adjusted", "Regression on the time before and covariates (Lin 2013, HC2)"],
   ["matched", "Matched", "Nearest neighbours with bias correction (Abadie and Imbens 2011)"],
 ];
+const GENERIC = new Set(["amount", "total", "value"]); // names that say nothing without their dataset
 const ALIKE = 0.1; // a standardised mean difference above it is not alike
 
 /** One method's estimate of one measure; without a measure of the first there is. */
@@ -21,7 +22,7 @@ const currencyOf = (lift, measure) => (measure === "value" ? lift.spec.outcome.c
 /** What a measure counts, in the words of the data. */
 export function measureName(lift, measure) {
   const { outcome } = lift.spec;
-  if (measure === "value") return words(outcome.value_field).replace(/ (micros|value)$/, "") || "value";
+  if (measure === "value") return GENERIC.has(outcome.value_field) ? `${outcome.value_field} of ${words(outcome.dataset)}` : words(outcome.value_field).replace(/ (micros|value)$/, "");
   if (!outcome.count_field) return "records";
   if (outcome.count_field === "hs_object_id") return words(outcome.dataset); // HubSpot's name for the id of whatever the dataset holds
   return plurals(words(outcome.count_field).replace(/ id$/, ""));
@@ -73,16 +74,15 @@ export function verdict(lift, measure) {
   const show = (estimate, kind) => h("span", { class: kind }, receipted(compact(lift, estimate, estimate.difference), lift.receipt_id));
   const interval = `${percent(lift.spec.coverage || 0.95)} interval ${compact(lift, adjusted, adjusted.lower)} to ${compact(lift, adjusted, adjusted.upper)}`;
   const opening = ["Taken as they are, treated ", plurals(unitName(lift)), naive.difference >= 0 ? " are ahead by " : " are behind by ", show(naive, "naive"), ` each in ${measureName(lift, measure)}`, naive.ratio === undefined ? ". " : ` (${decimal(naive.ratio, 1)}×). `];
-  const then = ["Compared with ", plurals(unitName(lift)), " that were alike before, the difference is ", show(adjusted, "adjusted"), ` (${interval}).`];
+  const then = ["Adjusted for how they differed before, the difference is ", show(adjusted, "adjusted"), ` (${interval}).`];
   return [opening, then, " ", conclusion(naive, adjusted)];
 }
 
 function conclusion(naive, adjusted) {
-  const shrunk = naive.difference > 0 && adjusted.difference < naive.difference;
-  const selection = shrunk && adjusted.difference >= 0 ? `${percent(1 - adjusted.difference / naive.difference)} of the naive gap was there before anybody was treated.` : "";
-  if (covers(adjusted, 0)) return ["An effect of zero is inside the interval: ", h("strong", {}, "no effect is shown"), shrunk ? ", and most of the naive gap is who was chosen." : "."];
-  if (adjusted.difference < 0) return [h("strong", {}, "The effect is below zero"), "."];
-  return [h("strong", {}, "There is an effect"), selection ? `, but ${selection}` : "."];
+  const chosen = naive.difference > 0 && adjusted.difference >= 0 && adjusted.difference < naive.difference && percent(1 - adjusted.difference / naive.difference);
+  const selection = chosen ? ` By this estimate ${chosen} of the naive gap is who was chosen.` : "";
+  if (covers(adjusted, 0)) return ["Zero is inside the interval: ", h("strong", {}, "no effect is shown"), ".", selection];
+  return ["Zero is outside the interval: ", h("strong", {}, adjusted.difference < 0 ? "an effect below zero is shown" : "an effect is shown"), ".", selection];
 }
 
 function sizes(lift) {

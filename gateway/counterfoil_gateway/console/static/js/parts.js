@@ -89,7 +89,7 @@ export const unknown = (text = "not known") => h("span", { class: "faint", title
  * A table. Columns: `{label, cell(row), align?: "number", sort?(row), head?: "row", tip?, share?(row)}`; a column with `head: "row"` names its
  * row, and one with `share` is tinted by it, from 0 to 1.
  */
-export function table(columns, rows, { caption, empty, dense = false, sorted, rowClass, footer } = {}) {
+export function table(columns, rows, { caption, empty, dense = false, sorted } = {}) {
   if (!rows.length) return empty ?? nothing("Nothing here yet.");
   const body = h("tbody");
   const order = { column: sorted?.column ?? null, down: sorted?.down ?? true };
@@ -111,7 +111,7 @@ export function table(columns, rows, { caption, empty, dense = false, sorted, ro
       shown.map((row) =>
         h(
           "tr",
-          { class: rowClass?.(row) },
+          {},
           columns.map((column) => h(column.head === "row" ? "th" : "td", { scope: column.head, class: column.align, style: tint(column, row) }, column.cell(row))),
         ),
       ),
@@ -123,12 +123,22 @@ export function table(columns, rows, { caption, empty, dense = false, sorted, ro
     draw();
   }
   draw();
-  return h(
+  const frame = h(
     "div",
-    { class: "table-frame", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", { class: dense ? "dense" : null }, caption && h("caption", { class: "visually-hidden" }, caption), h("thead", {}, h("tr", {}, heads)), body, footer && h("tfoot", {}, footer)),
+    { class: "table-frame", role: "region", "aria-label": caption },
+    h("table", { class: dense ? "dense" : null }, caption && h("caption", { class: "visually-hidden" }, caption), h("thead", {}, h("tr", {}, heads)), body),
   );
+  frames.observe(frame);
+  return frame;
 }
+
+/** A table that is wider than its place can be scrolled by keyboard; the others are no stop on the way. */
+const frames = new ResizeObserver((seen) => {
+  for (const { target } of seen) {
+    if (target.scrollWidth > target.clientWidth) target.setAttribute("tabindex", "0");
+    else target.removeAttribute("tabindex");
+  }
+});
 
 const tint = ({ share }, row) => share && { "background-color": `color-mix(in srgb, var(--accent) ${Math.round(16 * share(row))}%, transparent)` };
 

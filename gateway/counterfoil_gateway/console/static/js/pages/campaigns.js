@@ -67,8 +67,8 @@ function chosenAttribution(wanted, signal) {
 /** Three readings of the same effort: credited, ahead as they are, and what is left once like is compared with like. */
 function readings(attributions, lifts) {
   const credited = reading("Credited by attribution");
-  const naive = reading("Ahead, by naive lift", "naive");
-  const adjusted = reading("Caused, by adjusted lift", "adjusted");
+  const naive = reading("Ahead, taken as they are", "naive");
+  const adjusted = reading("Caused, as adjusted lift estimates", "adjusted");
   const trouble = (...places) => (error) => places.forEach((place) => place.show("—", error.reason ?? ""));
   attributions().then((found) => {
     if (!found) return credited.show("—", "No attribution yet.");
