@@ -45,6 +45,10 @@ class EpochUnknownError(FailedPreconditionError):
     reason = "SNAPSHOT_EPOCH_UNKNOWN"
 
 
+class LogRestoredError(FailedPreconditionError):
+    reason = "EPOCH_UNKNOWN"
+
+
 class DatasetNotFoundError(NotFoundError):
     reason = "DATASET_NOT_FOUND"
 
@@ -65,6 +69,9 @@ class Ledgers(records_pb2_grpc.RecordServiceServicer):
     erasure_revision: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     reads: int = 0
+    blocks: list[records_pb2.ReadRecordsResponse] = field(default_factory=list)
+    """The log of the workspace `acme`, followed block by block."""
+    appended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, workspace: str, dataset: str, table: pa.Table) -> None:
         self.datasets[workspace, dataset] = numbered(table)
@@ -101,6 +108,42 @@ class Ledgers(records_pb2_grpc.RecordServiceServicer):
             packed = zstandard.ZstdCompressor().compress(sink.getvalue())
             yield records_pb2.ReadSnapshotResponse(arrow_ipc_zstd=packed, rows=batch.num_rows, contracts=contracts)
             contracts = []
+
+    def append(self, *datasets: str, first: int, traceparents: Iterable[str] = (), layout: int = 1) -> None:
+        """Append a block with a record of each dataset from an offset on."""
+        lines = [
+            b'{"o":%d,"h":0,"d":"%b","i":"id-%d","r":{"d":"other"}}\n' % (first + place, dataset.encode(), place)
+            for place, dataset in enumerate(datasets)
+        ]
+        block = records_pb2.Block(
+            first_offset=first,
+            count=len(lines),
+            layout=layout,
+            payload=zstandard.ZstdCompressor().compress(b"".join(lines)),
+            headers=[records_pb2.BlockHeader(source_id="web", traceparent=each) for each in traceparents],
+        )
+        self.blocks.append(
+            records_pb2.ReadRecordsResponse(log_epoch=self.log_epoch, next_offset=first + len(lines), block=block)
+        )
+        self.appended.set()
+        self.appended = asyncio.Event()
+
+    async def ReadRecords(
+        self, request: records_pb2.ReadRecordsRequest, context: Any
+    ) -> AsyncIterator[records_pb2.ReadRecordsResponse]:
+        assert current_caller().service == "models"
+        assert request.follow
+        if request.log_epoch not in ("", self.log_epoch):
+            raise LogRestoredError("The log was restored.")
+        done = request.from_offset
+        while True:
+            appended = self.appended
+            for block in self.blocks if request.workspace == "acme" else ():
+                if block.next_offset > done:
+                    done = block.next_offset
+                    yield block
+            yield records_pb2.ReadRecordsResponse(log_epoch=self.log_epoch, next_offset=done)
+            await appended.wait()
 
 
 class Office(workspaces_pb2_grpc.WorkspaceServiceServicer, ledger_pb2_grpc.ReceiptServiceServicer):

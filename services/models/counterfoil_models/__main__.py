@@ -19,10 +19,12 @@ from counterfoil_chassis.worker import Worker
 from counterfoil_models.approvals import Approvals
 from counterfoil_models.entities import OutputKind
 from counterfoil_models.files.artifacts import FileArtifactStore
+from counterfoil_models.freshness import Freshness
 from counterfoil_models.remote.consents import LedgerConsents
 from counterfoil_models.remote.governance import Governance
 from counterfoil_models.remote.graph import GraphJourneys
 from counterfoil_models.remote.ingest import IngestSnapshots
+from counterfoil_models.remote.log import IngestLog
 from counterfoil_models.servicers.attributions import AttributionReplayer, AttributionServicer, AttributionServices
 from counterfoil_models.servicers.forecasts import ForecastReplayer, ForecastServicer, ForecastServices
 from counterfoil_models.servicers.lifts import LiftReplayer, LiftServicer, LiftServices
@@ -32,6 +34,7 @@ from counterfoil_models.servicers.provenance import FORECASTS
 from counterfoil_models.servicers.receipts import ReceiptProducerServicer, ReceiptServices
 from counterfoil_models.servicers.replaying import Replayer
 from counterfoil_models.settings import Settings
+from counterfoil_models.sql.records_seen import SqlRecordsSeenStore
 from counterfoil_models.sql.stores import SqlStores
 from counterfoil_models.store import RECEIPTS_TOPIC
 from counterfoil_models.trainer import Trainer
@@ -102,6 +105,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         receipts_added=relay.wake,
         policies=policies,
     )
+    freshness = Freshness(database, log=IngestLog(ingest, host.signer), seen=SqlRecordsSeenStore)
+    workspaces = governance.workspaces(freshness.follow, freshness.forget)
     lifts = LiftServices(
         Outputs(OutputKind.LIFT, stores, runtime, pager, host.clock, host.ids, relay.wake),
         source,
@@ -132,7 +137,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (lifts_pb2_grpc.add_LiftServiceServicer_to_server, LiftServicer(lifts)),
             (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(receipts)),
         ],
-        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run],
+        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run, workspaces.run],
     )
 
 

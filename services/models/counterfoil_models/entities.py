@@ -103,7 +103,10 @@ class ForecastSpec:
 
 @dataclass(frozen=True)
 class Model:
-    """What is predicted and from which data; `champion_version` 0 = none serves."""
+    """What is predicted and from which data; `champion_version` 0 = none serves.
+
+    `records_since_training` counts what its datasets have received beyond the champion's snapshots.
+    """
 
     workspace: str
     model_id: str
@@ -114,6 +117,7 @@ class Model:
     created_by: str
     created_at: datetime
     champion_version: int = 0
+    records_since_training: int = 0
 
 
 @dataclass(frozen=True)
@@ -326,3 +330,13 @@ class JourneyReading:
     persons_without_consent: int
     bases: str
     datasets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LogBlock:
+    """Consecutive records of the log, a JSON line each, with the `traceparent`s of the requests that brought them."""
+
+    first_offset: int
+    next_offset: int
+    lines: bytes
+    traceparents: tuple[str, ...]

@@ -111,6 +111,12 @@ class SeriesTooLargeError(FailedPreconditionError):
     reason = "SERIES_TOO_LARGE"
 
 
+class BlockUnreadableError(DataLossError):
+    """A block of the log is damaged, or of a layout that this release does not know."""
+
+    reason = "BLOCK_UNREADABLE"
+
+
 class ArtifactCorruptError(DataLossError):
     """The artifact's bytes are not those that were kept, or are gone."""
 

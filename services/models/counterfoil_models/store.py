@@ -1,6 +1,6 @@
 """What the rules need from storage and from other services."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,9 @@ from counterfoil_models.entities import (
     Contract,
     Forecast,
     GraphState,
+    Input,
     JourneyReading,
+    LogBlock,
     Model,
     ModelEvent,
     ModelVersion,
@@ -144,6 +146,16 @@ class ReceiptStore(Protocol):
         """Return a receipt; raise ReceiptNotFoundError."""
 
 
+class RecordsSeenStore(Protocol):
+    """How many records each dataset has received, of one transaction."""
+
+    async def add(self, workspace: str, partition: int, *, next_offset: int, counts: Mapping[str, int]) -> None:
+        """Count the records of the blocks up to an offset."""
+
+    async def since(self, workspace: str, inputs: Sequence[Input]) -> int:
+        """Return how many records the inputs' datasets have received beyond their snapshots."""
+
+
 class Transaction(Protocol):
     """The stores of one transaction, and its connection for the chassis tables."""
 
@@ -233,3 +245,12 @@ class SnapshotSource(Protocol):
 
         Raises SnapshotErasedError or SnapshotExpiredError when its records are no longer those that were cited.
         """
+
+
+class Log(Protocol):
+    """The log of ingest."""
+
+    def follow(
+        self, workspace: str, partition: int, *, from_offset: int, log_epoch: str
+    ) -> AsyncIterator[tuple[str, int, LogBlock | None]]:
+        """Yield (epoch, next offset, block or heartbeat) for ever; raise BlockUnreadableError."""

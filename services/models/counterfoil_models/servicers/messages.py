@@ -94,6 +94,7 @@ def model_message(model: Model) -> models_pb2.Model:
         champion_version=model.champion_version,
         created_by=model.created_by,
         created_at=to_timestamp(model.created_at),
+        records_since_training=model.records_since_training,
     )
 
 

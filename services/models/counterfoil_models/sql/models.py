@@ -1,6 +1,7 @@
 """Models, versions and events in SQL."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from counterfoil_models.documents import (
 )
 from counterfoil_models.entities import Change, ImpactTier, Model, ModelEvent, ModelVersion, State
 from counterfoil_models.errors import ModelExistsError, ModelNotFoundError, ModelVersionNotFoundError
+from counterfoil_models.sql.records_seen import SqlRecordsSeenStore
 from counterfoil_models.sql.tables import CHAMPION, MODEL, MODEL_EVENT, MODEL_VERSION, VERSION_STATE
 from counterfoil_models.store import Ending
 
@@ -69,12 +71,13 @@ class SqlModelStore:
         found = await self._one(_MODELS.where(MODEL.c.workspace == workspace, MODEL.c.model_id == model_id))
         if found is None:
             raise ModelNotFoundError(f"There is no model {model_id}.", metadata={"model_id": model_id})
-        return _model(found)
+        return await self._with_news(_model(found))
 
     async def page(self, workspace: str, *, limit: int, after: str) -> list[Model]:
         """Return models by id, from the one after `after` on."""
         query = _MODELS.where(MODEL.c.workspace == workspace, MODEL.c.model_id > after)
-        return [_model(row) for row in await self._all(query.order_by(MODEL.c.model_id).limit(limit))]
+        rows = await self._all(query.order_by(MODEL.c.model_id).limit(limit))
+        return [await self._with_news(_model(row)) for row in rows]
 
     async def add_version(self, version: ModelVersion) -> None:
         """Add a version; its events give it a state."""
@@ -171,6 +174,13 @@ class SqlModelStore:
         """Return events, oldest first, after a sequence."""
         query = select(MODEL_EVENT).where(*_of(MODEL_EVENT, workspace, model_id), MODEL_EVENT.c.sequence > after)
         return [_event(row) for row in await self._all(query.order_by(MODEL_EVENT.c.sequence).limit(limit))]
+
+    async def _with_news(self, model: Model) -> Model:
+        if not model.champion_version:
+            return model
+        champion = await self.get_version(model.workspace, model.model_id, model.champion_version)
+        since = await SqlRecordsSeenStore(self._connection).since(model.workspace, champion.inputs)
+        return replace(model, records_since_training=since)
 
     async def _one(self, query: Select[Any]) -> Row[Any] | None:
         found: Row[Any] | None = (await self._connection.execute(query)).one_or_none()
