@@ -61,6 +61,45 @@ async def record(
     await enqueue(connection, topic=TOPIC, payload=entry.SerializeToString(), now=now)
 
 
+class AuditTrail:
+    """Records what a service does and delivers it at once after the commit; run `run` in the background."""
+
+    def __init__(
+        self, database: Database, channel: grpc.aio.Channel, signer: TokenSigner, *, ids: Ids, clock: Clock
+    ) -> None:
+        self._database = database
+        self._relay = audit_relay(database, channel, signer, clock)
+        self._ids = ids
+        self._clock = clock
+
+    async def record(
+        self,
+        connection: AsyncConnection,
+        *,
+        workspace: str,
+        principal: str,
+        action: str,
+        resource: str,
+        details: Mapping[str, Any] = NO_DETAILS,
+    ) -> None:
+        """Write an audit entry in the open transaction, as `record` does."""
+        await record(
+            connection,
+            ids=self._ids,
+            clock=self._clock,
+            workspace=workspace,
+            principal=principal,
+            action=action,
+            resource=resource,
+            details=details,
+        )
+        self._database.after_commit(connection, self._relay.wake)
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        await self._relay.run()
+
+
 def audit_relay(database: Database, channel: grpc.aio.Channel, signer: TokenSigner, clock: Clock) -> OutboxRelay:
     """Return the relay that delivers this service's audit entries to governance; run it in the background."""
     stub = AuditServiceStub(channel)

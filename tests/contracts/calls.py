@@ -98,12 +98,12 @@ class Contracts:
 
 
 @asynccontextmanager
-async def contracts_in(folder: Path) -> AsyncIterator[Contracts]:
-    """Serve contracts from a data folder; the same folder again is a restart."""
+async def contracts_in(folder: Path, *, governance_target: str = "127.0.0.1:9") -> AsyncIterator[Contracts]:
+    """Serve contracts from a data folder; the same folder again is a restart. By default no governance answers."""
     keys = folder / "keys"
     for name in ("contracts", "gateway", "ingest"):
         write_key_pair(keys / f"{name}.pem", keys / "trusted", name)
-    settings = Settings(listen="127.0.0.1:0", data_dir=folder, drain_seconds=0)
+    settings = Settings(listen="127.0.0.1:0", data_dir=folder, drain_seconds=0, governance_target=governance_target)
     async with (
         started("contracts", settings, build, migrations="counterfoil_contracts") as running,
         connect(running.address) as channel,

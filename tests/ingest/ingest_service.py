@@ -57,14 +57,21 @@ class IngestService:
 
 
 @asynccontextmanager
-async def ingest_in(folder: Path, *, contracts_target: str = "127.0.0.1:9") -> AsyncIterator[IngestService]:
-    """Serve ingest from a folder; by default nothing answers as the contracts service (port 9, discard)."""
+async def ingest_in(
+    folder: Path, *, contracts_target: str = "127.0.0.1:9", governance_target: str = "127.0.0.1:9"
+) -> AsyncIterator[IngestService]:
+    """Serve ingest from a folder; by default nothing answers as contracts and governance (port 9, discard)."""
     trusted = folder / "keys" / "trusted"
     for name in ("gateway", "ingest", "contracts", "models"):
         write_key_pair(folder / "keys" / f"{name}.pem", trusted, name)
     gateway = TokenSigner("gateway", load_private_key(folder / "keys" / "gateway.pem"), SystemClock())
     settings = Settings(
-        data_dir=folder, listen="127.0.0.1:0", contracts_target=contracts_target, drain_seconds=0, otlp_endpoint=""
+        data_dir=folder,
+        listen="127.0.0.1:0",
+        contracts_target=contracts_target,
+        governance_target=governance_target,
+        drain_seconds=0,
+        otlp_endpoint="",
     )
     async with started("ingest", settings, build, migrations="counterfoil_ingest") as running:
         channel = connect(running.address)
@@ -77,7 +84,9 @@ async def ingest_in(folder: Path, *, contracts_target: str = "127.0.0.1:9") -> A
 @asynccontextmanager
 async def contracts_in(folder: Path) -> AsyncIterator[str]:
     """Serve contracts from the same folder; yield its address."""
-    settings = ContractsSettings(data_dir=folder, listen="127.0.0.1:0", drain_seconds=0, otlp_endpoint="")
+    settings = ContractsSettings(
+        data_dir=folder, listen="127.0.0.1:0", governance_target="127.0.0.1:9", drain_seconds=0, otlp_endpoint=""
+    )
     for name in ("gateway", "ingest", "contracts"):
         write_key_pair(folder / "keys" / f"{name}.pem", folder / "keys" / "trusted", name)
     async with started("contracts", settings, build_contracts, migrations="counterfoil_contracts") as running:

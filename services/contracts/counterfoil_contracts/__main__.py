@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from counterfoil.contracts.v1.contracts_pb2_grpc import add_ContractServiceServicer_to_server
+from counterfoil_chassis.audit import AuditTrail
+from counterfoil_chassis.call import connect
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
@@ -23,7 +25,9 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     database = Database(settings.database_url)
     stack.push_async_callback(database.close)
     feed = Feed(database, TOPIC)
-    transactions = SqlTransactions(database, feed, to_compiled)
+    governance = await stack.enter_async_context(connect(settings.governance_target))
+    trail = AuditTrail(database, governance, host.signer, ids=host.ids, clock=host.clock)
+    transactions = SqlTransactions(database, feed, to_compiled, trail)
     servicer = ContractServicer(
         transactions,
         shipping=Shipping(transactions, host.clock),
@@ -31,7 +35,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         pager=Pager(host.secret),
         clock=host.clock,
     )
-    return Service(servicers=[(add_ContractServiceServicer_to_server, servicer)])
+    return Service(servicers=[(add_ContractServiceServicer_to_server, servicer)], background=[trail.run])
 
 
 def main() -> None:

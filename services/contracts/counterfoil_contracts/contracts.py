@@ -45,7 +45,9 @@ def draft(
     )
 
 
-async def submit(stores: Stores, version: ContractVersion, *, activate_now: bool, now: datetime) -> ContractVersion:
+async def submit(
+    stores: Stores, version: ContractVersion, *, activate_now: bool, principal: str, now: datetime
+) -> ContractVersion:
     """Keep a draft, or take the version that the same document made before; activate it at once if asked.
 
     Raises VersionExistsError for another document under the same version, and what `activate` raises.
@@ -59,7 +61,7 @@ async def submit(stores: Stores, version: ContractVersion, *, activate_now: bool
             metadata={"contract_id": version.contract_id, "version": version.version},
         )
     kept = known or version
-    return await activate(stores, kept, reason="", now=now) if activate_now else kept
+    return await activate(stores, kept, reason="", principal=principal, now=now) if activate_now else kept
 
 
 async def get_version(stores: Stores, *, workspace: str, contract_id: str, version: str) -> ContractVersion:
@@ -74,7 +76,9 @@ async def get_version(stores: Stores, *, workspace: str, contract_id: str, versi
     return found
 
 
-async def activate(stores: Stores, version: ContractVersion, *, reason: str, now: datetime) -> ContractVersion:
+async def activate(
+    stores: Stores, version: ContractVersion, *, reason: str, principal: str, now: datetime
+) -> ContractVersion:
     """Put a version in force and take the one before it out of force; one in force already stays as it is.
 
     Raises ReasonRequiredError when it was in force before and no reason is given, DatasetTakenError when another
@@ -96,6 +100,17 @@ async def activate(stores: Stores, version: ContractVersion, *, reason: str, now
     await stores.contracts.activate(version, reason=reason, at=now)
     for compiled in version.compiled:
         await stores.governed.put(version, compiled)
+    await stores.deeds.record(
+        workspace=version.workspace,
+        principal=principal,
+        action="contract.activate",
+        resource=f"contracts/{version.contract_id}/versions/{version.version}",
+        details={
+            "previous_version": "" if previous is None else previous.version,
+            "document_sha256": version.document_sha256,
+            "datasets": list(version.datasets),
+        },
+    )
     return replace(version, state=VersionState.ACTIVE, activated_at=now, reason=reason)
 
 

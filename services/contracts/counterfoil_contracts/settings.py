@@ -13,3 +13,4 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="COUNTERFOIL_CONTRACTS_", frozen=True, extra="ignore")
 
     listen: str = Field(default="127.0.0.1:7102", description="Address the server binds.")
+    governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")

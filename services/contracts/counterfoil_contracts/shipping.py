@@ -16,6 +16,7 @@ from counterfoil_contracts.odcs.check import check_document
 from counterfoil_contracts.store import Stores, Transactions
 
 PLATFORM: Final = "platform"
+PRINCIPAL: Final = "service:contracts"
 
 
 @functools.cache
@@ -38,7 +39,7 @@ async def ship(stores: Stores, *, workspace: str, now: datetime) -> None:
         document, checked = shipped_documents()[contract_id]
         version = contracts.draft(document, checked, workspace=workspace, created_by=PLATFORM, now=now)
         await stores.contracts.add_version(version, shipped=True)
-        await contracts.activate(stores, version, reason="", now=now)
+        await contracts.activate(stores, version, reason="", principal=PRINCIPAL, now=now)
 
 
 class Shipping:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from counterfoil_contracts.entities import CompiledDataset, Contract, ContractVersion, GovernedDataset, VersionSummary
 
@@ -57,12 +57,22 @@ class GovernedDatasetStore(Protocol):
         """Let nothing govern a dataset any more."""
 
 
+class Deeds(Protocol):
+    """Where a deed is written down for the audit log, which it reaches once the transaction commits."""
+
+    async def record(
+        self, *, workspace: str, principal: str, action: str, resource: str, details: Mapping[str, Any]
+    ) -> None:
+        """Write down what a principal did to a resource; the details are JSON without personal data."""
+
+
 @dataclass(frozen=True)
 class Stores:
     """Every store of one open transaction."""
 
     contracts: ContractStore
     governed: GovernedDatasetStore
+    deeds: Deeds
 
 
 class Transactions(Protocol):

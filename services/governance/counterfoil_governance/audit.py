@@ -23,7 +23,7 @@ SERVICE: Final = "governance"
 CHECKPOINT_ENTRIES: Final = 1000
 """A checkpoint is signed at least so often; and whenever one is asked for."""
 
-_WORKSPACE: Final = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
+_WORKSPACE: Final = re.compile(r"[!-*,-~]{1,63}")  # what C2SP lets stand in a name: no space, no plus
 
 
 async def record(

@@ -16,6 +16,7 @@ from counterfoil.ingest.v1.quarantine_pb2_grpc import add_QuarantineServiceServi
 from counterfoil.ingest.v1.queries_pb2_grpc import add_QueryServiceServicer_to_server
 from counterfoil.ingest.v1.records_pb2_grpc import add_RecordServiceServicer_to_server
 from counterfoil.ingest.v1.sources_pb2_grpc import add_SourceServiceServicer_to_server
+from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.call import connect
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
@@ -76,15 +77,17 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     contracts = follower.contracts
     appender = await open_appender(log, settings.data_dir / "dedup.table", contracts=contracts, ids=host.ids)
     stack.push_async_callback(appender.close)
+    governance = await stack.enter_async_context(connect(settings.governance_target))
+    trail = AuditTrail(database, governance, host.signer, ids=host.ids, clock=host.clock)
     engines = Engines(database, log, contracts, appender, Pager(host.secret))
     reading, background = await _reading(settings, host, engines)
     return Service(
-        servicers=[*_writing(host, engines), *reading],
-        background=[follower.watch, follower.settle, follower.keep, *background],
+        servicers=[*_writing(host, engines, trail), *reading],
+        background=[follower.watch, follower.settle, follower.keep, trail.run, *background],
     )
 
 
-def _writing(host: Host, engines: Engines) -> Registrations:
+def _writing(host: Host, engines: Engines, trail: AuditTrail) -> Registrations:
     installed = protocols.installed()
     feed = Feed(engines.database, TOPIC)
     transactions = SqlSourceTransactions(engines.database, feed)
@@ -102,6 +105,7 @@ def _writing(host: Host, engines: Engines) -> Registrations:
         to_credential=credential_of,
         protocols=installed.keys() - {RECORDS},
         idempotency=Idempotency(host.secret, host.clock),
+        trail=trail,
         pager=engines.pager,
         clock=host.clock,
         ids=host.ids,

@@ -14,6 +14,7 @@ class Settings(ServiceSettings):
 
     listen: str = Field(default="127.0.0.1:7101", description="Address the server binds.")
     contracts_target: str = Field(default="127.0.0.1:7102", description="Address of the contracts service.")
+    governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
     max_import_bytes: int = Field(
         default=10 << 30, gt=0, description="The largest file that can be imported, in bytes."
     )

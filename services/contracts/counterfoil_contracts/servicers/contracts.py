@@ -47,7 +47,11 @@ class ContractServicer(ContractServiceServicer):
             request.document, checked, workspace=caller.workspace, created_by=caller.principal, now=now
         )
         async with self._transactions.begin() as stores:
-            return to_version(await contracts.submit(stores, version, activate_now=request.activate, now=now))
+            return to_version(
+                await contracts.submit(
+                    stores, version, activate_now=request.activate, principal=caller.principal, now=now
+                )
+            )
 
     async def CheckContract(self, request: pb.CheckContractRequest, context: Context) -> pb.CheckContractResponse:
         """Check an ODCS document without keeping it."""
@@ -121,12 +125,16 @@ class ContractServicer(ContractServiceServicer):
         self, request: pb.ActivateContractVersionRequest, context: Context
     ) -> pb.ContractVersion:
         """Put a contract version in force."""
-        workspace = await self._workspace()
+        workspace, principal = await self._workspace(), current_caller().principal
         async with self._transactions.begin() as stores:
             version = await contracts.get_version(
                 stores, workspace=workspace, contract_id=request.contract_id, version=request.version
             )
-            return to_version(await contracts.activate(stores, version, reason=request.reason, now=self._clock.now()))
+            return to_version(
+                await contracts.activate(
+                    stores, version, reason=request.reason, principal=principal, now=self._clock.now()
+                )
+            )
 
     async def WatchCompiledContracts(
         self, request: pb.WatchCompiledContractsRequest, context: Context

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.watch import Feed
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_contracts.sql.contracts import SqlContracts
+from counterfoil_contracts.sql.deeds import SqlDeeds
 from counterfoil_contracts.sql.governed import SqlGovernedDatasets, ToResource
 from counterfoil_contracts.store import Stores
 
@@ -17,10 +19,11 @@ from counterfoil_contracts.store import Stores
 class SqlTransactions:
     """Transactions whose changes of governed datasets reach the feed's watchers once they commit."""
 
-    def __init__(self, database: Database, feed: Feed, to_resource: ToResource) -> None:
+    def __init__(self, database: Database, feed: Feed, to_resource: ToResource, trail: AuditTrail) -> None:
         self._database = database
         self._feed = feed
         self._to_resource = to_resource
+        self._trail = trail
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Stores]:
@@ -38,4 +41,5 @@ class SqlTransactions:
         return Stores(
             contracts=SqlContracts(connection),
             governed=SqlGovernedDatasets(connection, self._feed, self._to_resource),
+            deeds=SqlDeeds(connection, self._trail),
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from datetime import timedelta
+from typing import Any
 
 import grpc
 from counterfoil.common.v1.credentials_pb2 import Credential
 from counterfoil.common.v1.watch_pb2 import WatchResponse
 from counterfoil.ingest.v1 import sources_pb2 as pb
 from counterfoil.ingest.v1.sources_pb2_grpc import SourceServiceServicer
+from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.clock import Clock, Ids, from_micros, to_micros, to_timestamp
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
@@ -35,6 +38,7 @@ class SourceServicer(SourceServiceServicer):
         to_credential: Callable[[WriteKey], Credential],
         protocols: Collection[str],
         idempotency: Idempotency,
+        trail: AuditTrail,
         pager: Pager,
         clock: Clock,
         ids: Ids,
@@ -45,6 +49,7 @@ class SourceServicer(SourceServiceServicer):
         self._to_credential = to_credential
         self._protocols = protocols
         self._idempotency = idempotency
+        self._trail = trail
         self._pager = pager
         self._clock = clock
         self._ids = ids
@@ -88,6 +93,7 @@ class SourceServicer(SourceServiceServicer):
     async def RotateKey(self, request: pb.RotateKeyRequest, context: Context) -> pb.RotateKeyResponse:
         """Give a source a new write key."""
         asked = request.HasField("keep_previous_for")
+        overlap = request.keep_previous_for.ToTimedelta() if asked else sources.DEFAULT_OVERLAP
         secret = self._secret()
         async with self._transactions.begin() as store:
             source = await sources.rotate_key(
@@ -96,8 +102,10 @@ class SourceServicer(SourceServiceServicer):
                 source_id=request.source_id,
                 secret=secret,
                 now=to_micros(self._clock.now()),
-                overlap=request.keep_previous_for.ToTimedelta() if asked else sources.DEFAULT_OVERLAP,
+                overlap=overlap,
             )
+            kept_for = overlap // timedelta(seconds=1)
+            await self._record(store, "source.rotate_key", source, {"previous_key_kept_for_seconds": kept_for})
         return pb.RotateKeyResponse(source=to_proto(source), write_key=secret.text)
 
     async def WatchCredentials(
@@ -127,7 +135,18 @@ class SourceServicer(SourceServiceServicer):
             mappings=tuple(SourceMapping(each.type, each.event, each.dataset) for each in request.mappings),
         )
         kept = await sources.create_source(store, source, secret)
+        await self._record(store, "source.create", kept, {"protocol": kept.protocol, "mappings": len(kept.mappings)})
         return pb.CreateSourceResponse(source=to_proto(kept), write_key=secret.text)
+
+    async def _record(self, store: SourceStore, action: str, source: Source, details: Mapping[str, Any]) -> None:
+        await self._trail.record(
+            store.connection,
+            workspace=source.workspace,
+            principal=current_caller().principal,
+            action=action,
+            resource=f"sources/{source.source_id}",
+            details=details,
+        )
 
     def _secret(self) -> sources.Secret:
         return sources.make_secret(self._random_bytes(sources.RANDOM_BYTES))
