@@ -167,7 +167,7 @@ class Demo:
             progress.update(replaying, total=1, completed=1)
         self._tell.graph(graph)
         title = "Attribution: who was there when a basket was bought in a campaign's flight"
-        self._console.print(tables.attribution_table(attribution, title=title, most=CAMPAIGNS_SHOWN, names=True))
+        self._console.print(tables.attribution_table(attribution, title=title, most=CAMPAIGNS_SHOWN))
         self._tell.lines(tables.attribution_lines(attribution))
         self._console.print()
         self._console.print(report.chosen_table(chosen))

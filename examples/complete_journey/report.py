@@ -100,7 +100,7 @@ def chosen_lines(chosen: Chosen) -> list[str]:
         f"their campaigns (${later:,.0f} against ${never:,.0f})."
     )
     year = (
-        f"So that the assigned spend {chosen.times_year:.1f} times as much in the year is mostly selection; it says "
+        f"So that the assigned spend {chosen.times_year:.1f} times as much in the year is mostly selection: it says "
         "who was chosen, not what the coupons did. Assigned means that coupons were sent, not that anybody saw them."
     )
     return [before, year]

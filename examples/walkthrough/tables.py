@@ -80,7 +80,7 @@ def cost_lines(lift: Json, *, what: str) -> list[str]:
     return lines
 
 
-def attribution_table(attribution: Json, *, title: str, most: int, names: bool = False) -> Table:
+def attribution_table(attribution: Json, *, title: str, most: int) -> Table:
     """Show who gets how much credit by three of the models, beside what it cost, where that is known."""
     rows = sorted(attribution["rows"], key=lambda row: -_credit(row, "markov"))
     priced = any("cost_micros" in row for row in rows)
@@ -93,7 +93,9 @@ def attribution_table(attribution: Json, *, title: str, most: int, names: bool =
         table.add_column("Cost", justify="right")
         table.add_column("Cost per credit, last", justify="right")
     for row in rows[:most]:
-        name = f"{row['subject']} ({row['name']})" if names and row.get("name") else row["subject"]
+        name = (
+            f"{row['subject']} ({row['name']})" if row.get("name", row["subject"]) != row["subject"] else row["subject"]
+        )
         cells = [name, f"{row['touchpoints']:,}", *(f"{_credit(row, model):,.1f}" for model in _SHOWN_CREDITS)]
         if priced:
             cells += [_money(row["cost_micros"]) if "cost_micros" in row else "not known", _per_credit(row)]
@@ -110,7 +112,7 @@ def attribution_lines(attribution: Json) -> list[str]:
     notes = attribution.get("completeness", {}).get("notes", [])
     return [
         f"{done:,} of {whole:,} conversions, worth {value} {attribution['currency']}, had a touchpoint before.",
-        *(f"Left out: {note['detail']}" for note in notes),
+        *(f"  {note['detail']}" for note in notes),
         attribution["caveat"],
     ]
 

@@ -1,6 +1,7 @@
 """The Complete Journey: contracts and files are what its pages say, and a part of it gives the figures of polars."""
 
 import json
+from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from importlib import resources
@@ -24,7 +25,7 @@ LOGICAL = {"int64": "integer", "double": "number", "string": "string", "timestam
 COMPUTED = {"campaigns": {"flight_end"}}
 """Columns that the demo adds to a file."""
 
-SHARE = 8
+SHARE = 16
 """One household in so many is loaded by the tests that need a running Counterfoil."""
 
 
@@ -90,17 +91,23 @@ def test_written_files_are_the_same_every_time(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def sales() -> pl.DataFrame:
-    """The transactions of one household in eight."""
+    """The transactions of one household in sixteen."""
     return pl.read_parquet(files.data_file("transactions")).filter(pl.col("household_id") % SHARE == 0)
 
 
 @pytest.fixture(scope="module")
-def loaded(tenant: Tenant, sales: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Client:
+def loaded(tenant: Tenant, sales: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A workspace with these transactions and all that campaigns need, loaded by the demo's own steps."""
     folder = tmp_path_factory.mktemp("part")
     sales.write_parquet(folder / "transactions.parquet")
-    api = Client(tenant.installation.url, tenant.key)
-    api.request("PATCH", f"/v1/workspaces/{tenant.workspace}", json={"timezone": files.STORES_TIMEZONE})
+    with Client(tenant.installation.url, tenant.key) as api:
+        load(api, folder, workspace=tenant.workspace)
+        yield api
+
+
+def load(api: Client, folder: Path, *, workspace: str) -> None:
+    """Load a workspace; the folder holds the transactions."""
+    api.request("PATCH", f"/v1/workspaces/{workspace}", json={"timezone": files.STORES_TIMEZONE})
     datasets = ("households", "campaigns", "campaign_members", "redemptions")
     with Progress(disable=True) as progress:
         task = progress.add_task("")
@@ -114,7 +121,6 @@ def loaded(tenant: Tenant, sales: pl.DataFrame, tmp_path_factory: pytest.TempPat
         loading.import_file(api, part, dataset="transactions", progress=progress, task=task)
         end = loading.log_end(api, [*datasets, "transactions"])
         loading.wait_for_graph(api, end, progress=progress, task=task)
-    return api
 
 
 def in_stores_days(column: str) -> pl.Expr:
@@ -229,7 +235,7 @@ def test_receipts_of_both_replay_and_say_the_legal_basis(
 
 
 def test_an_export_needs_consent_and_a_second_person(loaded: Client, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(approvals, "HOUSEHOLDS", ("8", "16", "24"))
+    monkeypatch.setattr(approvals, "HOUSEHOLDS", ("16", "32", "48"))
     assert approvals.export_of_before(loaded) is None
     with trust.second_person(loaded) as reviewer:
         without_consent, approval, exported = approvals.export(loaded, reviewer)
