@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.graph.world import Client, World, world_in
+from tests.graph.world import Client, Peers, World, peers_in
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with world_in(tmp_path) as world:
+async def peers(tmp_path: Path) -> AsyncIterator[Peers]:
+    async with peers_in(tmp_path) as peers:
+        yield peers
+
+
+@pytest.fixture
+async def world(peers: Peers) -> AsyncIterator[World]:
+    async with peers.graph() as world:
         yield world
 
 

@@ -43,7 +43,7 @@ from counterfoil.ingest.v1 import records_pb2, records_pb2_grpc
 from counterfoil_chassis.call import connect, outgoing
 from counterfoil_chassis.clock import SystemClock, to_timestamp
 from counterfoil_chassis.identity import TokenSigner, load_private_key, write_key_pair
-from counterfoil_chassis.serve import Running, started
+from counterfoil_chassis.serve import started
 from counterfoil_chassis.status import RemoteFailure, failure_of
 from counterfoil_contracts.__main__ import build as build_contracts
 from counterfoil_contracts.settings import Settings as ContractsSettings
@@ -152,7 +152,7 @@ class Client:
 
     async def caught_up(self, offset: int) -> None:
         """Wait until the graph holds everything below an offset."""
-        await self.read(wait_for_offset=offset, conversion_type="none")
+        await self.read(since=BEFORE, until=BEFORE, wait_for_offset=offset)
 
     async def mapped(self, document: str) -> mappings_pb2.Mapping:
         """Put a mapping in force, with an open contract for each of its datasets that has none."""
@@ -206,6 +206,10 @@ class Client:
         """Find the person of an identifier."""
         return await self(self.persons.LookupPerson, persons_pb2.LookupPersonRequest(type=kind, value=value))
 
+    async def rebuild(self, reason: str = "a test") -> graphs_pb2.Graph:
+        """Have the log read again."""
+        return await self(self.graphs.RebuildGraph, graphs_pb2.RebuildGraphRequest(reason=reason))
+
     async def graph(self) -> graphs_pb2.Graph:
         """Return how far the graph is."""
         return await self(self.graphs.GetGraph, graphs_pb2.GetGraphRequest())
@@ -221,57 +225,66 @@ def _datasets(document: str) -> list[str]:
 
 @dataclass
 class World:
-    """The services that run."""
+    """The services that run, with channels to the graph, ingest, contracts and governance."""
 
     folder: Path
     signers: dict[str, TokenSigner]
     channels: list[grpc.aio.Channel]
     settings: Settings
-    running: Running
-    addresses: dict[str, str]
 
     def client(self, *, workspace: str = "default", principal: str = "ada") -> Client:
         """Return a client."""
         return Client(self, workspace=workspace, principal=principal)
 
 
+@dataclass
+class Peers:
+    """Every service that the graph needs, and the graph's settings to reach them."""
+
+    folder: Path
+    signers: dict[str, TokenSigner]
+    addresses: tuple[str, ...]
+    settings: Settings
+
+    @asynccontextmanager
+    async def graph(self) -> AsyncIterator[World]:
+        """Run the graph beside them."""
+        async with (
+            started("graph", self.settings, build, migrations="counterfoil_graph") as running,
+            AsyncExitStack() as stack,
+        ):
+            addresses = (running.address, *self.addresses)
+            channels = [await stack.enter_async_context(connect(address)) for address in addresses]
+            yield World(self.folder, self.signers, channels, self.settings)
+
+
 @asynccontextmanager
-async def world_in(folder: Path) -> AsyncIterator[World]:
-    """Run every service that the graph needs, and the graph."""
+async def peers_in(folder: Path) -> AsyncIterator[Peers]:
+    """Run ingest, contracts and governance."""
     for name in SERVICES:
         write_key_pair(folder / "keys" / f"{name}.pem", folder / "keys" / "trusted", name)
     signers = {
         name: TokenSigner(name, load_private_key(folder / "keys" / f"{name}.pem"), SystemClock()) for name in SERVICES
     }
     common = {"data_dir": folder, "listen": "127.0.0.1:0", "drain_seconds": 0.1, "otlp_endpoint": ""}
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        secret = hashlib.sha256(b"bootstrap").hexdigest()
-        governance = await enter(
-            started(
-                "governance",
-                GovernanceSettings(**common, bootstrap_key_sha256=secret),
-                build_governance,
-                migrations="counterfoil_governance",
-            )
-        )
-        contracts = await enter(
-            started("contracts", ContractsSettings(**common), build_contracts, migrations="counterfoil_contracts")
-        )
-        ingest = await enter(
-            started(
-                "ingest",
-                IngestSettings(**common, contracts_target=contracts.address),
-                build_ingest,
-                migrations="counterfoil_ingest",
-            )
-        )
+    office = GovernanceSettings(**common, bootstrap_key_sha256=hashlib.sha256(b"bootstrap").hexdigest())
+    async with (
+        started("governance", office, build_governance, migrations="counterfoil_governance") as governance,
+        started(
+            "contracts",
+            ContractsSettings(**common, governance_target=governance.address),
+            build_contracts,
+            migrations="counterfoil_contracts",
+        ) as contracts,
+        started(
+            "ingest",
+            IngestSettings(**common, contracts_target=contracts.address, governance_target=governance.address),
+            build_ingest,
+            migrations="counterfoil_ingest",
+        ) as ingest,
+    ):
         settings = Settings(**common, ingest_target=ingest.address, governance_target=governance.address)
-        running = await enter(started("graph", settings, build, migrations="counterfoil_graph"))
-        addresses = [running.address, ingest.address, contracts.address, governance.address]
-        channels = [await enter(connect(address)) for address in addresses]
-        names = ("graph", "ingest", "contracts", "governance")
-        yield World(folder, signers, channels, settings, running, dict(zip(names, addresses, strict=True)))
+        yield Peers(folder, signers, (ingest.address, contracts.address, governance.address), settings)
 
 
 async def until(reached: Any) -> None:

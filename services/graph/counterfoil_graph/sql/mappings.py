@@ -8,8 +8,8 @@ from sqlalchemy import and_, case, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_graph.entities import MappingVersion
+from counterfoil_graph.sql.batches import upsert
 from counterfoil_graph.sql.tables import CHASSIS, DATASET, DERIVED, FORMER_MAPPINGS, GRAPH, MAPPING
-from counterfoil_graph.sql.writing import upsert
 from counterfoil_graph.store import CONSUMER
 
 

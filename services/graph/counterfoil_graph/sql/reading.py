@@ -22,6 +22,7 @@ from counterfoil_graph.entities import (
     Node,
     State,
 )
+from counterfoil_graph.sql.batches import among, parts
 from counterfoil_graph.sql.tables import (
     ASSIGNMENT,
     BLOCK,
@@ -35,10 +36,10 @@ from counterfoil_graph.sql.tables import (
     NODE,
     UNREAD,
 )
-from counterfoil_graph.sql.writing import decision_of, decisions_of, links_of, members, parts
+from counterfoil_graph.sql.writing import decision_of, decisions_of, links_of, members
 from counterfoil_graph.store import CONSUMER, EventRow
 
-_MOST_NAMED = 20_000
+_MOST_NAMED = 5_000
 """Campaigns of one question; with more, everybody who met a campaign is looked at."""
 
 _EVENT = [
@@ -133,7 +134,7 @@ class SqlGraphReader:
         found: dict[int, int] = {}
         for part in parts(places):
             rows = await self._connection.execute(
-                select(table.place, table.person).where(self._assigned(at), table.place.in_(part))
+                select(table.place, table.person).where(self._assigned(at), self._in(table.place, part))
             )
             found |= {row.place: row.person for row in rows}
         return found
@@ -156,7 +157,7 @@ class SqlGraphReader:
         found: dict[int, list[IdentifierSeen]] = {person: [] for person in persons}
         for part in parts(persons):
             wanted = select(ASSIGNMENT.c.person, *columns).join(IDENTIFIER, same)
-            rows = await self._connection.execute(wanted.where(self._assigned(at), ASSIGNMENT.c.person.in_(part)))
+            rows = await self._connection.execute(wanted.where(self._assigned(at), self._in(ASSIGNMENT.c.person, part)))
             for person, place, type_, value, *seen in rows:
                 found[person].append(IdentifierSeen(place, Name(type_, value), *seen))
         for each in found.values():
@@ -168,12 +169,19 @@ class SqlGraphReader:
         table = ASSIGNMENT.c
         found: set[int] = set()
         for part in parts(places):
-            here = and_(table.workspace == self._workspace, table.place.in_(part), table.place == table.person)
+            here = and_(
+                table.workspace == self._workspace,
+                self._in(table.place, part),
+                table.place == table.person,
+            )
             rows = await self._connection.execute(
                 select(table.place, func.max(table.tx_to)).where(here).group_by(table.place)
             )
             found.update(place for place, until in rows if until < FOREVER)
         return found
+
+    def _in(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+        return among(self._connection, column, values)
 
     def _assigned(self, at: int | None) -> ColumnElement[bool]:
         table = ASSIGNMENT.c
@@ -203,7 +211,11 @@ class SqlGraphReader:
         """Return what was told of the journeys of some identifiers, in a state."""
         found: list[EventRow] = []
         for part in parts(places):
-            here = and_(EVENT.c.workspace == self._workspace, EVENT.c.place_of.in_(part), EVENT.c.tx_from <= at)
+            here = and_(
+                EVENT.c.workspace == self._workspace,
+                self._in(EVENT.c.place_of, part),
+                EVENT.c.tx_from <= at,
+            )
             rows = await self._connection.execute(select(*_EVENT).where(here))
             found += [EventRow(row[0], EventKind(row[1]), *row[2:]) for row in rows]
         return found
@@ -213,7 +225,7 @@ class SqlGraphReader:
         table = EVENT.c
         timeless: ColumnElement[bool] = table.time_us.is_(None)
         if len(campaigns) <= _MOST_NAMED:
-            timeless = and_(timeless, table.campaign.in_(campaigns))
+            timeless = and_(timeless, self._in(table.campaign, campaigns))
         happened = or_(and_(table.time_us >= since, table.time_us < until), timeless)
         # first each identifier once: there are far more events than identifiers
         whose = select(table.workspace, table.place_of).where(
@@ -244,7 +256,7 @@ class SqlGraphReader:
         found: dict[tuple[str, str], Node] = {}
         for type_, each in by_type.items():
             for part in parts(each):
-                wanted = select(NODE).where(self._described(at), NODE.c.type == type_, NODE.c.key.in_(part))
+                wanted = select(NODE).where(self._described(at), NODE.c.type == type_, self._in(NODE.c.key, part))
                 rows = await self._connection.execute(wanted.order_by(NODE.c.valid_from))
                 found |= {(type_, row.key): _node(row) for row in rows}
         return found
@@ -269,7 +281,7 @@ class SqlGraphReader:
         end = table.from_id if outgoing else table.to_id
         found: dict[tuple[str, str, str, int], Edge] = {}
         for part in parts(ends):
-            wanted = select(EDGE).where(table.workspace == self._workspace, end.in_(part), table.tx_from <= at)
+            wanted = select(EDGE).where(table.workspace == self._workspace, self._in(end, part), table.tx_from <= at)
             if type_:
                 wanted = wanted.where(table.type == type_)
             for row in await self._connection.execute(wanted.order_by(table.tx_from)):

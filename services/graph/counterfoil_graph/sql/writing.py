@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import orjson
-from sqlalchemy import Table, and_, bindparam, case, insert, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, and_, bindparam, case, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_graph.entities import (
@@ -22,6 +20,7 @@ from counterfoil_graph.entities import (
     Name,
     Node,
 )
+from counterfoil_graph.sql.batches import among, execute_rows, insert_rows, parts, upsert
 from counterfoil_graph.sql.tables import (
     ASSIGNMENT,
     BLOCK,
@@ -36,23 +35,6 @@ from counterfoil_graph.sql.tables import (
     UNREAD,
 )
 from counterfoil_graph.store import EventRow, Partners
-
-_AT_ONCE = 5_000
-"""Values of one IN list: SQLite takes 32,766 parameters."""
-
-T = TypeVar("T")
-
-
-def parts(values: Iterable[T], size: int = _AT_ONCE) -> Iterator[list[T]]:
-    """Cut values into lists that one statement takes."""
-    rest = iter(values)
-    while part := list(islice(rest, size)):
-        yield part
-
-
-def upsert(connection: AsyncConnection, table: Table) -> Any:
-    """Return the dialect's INSERT that knows ON CONFLICT."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
 
 
 def names_text(names: Sequence[Name]) -> str:
@@ -72,15 +54,21 @@ async def decisions_of(
     about = DECISION_IDENTIFIER.c
     ids: set[str] = set()
     for part in parts(places):
-        wanted = select(about.decision_id).where(about.workspace == workspace, about.place.in_(part)).distinct()
+        wanted = (
+            select(about.decision_id)
+            .where(about.workspace == workspace, among(connection, about.place, part))
+            .distinct()
+        )
         ids.update((await connection.execute(wanted)).scalars())
     found: list[tuple[Decision, tuple[int, ...]]] = []
     for some in parts(sorted(ids)):
         rows = await connection.execute(
-            select(DECISION).where(DECISION.c.workspace == workspace, DECISION.c.decision_id.in_(some))
+            select(DECISION).where(DECISION.c.workspace == workspace, among(connection, DECISION.c.decision_id, some))
         )
         named = await connection.execute(
-            select(about.decision_id, about.place).where(about.workspace == workspace, about.decision_id.in_(some))
+            select(about.decision_id, about.place).where(
+                about.workspace == workspace, among(connection, about.decision_id, some)
+            )
         )
         by_id: dict[str, list[int]] = {}
         for decision_id, place in named:
@@ -112,7 +100,9 @@ async def members(connection: AsyncConnection, workspace: str, places: Collectio
     found: dict[int, Member] = {}
     for part in parts(places):
         wanted = select(table.place, table.type, table.value, table.shared)
-        rows = await connection.execute(wanted.where(table.workspace == workspace, table.place.in_(part)))
+        rows = await connection.execute(
+            wanted.where(table.workspace == workspace, among(connection, table.place, part))
+        )
         found |= {place: Member(place, Name(type_, value), shared) for place, type_, value, shared in rows}
     return found
 
@@ -122,7 +112,9 @@ async def links_of(connection: AsyncConnection, workspace: str, places: Collecti
     found: dict[tuple[int, int], Link] = {}
     for part in parts(places):
         for side in (LINK.c.low, LINK.c.high):
-            rows = await connection.execute(select(*_LINK).where(LINK.c.workspace == workspace, side.in_(part)))
+            rows = await connection.execute(
+                select(*_LINK).where(LINK.c.workspace == workspace, among(connection, side, part))
+            )
             found |= {(row[0], row[1]): Link(*row) for row in rows}
     return list(found.values())
 
@@ -147,28 +139,18 @@ class SqlGraphWriter:
         found: dict[Name, int] = {}
         for type_, values in by_type.items():
             for part in parts(values):
-                here = and_(table.workspace == self._workspace, table.type == type_, table.value.in_(part))
+                here = and_(table.workspace == self._workspace, table.type == type_, self._in(table.value, part))
                 rows = await self._connection.execute(select(table.value, table.place).where(here))
                 found |= {Name(type_, value): place for value, place in rows}
         return found
 
     async def add_identifiers(self, found: Sequence[IdentifierSeen]) -> None:
         """Add identifiers, each a person of its own."""
+        workspace = self._workspace
         rows = [
-            {
-                "workspace": self._workspace,
-                "place": each.place,
-                "type": each.name.type,
-                "value": each.name.value,
-                "first_us": each.first_us,
-                "last_us": each.last_us,
-                "records": each.records,
-                "partners": 0,
-                "shared": False,
-            }
-            for each in found
+            (workspace, each.place, *each.name, each.first_us, each.last_us, each.records, 0, False) for each in found
         ]
-        await self._insert(IDENTIFIER, rows)
+        await insert_rows(self._connection, IDENTIFIER, rows)
 
     async def see_identifiers(self, found: Sequence[IdentifierSeen]) -> None:
         """Add what a block tells of known identifiers: earliest and latest time, records."""
@@ -184,11 +166,9 @@ class SqlGraphWriter:
                 records=table.records + bindparam("b_records"),
             )
         )
-        rows = [
-            {"b_place": each.place, "b_first": each.first_us, "b_last": each.last_us, "b_records": each.records}
-            for each in found
-        ]
-        await self._many(statement, rows)
+        names = ("b_place", "b_first", "b_last", "b_records")
+        rows = [(each.place, each.first_us, each.last_us, each.records) for each in found]
+        await execute_rows(self._connection, statement, names, rows)
 
     async def members(self, places: Collection[int]) -> dict[int, Member]:
         """Return identifiers by place."""
@@ -201,7 +181,7 @@ class SqlGraphWriter:
         for part in parts(places):
             wanted = select(table.place, table.partners, table.shared)
             rows = await self._connection.execute(
-                wanted.where(table.workspace == self._workspace, table.place.in_(part))
+                wanted.where(table.workspace == self._workspace, self._in(table.place, part))
             )
             found |= {row[0]: Partners(*row) for row in rows}
         return found
@@ -213,14 +193,14 @@ class SqlGraphWriter:
             .where(IDENTIFIER.c.workspace == self._workspace, IDENTIFIER.c.place == bindparam("b_place"))
             .values(partners=bindparam("b_partners"), shared=bindparam("b_shared"))
         )
-        rows = [{"b_place": each.place, "b_partners": each.partners, "b_shared": each.shared} for each in found]
-        await self._many(statement, rows)
+        rows = [(each.place, each.partners, each.shared) for each in found]
+        await execute_rows(self._connection, statement, ("b_place", "b_partners", "b_shared"), rows)
 
     async def links(self, pairs: Collection[tuple[int, int]]) -> dict[tuple[int, int], Link]:
         """Return the evidence there is of pairs of places."""
         found: dict[tuple[int, int], Link] = {}
-        for part in parts(pairs, _AT_ONCE // 2):
-            here = and_(LINK.c.workspace == self._workspace, tuple_(LINK.c.low, LINK.c.high).in_(part))
+        for part in parts(pairs):
+            here = and_(LINK.c.workspace == self._workspace, pair_self._in((LINK.c.low, LINK.c.high), part))
             rows = await self._connection.execute(select(*_LINK).where(here))
             found |= {(row[0], row[1]): Link(*row) for row in rows}
         return found
@@ -233,20 +213,21 @@ class SqlGraphWriter:
             index_elements=list(LINK.primary_key),
             set_={**changed, "records": LINK.c.records + made.excluded.records},
         )
+        names = [column.name for column in LINK.columns]
         rows = [
-            {
-                "workspace": self._workspace,
-                "low": each.low,
-                "high": each.high,
-                "time_us": each.time_us,
-                "record_id": each.record_id,
-                "dataset": each.dataset,
-                "offset": each.offset,
-                "records": each.records,
-            }
+            (
+                self._workspace,
+                each.low,
+                each.high,
+                each.time_us,
+                each.record_id,
+                each.dataset,
+                each.offset,
+                each.records,
+            )
             for each in links
         ]
-        await self._many(statement, rows)
+        await execute_rows(self._connection, statement, names, rows)
 
     async def links_of(self, places: Collection[int]) -> list[Link]:
         """Return the evidence that concerns any of some identifiers."""
@@ -299,7 +280,7 @@ class SqlGraphWriter:
         table = ASSIGNMENT.c
         found: dict[int, int] = {}
         for part in parts(places):
-            now = and_(table.workspace == self._workspace, table.place.in_(part), table.tx_to == FOREVER)
+            now = and_(table.workspace == self._workspace, self._in(table.place, part), table.tx_to == FOREVER)
             rows = await self._connection.execute(select(table.place, table.person).where(now))
             found |= {row.place: row.person for row in rows}
         return found
@@ -308,17 +289,14 @@ class SqlGraphWriter:
         """Give identifiers to persons from this state on."""
         table = ASSIGNMENT.c
         for part in parts(persons):
-            now = and_(table.workspace == self._workspace, table.place.in_(part), table.tx_to == FOREVER)
+            now = and_(table.workspace == self._workspace, self._in(table.place, part), table.tx_to == FOREVER)
             await self._connection.execute(update(ASSIGNMENT).where(now).values(tx_to=self._tx))
         await self.add_persons(persons)
 
     async def add_persons(self, persons: Mapping[int, int]) -> None:
         """Give identifiers that are new to persons from this state on."""
-        rows = [
-            {"workspace": self._workspace, "place": place, "tx_from": self._tx, "tx_to": FOREVER, "person": person}
-            for place, person in persons.items()
-        ]
-        await self._insert(ASSIGNMENT, rows)
+        rows = [(self._workspace, place, self._tx, FOREVER, person) for place, person in persons.items()]
+        await insert_rows(self._connection, ASSIGNMENT, rows)
 
     async def put_nodes(self, nodes: Sequence[Node]) -> None:
         """Keep nodes as they are described now; a description that says the same changes nothing."""
@@ -326,11 +304,7 @@ class SqlGraphWriter:
         changed = [
             each for each in nodes if known.get(_node_key(each)) != (each.name, each.attributes, each.valid_to_us)
         ]
-        replaced = [
-            {"b_type": each.type, "b_key": each.key, "b_from": each.valid_from_us}
-            for each in changed
-            if _node_key(each) in known
-        ]
+        replaced = [_node_key(each) for each in changed if _node_key(each) in known]
         here = and_(
             NODE.c.workspace == self._workspace,
             NODE.c.type == bindparam("b_type"),
@@ -338,23 +312,16 @@ class SqlGraphWriter:
             NODE.c.valid_from == bindparam("b_from"),
             NODE.c.tx_to == FOREVER,
         )
-        await self._many(update(NODE).where(here).values(tx_to=self._tx), replaced)
+        closed = update(NODE).where(here).values(tx_to=self._tx)
+        await execute_rows(self._connection, closed, ("b_type", "b_key", "b_from"), replaced)
         rows = [
-            {
-                "workspace": self._workspace,
-                "type": each.type,
-                "key": each.key,
-                "valid_from": each.valid_from_us,
-                "tx_from": self._tx,
-                "tx_to": FOREVER,
-                "valid_to": each.valid_to_us,
-                "name": each.name,
-                "attributes": each.attributes,
-                "offset": each.offset,
-            }
+            (
+                *(self._workspace, *_node_key(each), self._tx, FOREVER),
+                *(each.valid_to_us, each.name, each.attributes, each.offset),
+            )
             for each in changed
         ]
-        await self._insert(NODE, rows)
+        await insert_rows(self._connection, NODE, rows)
 
     async def _known_nodes(self, nodes: Sequence[Node]) -> dict[tuple[str, str, int], tuple[str, str, int | None]]:
         table = NODE.c
@@ -364,7 +331,7 @@ class SqlGraphWriter:
         found: dict[tuple[str, str, int], tuple[str, str, int | None]] = {}
         for type_, keys in by_type.items():
             for part in parts(keys):
-                now = and_(table.workspace == self._workspace, table.type == type_, table.key.in_(part))
+                now = and_(table.workspace == self._workspace, table.type == type_, self._in(table.key, part))
                 wanted = select(table.key, table.valid_from, table.name, table.attributes, table.valid_to)
                 rows = await self._connection.execute(wanted.where(now, table.tx_to == FOREVER))
                 found |= {(type_, row[0], row[1]): (row[2], row[3], row[4]) for row in rows}
@@ -373,43 +340,25 @@ class SqlGraphWriter:
     async def put_edges(self, edges: Sequence[Edge]) -> None:
         """Keep what a block tells of edges."""
         rows = [
-            {
-                "workspace": self._workspace,
-                "from_id": each.from_id,
-                "type": each.type,
-                "to_id": each.to_id,
-                "valid_from": each.valid_from_us,
-                "tx_from": self._tx,
-                "valid_to": each.valid_to_us,
-                "records": each.records,
-                "offset": each.offset,
-            }
+            (
+                *(self._workspace, each.from_id, each.type, each.to_id, each.valid_from_us, self._tx),
+                *(each.valid_to_us, each.records, each.offset),
+            )
             for each in edges
         ]
-        await self._insert(EDGE, rows)
+        await insert_rows(self._connection, EDGE, rows)
 
     async def put_events(self, events: Sequence[EventRow]) -> None:
         """Keep what a block tells of touchpoints and conversions."""
         rows = [
-            {
-                "workspace": self._workspace,
-                "place_of": each.place_of,
-                "kind": each.kind,
-                "type": each.type,
-                "key": each.key,
-                "tx_from": self._tx,
-                "place": each.place,
-                "time_us": each.time_us,
-                "channel": each.channel,
-                "campaign": each.campaign,
-                "value_micros": each.value_micros,
-                "currency": each.currency,
-                "dataset": each.dataset,
-                "records": each.records,
-            }
+            (
+                *(self._workspace, each.place_of, int(each.kind), each.type, each.key, self._tx),
+                *(each.place, each.time_us, each.channel, each.campaign, each.value_micros, each.currency),
+                *(each.dataset, each.records),
+            )
             for each in events
         ]
-        await self._insert(EVENT, rows)
+        await insert_rows(self._connection, EVENT, rows)
 
     async def add_unread(self, unread: Mapping[tuple[str, str], int]) -> None:
         """Count records that could not be read, by dataset and reason."""
@@ -438,8 +387,8 @@ class SqlGraphWriter:
         row = {"workspace": self._workspace, "next_offset": self._tx, "known_us": max(before, known_us)}
         await self._connection.execute(insert(BLOCK).values(row))
 
-    async def _insert(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        await self._many(insert(table), rows)
+    def _in(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+        return among(self._connection, column, values)
 
     async def _many(self, statement: Any, rows: list[dict[str, Any]]) -> None:
         if rows:
