@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, Executable, Table, TextClause, bindparam, insert, text, tuple_
+from sqlalchemy import BindParameter, ColumnElement, Executable, Table, TextClause, bindparam, insert, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,7 +53,7 @@ def pair_among(
 
 def _listed(columns: str, values: Collection[Any]) -> TextClause:
     """Return the query of values that travel as one parameter; as text, since building it takes longer than asking."""
-    values_json = bindparam("listed", orjson.dumps(list(values)).decode(), unique=True)
+    values_json: BindParameter[str] = bindparam("listed", orjson.dumps(list(values)).decode(), unique=True)
     return text(f"(SELECT {columns} FROM json_each(:listed))").bindparams(values_json)  # noqa: S608 - constants only
 
 

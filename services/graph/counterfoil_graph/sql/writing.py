@@ -200,7 +200,8 @@ class SqlGraphWriter:
         """Return the evidence there is of pairs of places."""
         found: dict[tuple[int, int], Link] = {}
         for part in parts(pairs):
-            here = and_(LINK.c.workspace == self._workspace, pair_self._in((LINK.c.low, LINK.c.high), part))
+            these = pair_among(self._connection, (LINK.c.low, LINK.c.high), part)
+            here = and_(LINK.c.workspace == self._workspace, these)
             rows = await self._connection.execute(select(*_LINK).where(here))
             found |= {(row[0], row[1]): Link(*row) for row in rows}
         return found
