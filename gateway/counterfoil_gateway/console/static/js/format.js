@@ -26,7 +26,7 @@ export const decimal = (value, digits = 2) =>
 /** A number with as many decimals as its size can bear. */
 export function number(value) {
   const size = Math.abs(value);
-  return decimal(value, size >= 1000 ? 0 : size >= 100 ? 1 : Number.isInteger(value) && size >= 10 ? 0 : 2);
+  return decimal(value, size >= 1000 ? 0 : size >= 100 ? 1 : 2);
 }
 
 /** Plural with its count: `1 record`, `2 records`. */

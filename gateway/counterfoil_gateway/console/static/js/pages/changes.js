@@ -5,6 +5,7 @@ import { title, words } from "../format.js";
 import { session } from "../session.js";
 import { at, badge, card, choice, facts, hash, heading, json, nothing, paged, pending, problemBox, stateBadge } from "../parts.js";
 
+const KINDS = { "model.promote": "Let a model version serve", "persons.export": "Export persons", "policy_bundle.activate": "Put policies in force" };
 const SHOWN = [["PENDING", "Waiting"], ["", "All"]];
 
 export function changes({ query, signal, go }) {
@@ -41,7 +42,7 @@ function changeCard(first) {
     fill(
       place,
       card(
-        h("span", {}, title(it.kind.replace(".", " ")), " ", h("code", { class: "faint" }, it.resource)),
+        h("span", {}, KINDS[it.kind] ?? title(it.kind.replace(".", " ")), " ", h("code", { class: "faint" }, it.resource)),
         h(
           "div",
           {},
@@ -64,6 +65,7 @@ const about = (it) =>
     it.state === "PENDING" || it.state === "APPROVED" ? ["Holds until", at(it.expires_at)] : null,
     it.applied_at ? ["Carried out", at(it.applied_at)] : null,
     ["What came of it", it.detail],
+    ["Kind", h("code", {}, it.kind)],
     ["Change", h("code", {}, it.change_id)],
   ]);
 
