@@ -26,7 +26,6 @@ from counterfoil_governance.audit_checkpoints import CheckpointSigner, keep_sign
 from counterfoil_governance.bootstrap import DEFAULT_WORKSPACE, BootstrapOutcome, bootstrap
 from counterfoil_governance.changes import Seal
 from counterfoil_governance.consents import Pseudonyms
-from counterfoil_governance.policies import ship_missing
 from counterfoil_governance.recording import ITSELF, Recorder
 from counterfoil_governance.servicers.audit import AuditServicer
 from counterfoil_governance.servicers.changes import ChangeServicer
@@ -125,7 +124,6 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
             secret_sha256=bytes.fromhex(configured) if configured else None,
             recorder=recorder,
         )
-        await ship_missing(stores, recorder=recorder)
     level = logging.WARNING if outcome is BootstrapOutcome.NO_KEY else logging.INFO
     _log.log(level, "bootstrap: %s", outcome.value)
 

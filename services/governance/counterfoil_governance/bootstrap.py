@@ -7,7 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+from counterfoil_chassis.identity import Caller
+
 from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
+from counterfoil_governance.policies import let_in, ship_missing
 from counterfoil_governance.recording import Recorder
 from counterfoil_governance.scopes import ALL_SCOPES, bounded
 from counterfoil_governance.store import Stores
@@ -30,6 +33,18 @@ class BootstrapOutcome(enum.Enum):
 
 
 async def bootstrap(stores: Stores, *, secret_sha256: bytes | None, recorder: Recorder) -> BootstrapOutcome:
+    """Sign the bootstrap key in, and see to it that every workspace has policies, also one of an older release.
+
+    Where the policies in force would keep a replaced bootstrap key from governing, those of the platform come in force.
+    """
+    outcome = await _sign_in(stores, secret_sha256=secret_sha256, recorder=recorder)
+    await ship_missing(stores, recorder=recorder)
+    if outcome is BootstrapOutcome.REPLACED:
+        await let_in(stores, Caller(DEFAULT_WORKSPACE, ADMIN, ALL_SCOPES, ""), recorder=recorder)
+    return outcome
+
+
+async def _sign_in(stores: Stores, *, secret_sha256: bytes | None, recorder: Recorder) -> BootstrapOutcome:
     """Make an empty installation usable, or replace the bootstrap key when the setting holds another hash.
 
     Replacing revokes the old bootstrap key at once, accepts the new one and lets `admin` act again, bound by no role:

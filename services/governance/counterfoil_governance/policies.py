@@ -25,6 +25,11 @@ SECOND_PERSON: Final = "bundle-needs-second-person"
 PLATFORM: Final = "platform"
 SUBMIT_METHOD: Final = "counterfoil.governance.v1.PolicyService/CreatePolicyBundle"
 APPROVE_METHOD: Final = "counterfoil.governance.v1.ChangeService/ApproveChange"
+HIRE_METHODS: Final = (
+    "counterfoil.governance.v1.PrincipalService/CreatePrincipal",
+    "counterfoil.governance.v1.KeyService/CreateKey",
+)
+"""What finding a second person takes."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,11 @@ class Difference:
     after: Policy | None
 
 
-async def ship_bundle(stores: Stores, *, workspace: str, now: datetime) -> PolicyBundle:
-    """Give a new workspace the policies that come with the platform, in force as version 1."""
+async def ship_bundle(stores: Stores, *, workspace: str, now: datetime, version: int = 1) -> PolicyBundle:
+    """Put the policies that come with the platform in force, in a new workspace as version 1."""
     bundle = PolicyBundle(
         workspace=workspace,
-        version=1,
+        version=version,
         state=BundleState.ACTIVE,
         sha256=bundle_sha256(shipped_policies(), shipped_schema()),
         policies=shipped_policies(),
@@ -71,6 +76,24 @@ async def ship_missing(stores: Stores, *, recorder: Recorder) -> None:
         await recorder.record(
             stores, "policy_bundle.activate", "policy-bundles/1", workspace=workspace, sha256=bundle.sha256
         )
+
+
+async def let_in(stores: Stores, caller: Caller, *, recorder: Recorder) -> PolicyBundle | None:
+    """Put the platform's policies in force when those in force keep whom the environment lets in from governing.
+
+    Without it a bundle that was sound for people who have left since could never be changed again.
+    """
+    in_force = await stores.bundles.in_force(caller.workspace)
+    questions = [_calling(method, GOVERNANCE_WRITE) for method in (SUBMIT_METHOD, *HIRE_METHODS)]
+    if all(ask(in_force, caller, question, now=recorder.now).allowed for question in questions):
+        return None
+    await stores.bundles.set_state(replace(in_force, state=BundleState.RETIRED))
+    version = await stores.bundles.newest_version(caller.workspace) + 1
+    bundle = await ship_bundle(stores, workspace=caller.workspace, now=recorder.now, version=version)
+    await recorder.record(
+        stores, "policy_bundle.activate", f"policy-bundles/{version}", sha256=bundle.sha256, retired=in_force.version
+    )
+    return bundle
 
 
 async def find_bundle(stores: Stores, workspace: str, version: int) -> PolicyBundle:
@@ -225,10 +248,14 @@ def _pair(bundle: PolicyBundle, callers: Sequence[Caller], people: frozenset[str
 def _may(bundle: PolicyBundle, caller: Caller, *, method: str, scope: str, now: datetime) -> bool:
     if scope not in caller.scopes:
         return False
+    questions = (_calling(method, scope), activation(bundle.version + 1, scope=scope, approved=True))
+    return all(ask(bundle, caller, question, now=now).allowed for question in questions)
+
+
+def _calling(method: str, scope: str) -> Question:
+    """Return what the gateway asks before it calls a method of governance that writes."""
     attributes = MappingProxyType({"scope": scope, "service": "governance", "writes": True})
-    call = Question("call", "Method", method, attributes=attributes)
-    activate_it = activation(bundle.version + 1, scope=scope, approved=True)
-    return all(ask(bundle, caller, question, now=now).allowed for question in (call, activate_it))
+    return Question("call", "Method", method, attributes=attributes)
 
 
 @functools.lru_cache(maxsize=64)

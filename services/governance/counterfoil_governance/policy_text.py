@@ -68,7 +68,8 @@ def check_policies(text: str, *, schema: str) -> Sequence[Policy]:
         findings.append(_finding(1, "POLICY_NONE", "there is no policy; without one nothing is allowed to anybody"))
     if len(pieces) > MOST_POLICIES:
         findings.append(_finding(1, "POLICY_TOO_MANY", f"a bundle holds at most {MOST_POLICIES} policies"))
-    findings += [fault for piece in pieces if (fault := _shape_fault(piece))]
+    if not findings:
+        findings += [fault for piece in pieces if (fault := _shape_fault(piece))]
     if not findings:
         findings += _faults(pieces)
     if not findings:
