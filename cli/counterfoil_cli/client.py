@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -88,17 +89,38 @@ class Client:
             sent.setdefault("content-type", "application/json")
         query = {key: value for key, value in (params or {}).items() if value not in (None, "")}
         limits: dict[str, Any] = {} if timeout is None else {"timeout": httpx.Timeout(timeout, connect=5.0)}
-        try:
+        with self._told(method, path):
             answer = self._http.request(method, path, params=query, content=content, headers=sent, **limits)
+        if answer.status_code >= 400:
+            raise ApiProblem(answer.status_code, _object(answer.content))
+        return answer
+
+    @contextmanager
+    def _told(self, method: str, path: str) -> Iterator[None]:
+        """Turn what breaks off a call into one line for people."""
+        try:
+            yield
         except httpx.ConnectError as error:
             raise ApiUnreachableError(f"Nothing answers at {self.url}; start it with `counterfoil up`.") from error
         except httpx.TimeoutException as error:
             raise ApiUnreachableError(f"{self.url} gave no answer to {method} {path} in time.") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ApiUnreachableError(f"{method} {path} at {self.url} broke off: {error}") from error
-        if answer.status_code >= 400:
-            raise ApiProblem(answer.status_code, _object(answer.content))
-        return answer
+
+    def download(self, path: str, file: Path, *, on_bytes: Callable[[int], None]) -> int:
+        """GET a body into a file and return its length; `on_bytes` hears how many bytes came with each part.
+
+        The file is left as it was written so far when the answer breaks off; raises as `send` does.
+        """
+        timeout = httpx.Timeout(300.0, connect=5.0)  # the first byte leaves once the whole body is made
+        with self._told("GET", path), self._http.stream("GET", path, timeout=timeout) as answer:
+            if answer.status_code >= 400:
+                raise ApiProblem(answer.status_code, _object(answer.read()))
+            with file.open("wb") as target:
+                for part in answer.iter_bytes():
+                    target.write(part)
+                    on_bytes(len(part))
+                return target.tell()
 
     def request(self, method: str, path: str, **options: Any) -> Json:
         """Send one request as `send` does and return the answer's JSON object ({} when it is empty)."""
