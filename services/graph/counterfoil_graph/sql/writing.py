@@ -20,7 +20,7 @@ from counterfoil_graph.entities import (
     Name,
     Node,
 )
-from counterfoil_graph.sql.batches import among, execute_rows, insert_rows, parts, upsert
+from counterfoil_graph.sql.batches import among, execute_rows, insert_rows, pair_among, parts, upsert
 from counterfoil_graph.sql.tables import (
     ASSIGNMENT,
     BLOCK,
