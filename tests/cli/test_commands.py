@@ -123,6 +123,19 @@ def test_a_key_is_created_used_listed_and_revoked(up: Up):
     assert "trace " in line
 
 
+def test_the_audit_log_is_exported_and_verified(up: Up, tmp_path: Path):
+    assert up.run("keys", "create", "--principal", "admin", "--scope", "governance.read").returncode == 0
+    kept = up.run("audit", "checkpoint")
+    assert kept.stdout.startswith("counterfoil/default\n"), kept.stderr
+    (tmp_path / "kept.txt").write_text(kept.stdout)
+    file = tmp_path / "audit.zip"
+    written = up.run("audit", "export", file)
+    assert written.returncode == 0, written.stderr
+    verified = up.run("audit", "verify", file, "--witness", tmp_path / "kept.txt")
+    assert verified.returncode == 0, verified.stdout
+    assert "OK: nothing was changed" in verified.stdout
+
+
 def test_a_file_is_imported_once_and_its_bad_rows_are_pointed_to(up: Up, tmp_path: Path):
     file = tmp_path / "events.csv"
     day = "2026-01-31T09:30:00Z"
