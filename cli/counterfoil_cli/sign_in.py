@@ -13,16 +13,17 @@ class HandedOver:
     """A few bytes that a forked child leaves for its parent, in a file without a name: nothing to wait for or tidy."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - both processes hold it to their end
+        with tempfile.TemporaryFile() as file:
+            self._descriptor = os.dup(file.fileno())  # both processes hold it to their end
 
     def leave(self, text: str) -> None:
         """Leave a text in place of what lay here."""
-        os.ftruncate(self._file.fileno(), 0)
-        os.pwrite(self._file.fileno(), text.encode()[:_MOST_BYTES], 0)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode()[:_MOST_BYTES], 0)
 
     def take(self) -> str:
         """Return what was left, empty when nothing was."""
-        return os.pread(self._file.fileno(), _MOST_BYTES, 0).decode(errors="replace")
+        return os.pread(self._descriptor, _MOST_BYTES, 0).decode(errors="replace")
 
 
 def ask_for_link(gateway: str, key: str) -> str:

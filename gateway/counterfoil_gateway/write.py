@@ -113,7 +113,7 @@ def shortest(value: float) -> float | str:
     if not math.isfinite(value):
         return _unbounded(value)
     wire = struct.pack("<f", value)
-    for digits in range(6, 9):
+    for digits in range(6, 10):
         short = float(f"{value:.{digits}g}")
         if abs(short) <= abs(value) * 2 and struct.pack("<f", short) == wire:
             return short

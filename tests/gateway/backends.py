@@ -34,6 +34,10 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2_grpc
 
 C = grpc.StatusCode
+SHUT = """
+@id("closed-for-stocktaking") @owner("legal") @description("Nobody may call anything.")
+forbid (principal, action == Counterfoil::Action::"call", resource);
+"""
 
 
 async def fail(context: Any, error: Any) -> None:
@@ -114,29 +118,31 @@ class WriteKeys(Keys):
 
 
 class Policies:
-    """One workspace's bundle in force, as governance ships it, until a test puts another in force."""
+    """The bundles in force: in `w` as governance ships it, until a test puts another in force; `closed` is shut."""
 
     def __init__(self) -> None:
-        self.bundle = _bundle(1, shipped_policies())
+        self.bundles = {
+            "w": _bundle("w", 1, shipped_policies()),
+            "closed": _bundle("closed", 2, shipped_policies() + SHUT),
+        }
         self.lookups = 0
         self.watchers: list[asyncio.Queue[WatchResponse]] = []
 
+    @property
+    def bundle(self) -> policies_pb2.PolicyBundle:
+        return self.bundles["w"]
+
     def activate(self, policies: str) -> None:
         """Put a text in force after the one there is."""
-        self.bundle = _bundle(self.bundle.version + 1, policies)
+        self.bundles["w"] = _bundle("w", self.bundle.version + 1, policies)
         for watcher in self.watchers:
-            watcher.put_nowait(self._put())
-
-    def _put(self) -> WatchResponse:
-        response = WatchResponse(revision=self.bundle.version)
-        response.put.key = self.bundle.workspace
-        response.put.resource.Pack(self.bundle)
-        return response
+            watcher.put_nowait(_put_bundle(self.bundle))
 
     async def WatchPolicyBundles(self, request: Any, context: Any) -> AsyncIterator[WatchResponse]:
         queue: asyncio.Queue[WatchResponse] = asyncio.Queue()
         self.watchers.append(queue)
-        yield self._put()
+        for bundle in self.bundles.values():
+            yield _put_bundle(bundle)
         yield WatchResponse(revision=self.bundle.version, heartbeat={})
         try:
             while True:
@@ -146,19 +152,26 @@ class Policies:
 
     async def LookupPolicyBundle(self, request: Any, context: Any) -> Any:
         self.lookups += 1
-        if request.workspace != self.bundle.workspace:
+        if request.workspace not in self.bundles:
             await context.abort(C.UNAVAILABLE, "not now")
-        return self.bundle
+        return self.bundles[request.workspace]
 
 
-def _bundle(version: int, policies: str) -> policies_pb2.PolicyBundle:
+def _put_bundle(bundle: policies_pb2.PolicyBundle) -> WatchResponse:
+    response = WatchResponse(revision=bundle.version)
+    response.put.key = bundle.workspace
+    response.put.resource.Pack(bundle)
+    return response
+
+
+def _bundle(workspace: str, version: int, policies: str) -> policies_pb2.PolicyBundle:
     return policies_pb2.PolicyBundle(
         version=version,
         state=policies_pb2.PolicyBundle.ACTIVE,
         policies=policies,
         schema=shipped_schema(),
         sha256=bundle_sha256(policies, shipped_schema()),
-        workspace="w",
+        workspace=workspace,
     )
 
 
@@ -173,6 +186,7 @@ class Backend:
     workspace: workspaces_pb2.Workspace = field(default_factory=workspaces_pb2.Workspace)
     requests: list[Any] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    callers: list[Caller] = field(default_factory=list)
     metadata: list[dict[str, Any]] = field(default_factory=list)
     remaining: list[float | None] = field(default_factory=list)
     items: list[append_pb2.AppendItem] = field(default_factory=list)
@@ -191,10 +205,11 @@ class Backend:
         self.asked.set()
         self.metadata.append(metadata)
         self.remaining.append(context.time_remaining())
-        return self.verifier.verify(metadata["authorization"].removeprefix("Bearer "))
+        self.callers.append(self.verifier.verify(metadata["authorization"].removeprefix("Bearer ")))
+        return self.callers[-1]
 
     def reset(self) -> None:
-        for kept in (self.requests, self.metadata, self.remaining, self.items):
+        for kept in (self.requests, self.callers, self.metadata, self.remaining, self.items):
             kept.clear()
         self.append_result, self.append_status = append_pb2.AppendResult(), None
         self.cancelled.clear()

@@ -33,6 +33,7 @@ ADMIN = "cfk_" + "a" * 43
 READER = "cfk_" + "r" * 43
 EXPIRED = "cfk_" + "e" * 43
 REVOKED = "cfk_" + "v" * 43
+DENIED = "cfk_" + "d" * 43
 UNKNOWN = "cfk_" + "u" * 43
 WRITE = "cfw_" + "w" * 43
 SCOPES = sorted({method.scope for method in apis.load(apis.image()).methods} | {"ingest.append"})
@@ -100,6 +101,7 @@ def _fill(backend: backends.Backend) -> None:
     backend.api_keys.put(ADMIN, Credential(scopes=SCOPES, credential_id="1", **known))
     backend.api_keys.put(READER, Credential(scopes=["nothing.read"], credential_id="2", **known))
     backend.api_keys.put(EXPIRED, Credential(scopes=SCOPES, credential_id="3", expires_at=past, **known))
+    backend.api_keys.put(DENIED, Credential(scopes=SCOPES, credential_id="4", workspace="closed", principal="ada"))
     backend.write_keys.put(
         WRITE, Credential(scopes=["ingest.append"], credential_id="s1", workspace="w", principal="source:s1")
     )

@@ -316,6 +316,10 @@ def test_a_short_float_has_the_fewest_digits_that_are_the_same_float(value: floa
     assert read({"short_ratio": shortest(value)})[0].short_ratio == value
 
 
+def test_some_short_floats_need_nine_digits():
+    assert shortest(1038869038366720.0) == 1.03886904e15
+
+
 @given(st.binary(max_size=40))
 def test_base64_is_read_in_either_alphabet_and_without_padding(data: bytes):
     import base64

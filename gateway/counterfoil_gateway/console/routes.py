@@ -25,6 +25,7 @@ SIGN_IN_LINKS = "/console/sign-in-links"
 SIGN_OUT = "/console/sign-out"
 SESSION = "/console/session"
 _HEADERS = {**{name.decode(): value.decode() for name, value in SECURITY}, "content-security-policy": POLICY}
+_HTTPS_ONLY = {"strict-transport-security": "max-age=31536000"}
 _NEVER_KEPT = {"cache-control": "no-store"}
 _ASK_AGAIN = {"cache-control": "no-cache"}
 _KEPT_FOR_GOOD = {"cache-control": "public, max-age=31536000, immutable"}
@@ -99,6 +100,8 @@ class Console:
             raise Problem(C.NOT_FOUND, "no such path", "PATH_NOT_FOUND")
         tag = f'"{found.version}"'
         headers = {**_HEADERS, **_caching(found, request), "etag": tag}
+        if self._address.is_https(request.scope):
+            headers |= _HTTPS_ONLY
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(found.content, headers=headers, media_type=found.media_type)
