@@ -26,10 +26,11 @@ def console_installation(chromium: str, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="package")
 def store(console_installation: Installation) -> Iterator[Store]:
     """The store, with one output of each kind."""
-    with console_installation.http(console_installation.admin_key) as admin:
-        opened = open_store(console_installation, admin)
-    yield opened
-    opened.tenant.http.close()
+    with (
+        console_installation.http(console_installation.admin_key) as admin,
+        open_store(console_installation, admin) as opened,
+    ):
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 Half of its households were sent a mailing, and those bought twice as much before it was sent; names try to be markup.
 """
 
+import contextlib
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -140,12 +142,18 @@ class Store:
         return ok(self.tenant.http.post(path, json=body, headers={"Request-Timeout": "60"}))
 
 
-def open_store(installation: Installation, admin: httpx.Client) -> Store:
+@contextlib.contextmanager
+def open_store(installation: Installation, admin: httpx.Client) -> Iterator[Store]:
     """Make the workspace, send its records, and ask for one output of each kind."""
     tenant = Tenant.create(installation, admin, workspace="console-store")
+    with contextlib.closing(tenant.http):
+        yield _fill(tenant)
+
+
+def _fill(tenant: Tenant) -> Store:
     tenant.activate(CONTRACT.format(hostile=HOSTILE.replace("'", "''")))
     tenant.activate(MADE_UP)
-    tenant.http.post("/v1/graph/mappings", json={"document": MAPPING}).raise_for_status()
+    ok(tenant.http.post("/v1/graph/mappings", content=MAPPING.encode(), headers={"content-type": "application/yaml"}))
     sales, mailings = _records()
     for begin in range(0, len(sales), 2000):
         tenant.append("sales", sales[begin : begin + 2000])
