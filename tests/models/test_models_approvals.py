@@ -235,6 +235,18 @@ async def test_an_approved_change_whose_asking_was_never_kept_is_carried_out_all
         assert (await reaches(client, V.CHAMPION)).change_id == waiting.change_id
 
 
+async def test_approved_changes_of_versions_that_are_not_here_hold_nothing_up(shop, client):
+    await trained(client, steering())
+    for number, resource in enumerate(("models/gone/versions/1", "models/demand/versions/9", "nothing we know")):
+        stray = C(change_id=f"stray_{number}", kind="model.promote", resource=resource, workspace="acme")
+        shop.office.changes.state.put(f"acme/{stray.change_id}", stray)
+        shop.office.changes.move(stray.change_id, C.APPROVED)
+    waiting = await asked(client)
+    shop.office.changes.move(waiting.change_id, C.APPROVED)
+    await reaches(client, V.CHAMPION)
+    assert [report.change_id for report in shop.office.changes.reports] == [waiting.change_id]
+
+
 async def test_an_approval_of_another_artifact_has_no_effect(shop, client):
     await trained(client, steering())
     waiting = await asked(client)

@@ -1,4 +1,4 @@
-"""Models beside the real governance: consents, policies, a second person, and the audit log, as they are in production."""
+"""Models beside the real governance: consents, policies, a second person and the audit log as in production."""
 
 from __future__ import annotations
 

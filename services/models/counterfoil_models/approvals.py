@@ -7,6 +7,7 @@ still waiting and reports the same again, which governance takes as often as it 
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ SPAN_APPLY = "apply approved promotion"
 
 _State = changes_pb2.Change
 _ENDED = {_State.REJECTED: "was rejected", _State.EXPIRED: "has expired", _State.FAILED: "could not be carried out"}
-_LATER = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.RESOURCE_EXHAUSTED, Code.CANCELLED)
+_FINAL = (Code.FAILED_PRECONDITION, Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.PERMISSION_DENIED)
+_RESOURCE = re.compile(r"models/([^/]+)/versions/(\d+)")
 _LONGEST_WAIT = 60.0
 _REASON_CHARACTERS = 1_000
 _logger = logging.getLogger(__name__)
@@ -74,7 +76,7 @@ class Approvals:
             requester=principal,
             reason=reason,
             policy_id=policy_id,
-            request_id=_request_id(target, events),
+            request_id=_request_id(target, events, principal=principal, reason=reason),
         )
         async with self._stores.begin() as transaction:
             place = (model.workspace, model.model_id, target.version)
@@ -117,8 +119,6 @@ class Approvals:
                 pause = await self._settle()
             except grpc.aio.AioRpcError as error:
                 failure = failure_of(error)
-                if failure.code not in _LATER:
-                    raise
                 if backoff.attempt == 0:
                     fields = {"cause": f"{failure.code.name}: {failure.detail}"}
                     _logger.warning("a promotion cannot be reported; it is tried again", extra=fields)
@@ -172,13 +172,17 @@ class Approvals:
         await self._report(change.workspace, change.change_id, change.payload_sha256, applied=False, detail=detail)
 
     async def _target(self, change: changes_pb2.Change) -> ModelVersion | None:
-        _, model_id, _, number = change.resource.split("/")
+        place = _RESOURCE.fullmatch(change.resource)
         try:
-            async with self._stores.read() as transaction:
-                return await transaction.models.get_version(change.workspace, model_id, int(number))
+            if place is not None:
+                async with self._stores.read() as transaction:
+                    return await transaction.models.get_version(change.workspace, place[1], int(place[2]))
         except (ModelNotFoundError, ModelVersionNotFoundError):
-            _logger.warning("a change names a version that is not here", extra={"change": change.change_id})
-            return None
+            pass  # told below, as a resource that names nothing is
+        self._refused.add((change.workspace, change.change_id))
+        fields = {"change": change.change_id, "resource": change.resource}
+        _logger.warning("a change names a version that is not here", extra=fields)
+        return None
 
     async def _await(
         self, transaction: Transaction, target: ModelVersion, steps: Sequence[Change], *, change_id: str
@@ -206,7 +210,7 @@ class Approvals:
             )
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
-            if failure.code in _LATER:
+            if failure.code not in _FINAL:
                 raise
             self._refused.add((workspace, change_id))
             fields = {"change": change_id, "reason": failure.reason}
@@ -281,10 +285,10 @@ async def record_promotion(
     )
 
 
-def _request_id(target: ModelVersion, events: list[ModelEvent]) -> str:
+def _request_id(target: ModelVersion, events: Sequence[ModelEvent], *, principal: str, reason: str) -> str:
     """Name an asking by the version's last event: retries ask for the same change, a later asking for another."""
     last = max(event.sequence for event in events if event.version == target.version)
-    return sha256_hex(canonical_json([target.workspace, target.model_id, target.version, last]))
+    return sha256_hex(canonical_json([target.workspace, target.model_id, target.version, last, principal, reason]))
 
 
 def _why(change: changes_pb2.Change) -> str:
