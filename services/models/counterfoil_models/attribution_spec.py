@@ -20,6 +20,7 @@ DEFAULT_HALF_LIFE_DAYS = 7.0
 MAX_DAYS = 3_660
 """What a period may span."""
 
+FIRST_YEAR, LAST_YEAR = 1971, 9998
 DAY_US = 86_400_000_000
 _PURPOSE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -76,6 +77,9 @@ class Period:
 def completed(spec: AttributionSpec) -> AttributionSpec:
     """Fill in the defaults (0 = not said); raise SpecInvalidError when its fields contradict each other."""
     faults = []
+    for field, day in (("first_day", spec.first_day), ("last_day", spec.last_day)):
+        if not FIRST_YEAR <= day.year <= LAST_YEAR:
+            faults.append((field, "OUT_OF_RANGE", f"Days lie between the years {FIRST_YEAR} and {LAST_YEAR}."))
     if spec.last_day < spec.first_day:
         faults.append(("last_day", "BEFORE_FIRST_DAY", "The last day lies before the first."))
     elif (spec.last_day - spec.first_day).days >= MAX_DAYS:

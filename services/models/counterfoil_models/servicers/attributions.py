@@ -14,6 +14,7 @@ from counterfoil_chassis.canonical import canonical_json, sha256_hex
 from counterfoil_chassis.clock import from_micros, to_micros, to_timestamp
 from counterfoil_chassis.identity import Caller, current_caller
 from counterfoil_chassis.policy import Answer, PolicyChecker
+from counterfoil_chassis.runtime import Runtime
 from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.attributing import Attributed, attribute, journeys_from
@@ -106,6 +107,16 @@ class Costs:
     contracts: Sequence[Contract]
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What an attribution rests on: data, persons and the policies' answers; the question names the first two."""
+
+    inputs: tuple[Input, ...]
+    reading: JourneyReading
+    answers: Sequence[Answer]
+    question_sha256: str
+
+
 class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
     """See attributions.proto."""
 
@@ -124,46 +135,13 @@ class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
         inputs = tuple([Input(COST_ROLE, await self._services.source.take(dataset)) for dataset in datasets])
         reached = max((offset for one in inputs for _, offset in one.snapshot.offsets), default=0)
         async with self._services.journeys.open(asked.journeys(caller.workspace, wait_for_offset=reached)) as journeys:
-            reading = journeys.reading
-            if not reading.state.log_epoch:
-                raise GraphEmptyError("The graph has read no records yet: send some that a mapping makes journeys of.")
-            answers = await self._allowed(caller, asked, reading)
-            question = _question(asked, inputs, reading)
-            known = await self._outputs.find(caller.workspace, question)
+            basis = await self._basis(caller, asked, inputs, journeys.reading)
+            known = await self._outputs.find(caller.workspace, basis.question_sha256)
             if known is not None:
                 return attribution_message(known)
             costs = await read_costs(self._services, spec, inputs, workspace=caller.workspace)
             found = await attributed(self._services, asked, journeys, costs)
-        output = Output(
-            workspace=caller.workspace,
-            kind=OutputKind.ATTRIBUTION,
-            output_id=self._outputs.ids.new(),
-            receipt_id=f"{PRODUCER}.{self._outputs.ids.new()}",
-            question_sha256=question,
-            document=found.document,
-            meta={
-                "spec": spec_document(spec),
-                "purpose": purpose,
-                "gaps": [gap_document(gap) for gap in found.gaps],
-            },
-            created_at=self._outputs.clock.now(),
-        )
-        made = Made(
-            workspace=output.workspace,
-            name=output.name,
-            receipt_id=output.receipt_id,
-            created_at=output.created_at,
-            purpose=purpose,
-            impact_tier=ImpactTier.LOW,
-            document=output.document,
-            parameters=_parameters(asked, reading),
-            inputs=inputs,
-            rows=costs.rows,
-            contracts=costs.contracts,
-            gaps=found.gaps,
-        )
-        receipt = self._receipt(made, reading, answers)
-        return attribution_message(await self._outputs.keep(output, receipt=receipt))
+        return attribution_message(await self._keep(caller.workspace, asked, basis, costs=costs, found=found))
 
     async def GetAttribution(
         self, request: attributions_pb2.GetAttributionRequest, context: Context
@@ -180,26 +158,48 @@ class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
             attributions=[attribution_message(one, credits_shown=False) for one in found], next_page_token=token
         )
 
-    async def _allowed(self, caller: Caller, asked: Asked, reading: JourneyReading) -> list[Answer]:
+    async def _basis(self, caller: Caller, asked: Asked, inputs: tuple[Input, ...], reading: JourneyReading) -> Basis:
         """Ask the policies for each dataset that is read; raise PolicyDeniedError for one that is refused."""
+        if not reading.state.log_epoch:
+            raise GraphEmptyError("The graph has read no records yet: send some that a mapping makes journeys of.")
         people = {"people": reading.persons, "without_consent": reading.persons_without_consent}
         questions = [use_question(one, purpose=asked.purpose, **people) for one in reading.datasets or (JOURNEYS,)]
         spent = dict.fromkeys(one.dataset for one in asked.spec.costs)
         questions += [use_question(dataset, purpose=asked.purpose) for dataset in spent]
-        return [await self._services.policies.require(caller, question) for question in questions]
+        answers = [await self._services.policies.require(caller, question) for question in questions]
+        return Basis(inputs, reading, answers, _question(asked, inputs, reading))
 
-    def _receipt(self, made: Made, reading: JourneyReading, answers: Sequence[Answer]) -> receipts_pb2.Receipt:
-        receipt = make_receipt(made, runtime=self._outputs.runtime)
-        if reading.known_at is not None:
-            receipt.graph_as_of.CopyFrom(to_timestamp(reading.known_at))
-        receipt.policy_checks.extend(answer.message() for answer in answers)
-        receipt.policy_bundle.CopyFrom(answers[0].bundle_message())
-        receipt.consent.CopyFrom(
-            receipts_pb2.ConsentBasis(
-                purpose=made.purpose, basis=reading.bases, ledger_revision=reading.consent.ledger_revision
-            )
+    async def _keep(self, workspace: str, asked: Asked, basis: Basis, *, costs: Costs, found: Attributed) -> Output:
+        """Keep the attribution with its receipt, or return the one that answered the question meanwhile."""
+        output = Output(
+            workspace=workspace,
+            kind=OutputKind.ATTRIBUTION,
+            output_id=self._outputs.ids.new(),
+            receipt_id=f"{PRODUCER}.{self._outputs.ids.new()}",
+            question_sha256=basis.question_sha256,
+            document=found.document,
+            meta={
+                "spec": spec_document(asked.spec),
+                "purpose": asked.purpose,
+                "gaps": [gap_document(gap) for gap in found.gaps],
+            },
+            created_at=self._outputs.clock.now(),
         )
-        return receipt
+        made = Made(
+            workspace=workspace,
+            name=output.name,
+            receipt_id=output.receipt_id,
+            created_at=output.created_at,
+            purpose=asked.purpose,
+            impact_tier=ImpactTier.LOW,
+            document=output.document,
+            parameters=_parameters(asked, basis.reading),
+            inputs=basis.inputs,
+            rows=costs.rows,
+            contracts=costs.contracts,
+            gaps=found.gaps,
+        )
+        return await self._outputs.keep(output, receipt=_receipt(made, basis, runtime=self._outputs.runtime))
 
 
 class AttributionReplayer:
@@ -252,6 +252,19 @@ async def attributed(services: AttributionServices, asked: Asked, journeys: Open
     return await services.worker.run(
         attribute, asked.spec, rows, costs.tables, reading=journeys.reading, timezone=asked.timezone
     )
+
+
+def _receipt(made: Made, basis: Basis, *, runtime: Runtime) -> receipts_pb2.Receipt:
+    receipt, reading = make_receipt(made, runtime=runtime), basis.reading
+    if reading.known_at is not None:
+        receipt.graph_as_of.CopyFrom(to_timestamp(reading.known_at))
+    receipt.policy_checks.extend(answer.message() for answer in basis.answers)
+    receipt.policy_bundle.CopyFrom(basis.answers[0].bundle_message())
+    consent = receipts_pb2.ConsentBasis(
+        purpose=made.purpose, basis=reading.bases, ledger_revision=reading.consent.ledger_revision
+    )
+    receipt.consent.CopyFrom(consent)
+    return receipt
 
 
 def _question(asked: Asked, inputs: Sequence[Input], reading: JourneyReading) -> str:
