@@ -87,9 +87,12 @@ class Console:
         return self.page
 
     def check(self) -> None:
-        """Fail on an error of a script, a violation of the policy, a request to elsewhere."""
-        assert not self.complaints, self.complaints
-        assert not self.foreign, self.foreign
+        """Fail on an error of a script, a violation of the policy, a request to elsewhere since the last look."""
+        heard, asked = self.complaints[:], self.foreign[:]
+        self.complaints.clear()
+        self.foreign.clear()
+        assert not heard, heard
+        assert not asked, asked
 
 
 def signing_in(browser: Browser, installation: Installation) -> Callable[..., Console]:
