@@ -55,11 +55,19 @@ def forged(clock: HandClock, key: Any = KEY, algorithm: str = "EdDSA", **changes
 names = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=40)
 
 
-@given(names, names, st.sets(st.from_regex(r"[a-z]+\.[a-z]+", fullmatch=True), max_size=5))
-def test_a_principals_token_returns_exactly_what_was_signed(workspace: str, principal: str, scopes: set[str]) -> None:
+@given(names, names, st.sets(st.from_regex(r"[a-z]+\.[a-z]+", fullmatch=True), max_size=5), st.sets(names, max_size=5))
+def test_a_principals_token_returns_exactly_what_was_signed(
+    workspace: str, principal: str, scopes: set[str], roles: set[str]
+) -> None:
     clock = HandClock()
-    token = TokenSigner("gateway", KEY, clock).mint(workspace=workspace, principal=principal, scopes=scopes)
-    assert verifier(clock).verify(token) == Caller(workspace, principal, frozenset(scopes), "")
+    signed = TokenSigner("gateway", KEY, clock)
+    token = signed.mint(workspace=workspace, principal=principal, scopes=scopes, roles=roles)
+    assert verifier(clock).verify(token) == Caller(workspace, principal, frozenset(scopes), "", frozenset(roles))
+
+
+def test_a_token_without_roles_is_what_it_was_before_there_were_roles() -> None:
+    token = TokenSigner("gateway", KEY, HandClock()).mint(workspace="acme", principal="ada", scopes=["ingest.read"])
+    assert "roles" not in jwt.decode(token, options={"verify_signature": False})
 
 
 def test_a_service_token_speaks_for_the_service_in_no_workspace() -> None:
@@ -113,6 +121,11 @@ def test_a_token_is_refused_after_its_end_also_when_it_was_accepted_before() -> 
         {"scope": None},
         {"scope": ["ingest.read"]},
         {"iss": "models"},
+        {"roles": "viewer"},
+        {"roles": []},
+        {"roles": ["viewer", ""]},
+        {"roles": ["viewer", 7]},
+        {"roles": {"viewer": True}},
     ],
     ids=str,
 )
@@ -125,7 +138,14 @@ def test_a_token_with_wrong_claims_is_refused(changes: dict[str, Any]) -> None:
 
 def test_a_service_may_not_claim_a_workspace() -> None:
     clock = HandClock()
-    for changes in ({}, {"sub": "models"}, {"sub": "models", "scope": None}, {"sub": "models", "workspace": None}):
+    none = {"sub": "models", "scope": None, "workspace": None}
+    for changes in (
+        {},
+        {"sub": "models"},
+        none | {"workspace": "w"},
+        none | {"scope": ""},
+        none | {"roles": ["admin"]},
+    ):
         with pytest.raises(InvalidTokenError, match="gateway"):
             verifier(clock).verify(forged(clock, MODELS_KEY, iss="models", **changes))
 
