@@ -224,6 +224,7 @@ class Export:
     workspace: str
     export_id: str
     receipt_id: str
+    change_id: str
     person_numbers: tuple[int, ...]
     created_at: datetime
 

@@ -8,7 +8,6 @@ from counterfoil_chassis.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
-    PermissionDeniedError,
     UnavailableError,
 )
 
@@ -109,12 +108,6 @@ class StateUnknownError(InvalidArgumentError):
     reason = "STATE_UNKNOWN"
 
 
-class KnownAtTooEarlyError(NotFoundError):
-    """Nothing was known at that time."""
-
-    reason = "NOTHING_KNOWN_YET"
-
-
 class BlockUnreadableError(DataLossError):
     """A block of the log cannot be read."""
 
@@ -127,19 +120,13 @@ class ApprovalNotNeededError(FailedPreconditionError):
     reason = "APPROVAL_NOT_NEEDED"
 
 
-class ChangeNotForThisError(FailedPreconditionError):
-    """The approved change is for something else."""
+class ChangeUsedError(FailedPreconditionError):
+    """The approved change was used for another export."""
 
-    reason = "CHANGE_PAYLOAD_DIFFERS"
+    reason = "CHANGE_APPLIED"
 
 
 class ReceiptNotFoundError(NotFoundError):
     """This service made no receipt of this id in this workspace."""
 
     reason = "RECEIPT_NOT_FOUND"
-
-
-class ExportDeniedError(PermissionDeniedError):
-    """Policy does not allow the export."""
-
-    reason = "POLICY_DENIED"

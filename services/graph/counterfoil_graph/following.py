@@ -24,6 +24,7 @@ from counterfoil_graph.entities import PARTITION, Decision, IdentifierType, Link
 from counterfoil_graph.errors import BlockUnreadableError, GraphBehindError
 from counterfoil_graph.extraction import Extractor, Facts
 from counterfoil_graph.identity import Partition, partition
+from counterfoil_graph.mapping import InForce
 from counterfoil_graph.store import CONSUMER, GraphWriter, Log, LogBlock, LogHeader, Stores
 
 SPAN_CONSUME: Final = "graph.consume"
@@ -75,13 +76,17 @@ class Digest:
 
 @dataclass(frozen=True)
 class Means:
-    """What following needs; `writer` makes a store on the consumer's transaction."""
+    """What following needs.
+
+    `writer` makes a store on the consumer's transaction; `tell` writes a decision's audit entry in it.
+    """
 
     database: Database
     stores: Stores
     log: Log
     worker: Worker
     writer: Callable[[Any, str, int], GraphWriter]
+    tell: Callable[[Any, str, Decision], Awaitable[None]]
     clock: Clock
 
 
@@ -91,6 +96,7 @@ class Follower:
     def __init__(self, workspace: str, means: Means) -> None:
         self.workspace = workspace
         self.progress = Progress()
+        self.in_force: InForce | None = None
         self._means = means
 
     async def run(self) -> None:
@@ -100,6 +106,7 @@ class Follower:
                 transaction.mappings(self.workspace), self.workspace, now=self._means.clock.now()
             )
             replayed_to = await transaction.reader(self.workspace).rebuild_until()
+        self.in_force = in_force
         extractor = Extractor(in_force, trusted_source=TRUSTED_SOURCE)
         absorber = Absorber(in_force.identifier_types, self._partition)
         consumer = LogConsumer(
@@ -108,7 +115,7 @@ class Follower:
             workspace=self.workspace,
             partition=PARTITION,
             read=partial(self._read, extractor, replayed_to),
-            apply=partial(self._apply, absorber),
+            apply=partial(self._apply, absorber, replayed_to),
         )
         self.progress.reached((await consumer.cursor()).next_offset)
         await consumer.run()
@@ -126,11 +133,14 @@ class Follower:
                 yield Batch(log_epoch, next_offset, Digest(next_offset, facts, spans))
             done = next_offset
 
-    async def _apply(self, absorber: Absorber, connection: Any, found: Digest) -> None:
+    async def _apply(self, absorber: Absorber, replayed_to: int, connection: Any, found: Digest) -> None:
         for span in found.spans:
             span.set_attribute(ATTRIBUTE_OFFSET, found.next_offset)
         with trace.use_span(found.spans[0]):
             await absorber.absorb(self._means.writer(connection, self.workspace, found.next_offset), found.facts)
+            if found.next_offset > replayed_to:  # read again, they are no news
+                for decision in found.facts.decisions:
+                    await self._means.tell(connection, self.workspace, decision)
         self._means.database.after_commit(connection, partial(self.progress.reached, found.next_offset))
 
     async def _partition(
@@ -213,6 +223,13 @@ class Followers:
         Raises GraphBehindError when it takes too long.
         """
         await self.of(workspace).progress.wait(offset, seconds=seconds)
+
+    def in_force(self, workspace: str) -> InForce:
+        """Return the mappings under which a workspace's graph is made; call `wait` before."""
+        found = self.of(workspace).in_force
+        if found is None:
+            raise LookupError(workspace)
+        return found
 
     async def change(self, workspace: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do work that changes what is in force while the workspace's consumer stands still, then let it begin anew."""

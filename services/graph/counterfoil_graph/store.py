@@ -129,6 +129,9 @@ class GraphReader(Protocol):
     async def known_us(self, next_offset: int) -> int | None:
         """Return when the newest record of a state was received, None when there is no such state."""
 
+    async def known_times(self, offsets: Collection[int]) -> dict[int, int]:
+        """Return when the newest records of some states were received."""
+
     async def offset_known_at(self, known_us: int) -> int:
         """Return the exclusive offset of the newest state that was known at a time, 0 when nothing was."""
 
@@ -217,6 +220,9 @@ class ExportStore(Protocol):
 
     async def receipt(self, workspace: str, receipt_id: str) -> tuple[bytes, Export]:
         """Return a receipt with its export; raise ReceiptNotFoundError."""
+
+    async def has_change(self, workspace: str, change_id: str) -> bool:
+        """Tell whether an export has used a change."""
 
 
 class Transaction(Protocol):

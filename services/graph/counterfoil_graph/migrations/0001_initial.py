@@ -41,7 +41,12 @@ def upgrade() -> None:
     _create("unread", *_keys(dataset=Text, reason=Text), *_values(records=BigInteger))
     _create_identity()
     _create_knowledge()
-    _create("export", *_keys(export_id=Text), *_values(receipt_id=Text, persons=Text, created_at=BigInteger))
+    _create(
+        "export",
+        *_keys(export_id=Text),
+        *_values(receipt_id=Text, change_id=Text, persons=Text, created_at=BigInteger),
+    )
+    op.create_index("export_change", "export", ["workspace", "change_id"])
     op.create_table(
         "receipt",
         Column("workspace", Text, primary_key=True),

@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from counterfoil_graph.entities import (
     ALWAYS,
-    PERSON,
     Decision,
     DecisionKind,
     Edge,
@@ -110,17 +109,12 @@ def node_message(of: Node, *, known_from_us: int | None) -> nodes_pb2.Node:
     )
 
 
-def person_node(number: int) -> Node:
-    """Return a person as a node."""
-    return Node(PERSON, person_id(number))
-
-
-def edge_message(of: Edge, *, from_id: str, to_id: str, known_from_us: int | None) -> nodes_pb2.Edge:
+def edge_message(of: Edge, *, known_from_us: int | None) -> nodes_pb2.Edge:
     """Write an edge between nodes."""
     return nodes_pb2.Edge(
         type=of.type,
-        from_node_id=from_id,
-        to_node_id=to_id,
+        from_node_id=of.from_id,
+        to_node_id=of.to_id,
         valid_from=timestamp(of.valid_from_us),
         valid_to=timestamp(of.valid_to_us),
         known_from=timestamp(known_from_us),

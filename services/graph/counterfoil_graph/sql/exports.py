@@ -24,6 +24,7 @@ class SqlExportStore:
             "workspace": export.workspace,
             "export_id": export.export_id,
             "receipt_id": export.receipt_id,
+            "change_id": export.change_id,
             "persons": orjson.dumps(export.person_numbers).decode(),
             "created_at": to_micros(export.created_at),
         }
@@ -44,7 +45,13 @@ class SqlExportStore:
             workspace=row.workspace,
             export_id=row.export_id,
             receipt_id=row.receipt_id,
+            change_id=row.change_id,
             person_numbers=tuple(orjson.loads(row.persons)),
             created_at=from_micros(row.created_at),
         )
         return bytes(row.payload), export
+
+    async def has_change(self, workspace: str, change_id: str) -> bool:
+        """Tell whether an export has used a change."""
+        here = and_(EXPORT.c.workspace == workspace, EXPORT.c.change_id == change_id)
+        return (await self._connection.execute(select(EXPORT.c.export_id).where(here).limit(1))).first() is not None

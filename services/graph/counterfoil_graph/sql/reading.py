@@ -76,6 +76,16 @@ class SqlGraphReader:
         found: int | None = (await self._connection.execute(wanted)).scalar()
         return found
 
+    async def known_times(self, offsets: Collection[int]) -> dict[int, int]:
+        """Return when the newest records of some states were received."""
+        table = BLOCK.c
+        found: dict[int, int] = {}
+        for part in parts(offsets):
+            here = and_(table.workspace == self._workspace, self._in(table.next_offset, part))
+            rows = await self._connection.execute(select(table.next_offset, table.known_us).where(here))
+            found |= {row.next_offset: row.known_us for row in rows}
+        return found
+
     async def offset_known_at(self, known_us: int) -> int:
         """Return the exclusive offset of the newest state that was known at a time, 0 when nothing was."""
         wanted = select(func.max(BLOCK.c.next_offset))

@@ -161,8 +161,10 @@ EXPORT = _table(
     "export",
     _key("export_id"),
     _value("receipt_id"),
+    _value("change_id"),
     _value("persons"),
     _value("created_at", BigInteger),
+    Index("export_change", "workspace", "change_id"),
 )
 
 RECEIPT = Table(
