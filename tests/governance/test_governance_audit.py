@@ -224,6 +224,15 @@ async def test_a_checkpoint_is_signed_every_thousand_entries_without_being_asked
     assert report.ok, report.text()
 
 
+async def test_appending_and_signing_at_the_same_time_make_one_log(log: Log) -> None:
+    puts = [log.put(*(log.entry(number) for _ in range(1 + number % 3))) for number in range(24)]
+    await asyncio.gather(*puts, *(log.checkpoint() for _ in range(6)))
+    found = (await log.list(page_size=1000)).entries
+    assert [each.index for each in found] == list(range(48))
+    report = audit_verify.verify(io.BytesIO(await log.export()))
+    assert (report.ok, report.entries) == (True, 48), report.text()
+
+
 async def test_every_entry_is_proved_to_be_in_the_tree(log: Log) -> None:
     await log.grow(11)
     root = bytes.fromhex((await log.checkpoint()).root_sha256)

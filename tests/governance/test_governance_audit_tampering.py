@@ -102,7 +102,7 @@ def entry_of(original: Path, table: str, rowid: int) -> range:
     return range(0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 async def test_any_one_byte_changed_is_found_and_named(
     original: Path, cells: list[tuple[str, int, str, str, bytes]], data: st.DataObject
