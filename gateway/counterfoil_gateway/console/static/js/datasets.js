@@ -50,6 +50,12 @@ export function tagsOf(document) {
   }
 }
 
+/** Every dataset that a receipt names: as an input, by a contract, or in a policy check (a graph's inputs are known by these alone). */
+export function datasetsOf(receipt) {
+  const checked = receipt.policy_checks.map((check) => /^dataset:(.+)$/i.exec(check.resource)?.[1]);
+  return new Set([...receipt.inputs.map((input) => input.snapshot?.dataset), ...receipt.contracts.map((one) => one.dataset), ...checked].filter(Boolean));
+}
+
 /** Whether any of these datasets was made up. */
 export async function synthetic(datasets) {
   const names = [...datasets];

@@ -1,6 +1,6 @@
 /** Campaigns: what attribution credits beside what lift finds, with intervals, cost and caveats. */
 import { get, segment } from "../api.js";
-import { markSynthetic } from "../datasets.js";
+import { datasetsOf, markSynthetic } from "../datasets.js";
 import { fill, h } from "../dom.js";
 import { count, day, micros, percent, plural, words } from "../format.js";
 import { card, choice, completeness, facts, heading, nothing, pending, receipted, receiptLink, since, syntheticBadge } from "../parts.js";
@@ -105,7 +105,7 @@ function reading(name, kind = "") {
 /** The lift to read beside an attribution: of the same data if there is one, else the newest. */
 function besides(lifts, attributed) {
   const complete = lifts.filter((lift) => estimateOf(lift, "adjusted"));
-  const datasets = new Set((attributed?.receipt?.inputs ?? []).map((input) => input.snapshot?.dataset));
+  const datasets = attributed?.receipt ? datasetsOf(attributed.receipt) : new Set();
   return complete.find((lift) => datasets.has(lift.spec.outcome.dataset)) ?? complete[0];
 }
 
@@ -118,8 +118,7 @@ function attributionView(found, { go }) {
   const draw = (unit) => fill(place, attributionTable(it, unit));
   draw("conversions");
   const marks = h("span");
-  const named = [...(it.spec.costs ?? []).map((cost) => cost.dataset), ...(receipt?.inputs ?? []).map((input) => input.snapshot?.dataset ?? "")];
-  markSynthetic(marks, named, syntheticBadge);
+  markSynthetic(marks, [...it.spec.costs.map((cost) => cost.dataset), ...(receipt ? datasetsOf(receipt) : [])], syntheticBadge);
   return h(
     "div",
     { class: "stack" },

@@ -1,6 +1,6 @@
 /** One receipt: the stub with its id and replay at the left, what stands behind the output at the right. */
 import { get, post, segment } from "../api.js";
-import { markSynthetic } from "../datasets.js";
+import { datasetsOf, markSynthetic } from "../datasets.js";
 import { announce, fill, h, icon } from "../dom.js";
 import { count, exact, plural, title, words } from "../format.js";
 import { at, badge, completeness, facts, folded, hash, heading, json, nothing, pending, problemBox, syntheticBadge, table, tierBadge } from "../parts.js";
@@ -32,7 +32,7 @@ function view(it) {
 
 function stub(it) {
   const marks = h("span");
-  markSynthetic(marks, it.inputs.map((input) => input.snapshot?.dataset ?? ""), syntheticBadge);
+  markSynthetic(marks, datasetsOf(it), syntheticBadge);
   return h(
     "div",
     { class: "stub-left" },
