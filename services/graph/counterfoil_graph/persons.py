@@ -124,7 +124,7 @@ def _piece(link: Link, members: Mapping[int, Member], refused: Mapping[tuple[int
 
 
 async def merge_of(reader: GraphReader, ids: Sequence[str]) -> tuple[Name, ...]:
-    """Return the identifiers that a merge of persons names: the first one of each.
+    """Return the identifiers that a merge of persons names: of each the one that its id, also a former one, stands for.
 
     Raises PersonNotFoundError, and PersonsAlreadyOneError when two of the ids mean the same person.
     """
@@ -136,8 +136,9 @@ async def merge_of(reader: GraphReader, ids: Sequence[str]) -> tuple[Name, ...]:
                 f"{first} and {ids[index]} are one person already, {person_id(number)}. Nothing is left to merge.",
                 metadata={"person_id": person_id(number)},
             )
-    members = await reader.members(numbers)
-    return tuple(members[number].name for number in numbers)
+    places = [number_of(each) or 0 for each in ids]
+    members = await reader.members(places)
+    return tuple(members[place].name for place in places)
 
 
 async def merge_to_take_back(reader: GraphReader, number: int, decision_id: str) -> Decision:
