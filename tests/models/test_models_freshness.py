@@ -50,44 +50,51 @@ async def news(client, count: int) -> None:
             seen = (await client(client.models.GetModel, request)).records_since_training
 
 
+@pytest.fixture
+def logged(shop):
+    """The shop, with the log that its snapshots were made from: 630 sales and 3 products."""
+    shop.ingest.append(*["sales"] * 630, *["products"] * 3, first=0)
+    return shop
+
+
 async def serve(client) -> None:
     version = await client.trained("demand")
     request = models_pb2.PromoteModelVersionRequest(model_id="demand", version=version.version)
     await client(client.models.PromoteModelVersion, request)
 
 
-async def test_records_beyond_the_champions_snapshots_are_news_until_it_is_trained_again(shop, client):
-    shop.ingest.append("sales", "products", first=1)  # the snapshots hold 630 sales and 3 products
-    shop.ingest.append("sales", first=629)
+async def test_records_beyond_the_champions_snapshots_are_news_until_it_is_trained_again(logged, client):
     await client(client.models.CreateModel, demand())
     await news(client, 0)
     await serve(client)
-    shop.ingest.append("sales", "events", "sales", "unplanned", first=630)
+    await news(client, 0)
+    logged.ingest.append("sales", "events", "sales", "unplanned", first=633)
     await news(client, 2)
-    shop.ingest.append("products", "events", first=634)
+    logged.ingest.append("products", "events", first=637)
     await news(client, 3)
     listed = await client(client.models.ListModels, models_pb2.ListModelsRequest())
     assert [one.records_since_training for one in listed.models] == [3]
-    shop.ingest.put("acme", "sales", shop_sales(71))  # 639 records
-    shop.ingest.append("sales", first=639)
+    logged.ingest.put("acme", "sales", shop_sales(71))  # 639 records, of which the log has shown 632
     await serve(client)
-    await news(client, 2)  # a sale and the product
+    await news(client, 1)  # the product
+    logged.ingest.append(*["sales"] * 9, first=639)
+    await news(client, 3)
 
 
-async def test_nothing_is_counted_twice_or_missed_over_a_restart(shop):
-    async with shop.serving() as running, shop.client(running) as client:
+async def test_nothing_is_counted_twice_or_missed_over_a_restart(logged):
+    async with logged.serving() as running, logged.client(running) as client:
         await client(client.models.CreateModel, demand())
         await serve(client)
-        shop.ingest.append("sales", "sales", first=630)
+        logged.ingest.append("sales", "sales", first=633)
         await news(client, 2)
-    shop.ingest.append("sales", first=632)
-    async with shop.serving() as running, shop.client(running) as client:
+    logged.ingest.append("sales", first=635)
+    async with logged.serving() as running, logged.client(running) as client:
         await news(client, 3)
-        shop.ingest.append("sales", first=633)
+        logged.ingest.append("sales", first=636)
         await news(client, 4)
 
 
-async def test_counting_continues_the_traces_of_the_requests_that_brought_the_records(shop, client):
+async def test_counting_continues_the_traces_of_the_requests_that_brought_the_records(logged, client):
     exporter = InMemorySpanExporter()
     trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
     with telemetry.tracer().start_as_current_span("one"):
@@ -96,7 +103,7 @@ async def test_counting_continues_the_traces_of_the_requests_that_brought_the_re
         other = telemetry.current_traceparent()
     await client(client.models.CreateModel, demand())
     await serve(client)
-    shop.ingest.append("sales", "sales", "events", first=630, traceparents=[one, other, ""])
+    logged.ingest.append("sales", "sales", "events", first=633, traceparents=[one, other, ""])
     await news(client, 2)
     spans = [span for span in exporter.get_finished_spans() if span.name == SPAN_CONSUME]
     found = {(f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") for span in spans}
@@ -105,17 +112,17 @@ async def test_counting_continues_the_traces_of_the_requests_that_brought_the_re
 
 
 @pytest.mark.parametrize(("change", "reason"), [("epoch", "EPOCH_UNKNOWN"), ("layout", "BLOCK_UNREADABLE")])
-async def test_a_log_that_cannot_be_counted_stops_the_counting_and_nothing_else(shop, caplog, change, reason):
-    async with shop.serving() as running, shop.client(running) as client:
+async def test_a_log_that_cannot_be_counted_stops_the_counting_and_nothing_else(logged, caplog, change, reason):
+    async with logged.serving() as running, logged.client(running) as client:
         await client(client.models.CreateModel, demand())
         await serve(client)
-        shop.ingest.append("sales", first=630)
+        logged.ingest.append("sales", first=633)
         await news(client, 1)
     if change == "epoch":
-        shop.ingest.log_epoch = "epoch-2"
-    shop.ingest.append("sales", first=631, layout=1 if change == "epoch" else 2)
+        logged.ingest.log_epoch = "epoch-2"
+    logged.ingest.append("sales", first=634, layout=1 if change == "epoch" else 2)
     with caplog.at_level(logging.ERROR):
-        async with shop.serving() as running, shop.client(running) as client:
+        async with logged.serving() as running, logged.client(running) as client:
             async with asyncio.timeout(10):
                 while not any(getattr(record, "reason", "") == reason for record in caplog.records):
                     await asyncio.sleep(0.02)

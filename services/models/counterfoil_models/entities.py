@@ -190,6 +190,7 @@ class SkippedSeries:
 class ModelVersion:
     """One version of a model; `artifact_sha256` is empty until it is trained.
 
+    `input_rows` are how many records each input held; none until it is trained, or when an old release trained it.
     `change_id` names the change that its promotion waits for or was approved by, empty = none was needed.
     """
 
@@ -205,6 +206,7 @@ class ModelVersion:
     artifact_bytes: int = 0
     backtests: tuple[SeriesBacktest, ...] = ()
     skipped: tuple[SkippedSeries, ...] = ()
+    input_rows: tuple[int, ...] = ()
     error_reason: str = ""
     error_detail: str = ""
     finished_at: datetime | None = None

@@ -111,8 +111,7 @@ class Freshness:
         from_offset, block = found
         with _spans(workspace, block.traceparents):
             counts = count_records(block, from_offset=from_offset)
-            seen = self._seen(connection)
-            await seen.add(workspace, PARTITION, next_offset=block.next_offset, counts=counts)
+            await self._seen(connection).add(workspace, PARTITION, counts)
 
 
 @contextmanager

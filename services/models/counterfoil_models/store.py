@@ -12,7 +12,6 @@ from counterfoil_models.entities import (
     Contract,
     Forecast,
     GraphState,
-    Input,
     JourneyReading,
     LogBlock,
     Model,
@@ -38,6 +37,7 @@ class Ending:
     artifact_bytes: int = 0
     backtests: tuple[SeriesBacktest, ...] = ()
     skipped: tuple[SkippedSeries, ...] = ()
+    input_rows: tuple[int, ...] = ()
     error_reason: str = ""
     error_detail: str = ""
 
@@ -149,11 +149,11 @@ class ReceiptStore(Protocol):
 class RecordsSeenStore(Protocol):
     """How many records each dataset has received, of one transaction."""
 
-    async def add(self, workspace: str, partition: int, *, next_offset: int, counts: Mapping[str, int]) -> None:
-        """Count the records of the blocks up to an offset."""
+    async def add(self, workspace: str, partition: int, counts: Mapping[str, int]) -> None:
+        """Count records of datasets."""
 
-    async def since(self, workspace: str, inputs: Sequence[Input]) -> int:
-        """Return how many records the inputs' datasets have received beyond their snapshots."""
+    async def total(self, workspace: str, dataset: str) -> int:
+        """Return how many records a dataset has received."""
 
 
 class Transaction(Protocol):

@@ -36,6 +36,16 @@ class Job:
     traceparent: str
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a training made, and how many records each of its inputs held; an empty hash = no artifact."""
+
+    training: Training
+    input_rows: tuple[int, ...]
+    artifact_sha256: str = ""
+    artifact_bytes: int = 0
+
+
 class Trainer:
     """Trains what is submitted, in order. What a stopped process leaves undone is ended at its next start."""
 
@@ -82,7 +92,7 @@ class Trainer:
 
     async def _train(self, job: Job) -> None:
         try:
-            training, sha256, size = await self._make(job)
+            made = await self._make(job)
         except CounterfoilError as error:
             await self._fail(job, error.reason, error.message)
         except grpc.aio.AioRpcError as error:
@@ -94,9 +104,9 @@ class Trainer:
                 job, "TRAINING_FAILED", "Training failed on our side; the version's trace leads to the log."
             )
         else:
-            await self._finish(job, training, sha256=sha256, size=size)
+            await self._finish(job, made)
 
-    async def _make(self, job: Job) -> tuple[Training, str, int]:
+    async def _make(self, job: Job) -> Made:
         reading = await read_series(
             self._source,
             self._worker,
@@ -114,20 +124,21 @@ class Trainer:
             libraries=self._libraries,
         )
         if training.artifact is None:
-            return training, "", 0
+            return Made(training, reading.rows)
         data = training.artifact.encode()
-        return training, await self._worker.run(self._artifacts.put, data), len(data)
+        return Made(training, reading.rows, await self._worker.run(self._artifacts.put, data), len(data))
 
-    async def _finish(self, job: Job, training: Training, *, sha256: str, size: int) -> None:
-        accepted, reason = verdict(training)
+    async def _finish(self, job: Job, made: Made) -> None:
+        accepted, reason = verdict(made.training)
         ending = Ending(
             self._clock.now(),
-            artifact_sha256=sha256,
-            artifact_bytes=size,
-            backtests=training.backtests,
-            skipped=training.skipped,
+            artifact_sha256=made.artifact_sha256,
+            artifact_bytes=made.artifact_bytes,
+            backtests=made.training.backtests,
+            skipped=made.training.skipped,
+            input_rows=made.input_rows,
         )
-        changes = finish(job.version, accepted=accepted, reason=reason, trained=bool(sha256))
+        changes = finish(job.version, accepted=accepted, reason=reason, trained=bool(made.artifact_sha256))
         await self._end(job, ending, changes)
         _logger.info("trained", extra={"model": job.model_id, "version": job.version, "accepted": accepted})
 

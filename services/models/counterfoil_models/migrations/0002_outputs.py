@@ -27,6 +27,6 @@ def upgrade() -> None:
         Column("workspace", Text, primary_key=True),
         Column("dataset", Text, primary_key=True),
         Column("partition", Integer, primary_key=True),
-        Column("next_offset", BigInteger, primary_key=True),
         Column("records", BigInteger, nullable=False),
     )
+    op.add_column("model_version", Column("input_rows", Text, nullable=False, server_default="[]"))

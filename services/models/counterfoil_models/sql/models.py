@@ -122,6 +122,7 @@ class SqlModelStore:
             "artifact_bytes": ending.artifact_bytes,
             "backtests": _json([backtest_document(one) for one in ending.backtests]),
             "skipped": _json([skipped_document(one) for one in ending.skipped]),
+            "input_rows": _json(ending.input_rows),
             "error_reason": ending.error_reason,
             "error_detail": ending.error_detail,
             "finished_at": to_micros(ending.finished_at),
@@ -179,8 +180,11 @@ class SqlModelStore:
         if not model.champion_version:
             return model
         champion = await self.get_version(model.workspace, model.model_id, model.champion_version)
-        since = await SqlRecordsSeenStore(self._connection).since(model.workspace, champion.inputs)
-        return replace(model, records_since_training=since)
+        rows = {one.snapshot.dataset: held for one, held in zip(champion.inputs, champion.input_rows, strict=False)}
+        seen = SqlRecordsSeenStore(self._connection)
+        # the counting can be behind a snapshot, too
+        since = [max(0, await seen.total(model.workspace, dataset) - held) for dataset, held in rows.items()]
+        return replace(model, records_since_training=sum(since))
 
     async def _one(self, query: Select[Any]) -> Row[Any] | None:
         found: Row[Any] | None = (await self._connection.execute(query)).one_or_none()
@@ -227,6 +231,7 @@ def _version(row: Row[Any]) -> ModelVersion:
         artifact_bytes=row.artifact_bytes,
         backtests=tuple(backtest_of(one) for one in orjson.loads(row.backtests)),
         skipped=tuple(skipped_of(one) for one in orjson.loads(row.skipped)),
+        input_rows=tuple(orjson.loads(row.input_rows)),
         error_reason=row.error_reason,
         error_detail=row.error_detail,
         finished_at=None if row.finished_at is None else from_micros(row.finished_at),

@@ -33,6 +33,7 @@ MODEL_VERSION = Table(
     Column("artifact_bytes", BigInteger, nullable=False, server_default="0"),
     Column("backtests", Text, nullable=False, server_default="[]"),
     Column("skipped", Text, nullable=False, server_default="[]"),
+    Column("input_rows", Text, nullable=False, server_default="[]"),
     Column("error_reason", Text, nullable=False, server_default=""),
     Column("error_detail", Text, nullable=False, server_default=""),
     Column("finished_at", BigInteger),
@@ -99,7 +100,6 @@ RECORDS_SEEN = Table(
     Column("workspace", Text, primary_key=True),
     Column("dataset", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
-    Column("next_offset", BigInteger, primary_key=True),
     Column("records", BigInteger, nullable=False),
 )
 
