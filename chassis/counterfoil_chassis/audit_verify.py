@@ -299,7 +299,7 @@ class Report:
         lines += [f"  key          {key}" for key in self.keys]
         if self.keys and not self.pinned:
             lines.append("               Nobody vouches for it here: compare it with the key you know, or say --key.")
-        return "\n".join([*lines, "", *self._verdict(), ""])
+        return "\n".join(_printable(line) for line in [*lines, "", *self._verdict(), ""])
 
     def _verdict(self) -> list[str]:
         if self.ok:
@@ -645,6 +645,11 @@ def _shown(body: bytes) -> str:
     return f"It says: {said}"
 
 
+def _printable(line: str) -> str:
+    """Return a line without what could steer a terminal: tampered texts are shown, too."""
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in line)
+
+
 def _whole(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else -1
 
@@ -673,7 +678,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         parser.error(f"a witness cannot be read: {error}")
     report = verify(asked.export, keys=asked.key, witnesses=witnesses)
-    sys.stdout.write(report.text())
+    encoding = sys.stdout.encoding or "utf-8"  # which may lack what an entry says
+    sys.stdout.write(report.text().encode(encoding, "backslashreplace").decode(encoding))
     return 0 if report.ok else 1
 
 

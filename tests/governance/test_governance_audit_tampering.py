@@ -317,3 +317,13 @@ def test_what_is_no_archive_is_said_in_one_line(tmp_path: Path) -> None:
     for place in (tmp_path / "x.zip", tmp_path / "nothing.zip", tmp_path):
         report = audit_verify.verify(place)
         assert [found.reason for found in report.findings] == ["EXPORT_UNREADABLE"]
+
+
+async def test_what_an_entry_says_cannot_steer_the_reader_s_terminal(copy: Path) -> None:
+    async with tampering(copy) as database:
+        database.execute(
+            "UPDATE audit_entries SET body = CAST(replace(CAST(body AS TEXT), 'keys/4', '\\u001b[2J') AS BLOB)"
+        )
+    text = (await report_on(copy)).text()
+    assert "key.create \\x1b[2J" in text
+    assert "\x1b" not in text
