@@ -1,4 +1,4 @@
-"""The models service: series, forecasts, versions, champions, replay."""
+"""The models service: forecasts, attribution, lift; versions, champions, freshness, replay."""
 
 from contextlib import AsyncExitStack
 
