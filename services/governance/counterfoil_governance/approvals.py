@@ -12,19 +12,22 @@ from counterfoil_chassis.identity import Caller
 from counterfoil_governance import changes, policies
 from counterfoil_governance.changes import Seal
 from counterfoil_governance.entities import BundleState, Change, ChangeState, PolicyBundle, Verdict
+from counterfoil_governance.policy_text import CheckedPolicies
 from counterfoil_governance.recording import SERVICE, Recorder
 from counterfoil_governance.store import Stores
 
 
 async def submit_bundle(
-    stores: Stores, *, caller: Caller, text: str, reason: str, seal: Seal, recorder: Recorder
+    stores: Stores, *, caller: Caller, checked: CheckedPolicies, reason: str, seal: Seal, recorder: Recorder
 ) -> PolicyBundle:
     """Keep a new policy bundle and ask for the change that puts it in force.
 
-    Raises PoliciesInvalidError, PolicyDeniedError, PolicyLockoutError, ChangeRequesterError.
+    Raises PolicyDeniedError, PolicyLockoutError, ChangeRequesterError.
     """
     now, change_id = recorder.now, recorder.ids.new()
-    submission = await policies.submit(stores, caller=caller, text=text, reason=reason, change_id=change_id, now=now)
+    submission = await policies.submit(
+        stores, caller=caller, checked=checked, reason=reason, change_id=change_id, now=now
+    )
     bundle = submission.bundle
     await recorder.record(stores, "policy_bundle.create", resource_of(bundle), sha256=bundle.sha256)
     change = Change(

@@ -14,7 +14,7 @@ from counterfoil_chassis.policy import Answer, Policies, Question, bundle_sha256
 
 from counterfoil_governance.entities import BundleState, Change, Policy, PolicyBundle, PrincipalKind
 from counterfoil_governance.errors import PolicyBundleOutdatedError, PolicyLockoutError
-from counterfoil_governance.policy_text import check_policies, read_policies, shipped_policies, shipped_schema
+from counterfoil_governance.policy_text import CheckedPolicies, read_policies, shipped_policies, shipped_schema
 from counterfoil_governance.recording import Recorder
 from counterfoil_governance.scopes import GOVERNANCE_APPROVE, GOVERNANCE_WRITE
 from counterfoil_governance.store import Stores
@@ -102,14 +102,12 @@ async def find_bundle(stores: Stores, workspace: str, version: int) -> PolicyBun
 
 
 async def submit(
-    stores: Stores, *, caller: Caller, text: str, reason: str, change_id: str, now: datetime
+    stores: Stores, *, caller: Caller, checked: CheckedPolicies, reason: str, change_id: str, now: datetime
 ) -> Submission:
-    """Keep a new bundle, proposed, when it is sound and the policies in force let the caller propose it.
+    """Keep a new bundle, proposed, when the policies in force let the caller propose it.
 
-    Raises PoliciesInvalidError, PolicyDeniedError, PolicyLockoutError.
+    Raises PolicyDeniedError, PolicyLockoutError.
     """
-    schema = shipped_schema()
-    check_policies(text, schema=schema)
     in_force = await stores.bundles.in_force(caller.workspace)
     version = await stores.bundles.newest_version(caller.workspace) + 1
     policy_id = _needs(in_force, caller, version=version, now=now)
@@ -117,9 +115,9 @@ async def submit(
         workspace=caller.workspace,
         version=version,
         state=BundleState.PROPOSED,
-        sha256=bundle_sha256(text, schema),
-        policies=text,
-        schema=schema,
+        sha256=bundle_sha256(checked.text, checked.schema),
+        policies=checked.text,
+        schema=checked.schema,
         created_by=caller.principal,
         created_at=now,
         reason=reason,
@@ -258,6 +256,6 @@ def _calling(method: str, scope: str) -> Question:
     return Question("call", "Method", method, attributes=attributes)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _parsed(version: int, policies: str, schema: str) -> Policies:
     return Policies(version=version, policies=policies, schema=schema)

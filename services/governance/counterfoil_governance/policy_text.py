@@ -13,6 +13,7 @@ from typing import Any, Final
 import cedarpy
 import orjson
 from counterfoil_chassis.errors import FieldViolation
+from counterfoil_chassis.policy import BundleUnreadableError, Policies
 
 from counterfoil_governance.entities import Policy, PolicyEffect
 from counterfoil_governance.errors import PoliciesInvalidError
@@ -41,6 +42,20 @@ class _Piece:
     text: str
     too_deep: bool
 
+    @functools.cached_property
+    def document(self) -> Any:
+        """Return what Cedar reads; raise ValueError when it cannot."""
+        return _parsed(self.text)
+
+
+@dataclass(frozen=True)
+class CheckedPolicies:
+    """A text without faults, the schema it was held to, and its policies in their order."""
+
+    text: str
+    schema: str
+    policies: Sequence[Policy]
+
 
 def shipped_policies() -> str:
     """Return the policies that every workspace begins with."""
@@ -57,8 +72,8 @@ def read_policies(text: str) -> Sequence[Policy]:
     return [policy for piece in _pieces(text) if (policy := _policy(piece)) is not None]
 
 
-def check_policies(text: str, *, schema: str) -> Sequence[Policy]:
-    """Return the policies of a new bundle; raise PoliciesInvalidError with a violation for every fault, by its line.
+def check_policies(text: str, *, schema: str) -> CheckedPolicies:
+    """Return a new bundle as checked; raise PoliciesInvalidError with a violation for every fault, by its line.
 
     Each policy needs a unique @id and an @owner, and must fit the schema.
     """
@@ -74,6 +89,8 @@ def check_policies(text: str, *, schema: str) -> Sequence[Policy]:
         findings += _faults(pieces)
     if not findings:
         findings += _schema_faults(pieces, schema)
+    if not findings and (fault := _whole_fault(text, pieces, schema)):
+        findings.append(fault)
     if findings:
         first = findings[0]
         raise PoliciesInvalidError(
@@ -81,7 +98,7 @@ def check_policies(text: str, *, schema: str) -> Sequence[Policy]:
             metadata={"faults": str(len(findings))},
             violations=findings[:MOST_FINDINGS],
         )
-    return read_policies(text)
+    return CheckedPolicies(text, schema, read_policies(text))
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
@@ -114,7 +131,7 @@ def _shape_fault(piece: _Piece) -> FieldViolation | None:
         what = f"a policy nests at most {DEEPEST} brackets, holds as many `if`, and not too many operators"
         return _finding(piece.line, "POLICY_TOO_DEEP", f"{what}; cut it into several")
     try:
-        document = _parsed(piece.text)
+        document = piece.document
     except ValueError as error:
         return _finding(piece.line, "POLICY_SYNTAX", str(error))
     if document["templates"]:
@@ -152,8 +169,21 @@ def _schema_faults(pieces: Sequence[_Piece], schema: str) -> Iterator[FieldViola
             yield _finding(piece.line, "POLICY_SCHEMA", f"{name}: {error}")
 
 
+def _whole_fault(text: str, pieces: Sequence[_Piece], schema: str) -> FieldViolation | None:
+    """Compare the bundle as every process will read it with the policies that were checked here one by one."""
+    read = list(_parsed(text)["staticPolicies"].values())
+    checked = [document for piece in pieces for document in piece.document["staticPolicies"].values()]
+    try:
+        Policies(version=0, policies=text, schema=schema)
+    except BundleUnreadableError as error:
+        return _finding(1, "POLICY_SYNTAX", f"the bundle cannot be read as a whole: {error}")
+    if read != checked:
+        return _finding(1, "POLICY_SYNTAX", "the bundle reads otherwise as a whole than policy by policy")
+    return None
+
+
 def _policy(piece: _Piece) -> Policy | None:
-    document = _parsed(piece.text)
+    document = piece.document
     for policy in document["staticPolicies"].values():
         annotations = policy.get("annotations", {})
         return Policy(
@@ -168,11 +198,10 @@ def _policy(piece: _Piece) -> Policy | None:
 
 def _annotations(piece: _Piece) -> Mapping[str, str | None]:
     """Return the annotations of a policy that parses."""
-    documents: Iterable[Any] = _parsed(piece.text)["staticPolicies"].values()
+    documents: Iterable[Any] = piece.document["staticPolicies"].values()
     return next((document.get("annotations", {}) for document in documents), {})
 
 
-@functools.lru_cache(maxsize=4 * MOST_POLICIES)
 def _parsed(text: str) -> Any:
     return orjson.loads(cedarpy.policies_to_json_str(text))
 
