@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import base64
 import inspect
+import re
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from counterfoil_chassis import audit_verify
@@ -157,3 +159,10 @@ def test_it_needs_nothing_but_python_and_an_old_one_will_do() -> None:
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in imported} <= sys.stdlib_module_names
+
+
+def test_every_finding_is_explained_in_the_reference() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "reference", "audit.md").read_text()
+    kinds = "ENTRY|LEAF|COLUMN|NODE|HEAD|CHECKPOINT|KEY|WITNESS|EXPORT"
+    found = set(re.findall(rf'"((?:{kinds})_[A-Z]+)"', inspect.getsource(audit_verify)))
+    assert found == set(re.findall(rf"`((?:{kinds})_[A-Z]+)`", page))

@@ -1,4 +1,4 @@
-"""What the services to the left of governance do is in its audit log: with the deed, in their names, and once."""
+"""What the services to the left of governance do is in its audit log: with what was done, in their names, and once."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ async def activate(
     await stores.contracts.activate(version, reason=reason, at=now)
     for compiled in version.compiled:
         await stores.governed.put(version, compiled)
-    await stores.deeds.record(
+    await stores.audit.record(
         workspace=version.workspace,
         principal=principal,
         action="contract.activate",

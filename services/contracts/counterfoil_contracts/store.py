@@ -57,13 +57,13 @@ class GovernedDatasetStore(Protocol):
         """Let nothing govern a dataset any more."""
 
 
-class Deeds(Protocol):
-    """Where a deed is written down for the audit log, which it reaches once the transaction commits."""
+class Audit(Protocol):
+    """Where audit entries are written, which reach the audit log once the transaction commits."""
 
     async def record(
         self, *, workspace: str, principal: str, action: str, resource: str, details: Mapping[str, Any]
     ) -> None:
-        """Write down what a principal did to a resource; the details are JSON without personal data."""
+        """Write an entry of what a principal did to a resource; the details are JSON without personal data."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Stores:
 
     contracts: ContractStore
     governed: GovernedDatasetStore
-    deeds: Deeds
+    audit: Audit
 
 
 class Transactions(Protocol):

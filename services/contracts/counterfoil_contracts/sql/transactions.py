@@ -10,8 +10,8 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.watch import Feed
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from counterfoil_contracts.sql.audit import SqlAudit
 from counterfoil_contracts.sql.contracts import SqlContracts
-from counterfoil_contracts.sql.deeds import SqlDeeds
 from counterfoil_contracts.sql.governed import SqlGovernedDatasets, ToResource
 from counterfoil_contracts.store import Stores
 
@@ -41,5 +41,5 @@ class SqlTransactions:
         return Stores(
             contracts=SqlContracts(connection),
             governed=SqlGovernedDatasets(connection, self._feed, self._to_resource),
-            deeds=SqlDeeds(connection, self._trail),
+            audit=SqlAudit(connection, self._trail),
         )

@@ -1,4 +1,4 @@
-"""What is done to contracts, written down for the audit log in the transaction of the deed."""
+"""Audit entries of what is done to contracts, written in the transaction that does it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from counterfoil_chassis.audit import AuditTrail
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-class SqlDeeds:
-    """The deeds of one open connection."""
+class SqlAudit:
+    """The audit entries of one open connection."""
 
     def __init__(self, connection: AsyncConnection, trail: AuditTrail) -> None:
         self._connection = connection
@@ -19,7 +19,7 @@ class SqlDeeds:
     async def record(
         self, *, workspace: str, principal: str, action: str, resource: str, details: Mapping[str, Any]
     ) -> None:
-        """Write down what a principal did to a resource; the details are JSON without personal data."""
+        """Write an entry of what a principal did to a resource; the details are JSON without personal data."""
         await self._trail.record(
             self._connection,
             workspace=workspace,
