@@ -90,16 +90,16 @@ async def test_a_grant_allows_its_purpose_on_its_basis(governance: Governance) -
         kept.consent_id,
         Basis.LEGITIMATE_INTEREST,
     )
-    assert (kept.holds, kept.revision, kept.recorded_by, kept.evidence) == (True, 1, "admin", "form 7")
-    assert (answer.ledger_revision, answer.at) == (1, to_timestamp(NOW))
+    assert (kept.holds, kept.revision, kept.recorded_by, kept.evidence) == (True, 2, "admin", "form 7")
+    assert (answer.ledger_revision, answer.at) == (2, to_timestamp(NOW))
     assert kept.recorded_at == to_timestamp(NOW)
 
 
 async def test_the_later_word_holds_however_late_it_came(governance: Governance) -> None:
     first = await record(governance, said(State.WITHDRAWN, hours_ago=2))
-    assert (first.recorded, first.superseded, first.ledger_revision) == (1, 0, 1)
+    assert (first.recorded, first.superseded, first.ledger_revision) == (1, 0, 2)
     late = await record(governance, said(State.GRANTED, hours_ago=3))
-    assert (late.recorded, late.superseded, late.ledger_revision) == (1, 1, 2)
+    assert (late.recorded, late.superseded, late.ledger_revision) == (1, 1, 3)
     assert await check(governance, [subject()]) == [(False, "WITHDRAWN")]
     again = await record(governance, said(State.GRANTED, hours_ago=1))
     assert (again.recorded, again.superseded) == (1, 0)
@@ -107,7 +107,7 @@ async def test_the_later_word_holds_however_late_it_came(governance: Governance)
     listed = await governance.consents.ListConsents(
         pb.ListConsentsRequest(subject_type="email", subject_value="ada@example.com"), **governance.as_principal()
     )
-    assert [(one.revision, one.holds) for one in listed.consents] == [(3, True), (2, False), (1, False)]
+    assert [(one.revision, one.holds) for one in listed.consents] == [(4, True), (3, False), (2, False)]
 
 
 async def test_at_the_same_moment_the_withdrawal_holds_then_what_ends_first(governance: Governance) -> None:
@@ -151,13 +151,23 @@ async def test_a_check_can_be_made_again_as_of_a_revision(governance: Governance
     assert await check(governance, [subject()]) == [(False, "WITHDRAWN")]
     assert await check(governance, [subject()], ledger_revision=first.ledger_revision) == [(True, "GRANTED")]
     with refused("LEDGER_REVISION_UNKNOWN"):
-        await check(governance, [subject()], ledger_revision=3)
+        await check(governance, [subject()], ledger_revision=4)
+
+
+async def test_a_check_of_an_empty_ledger_can_be_made_again(governance: Governance) -> None:
+    request = pb.CheckConsentsRequest(purpose="advertising", people=[pb.ConsentPerson(subjects=[subject()])])
+    empty = await governance.consents.CheckConsents(request, **governance.as_principal())
+    assert empty.ledger_revision == 1
+    await record(governance, said())
+    request.ledger_revision = empty.ledger_revision
+    request.at.CopyFrom(empty.at)
+    assert await governance.consents.CheckConsents(request, **governance.as_principal()) == empty
 
 
 async def test_the_very_same_again_adds_nothing(governance: Governance) -> None:
     one, other = said(), said(evidence="form 8")
     assert (await record(governance, one, one)).recorded == 1
-    assert await record(governance, one) == pb.RecordConsentsResponse(recorded=0, superseded=0, ledger_revision=1)
+    assert await record(governance, one) == pb.RecordConsentsResponse(recorded=0, superseded=0, ledger_revision=2)
     assert (await record(governance, one, other)).recorded == 1
     assert (await check(governance, [subject()])) == [(True, "GRANTED")]
 
@@ -214,6 +224,9 @@ async def test_a_workspace_sees_its_own_ledger_only(governance: Governance) -> N
         assert [verdict.reason for verdict in its.verdicts] == ["GRANTED"]
     with pytest.raises(Exception, match="PERMISSION_DENIED"):
         await governance.consents.CheckConsents(request, **governance.as_service("ingest"))
+    request.workspace = ""
+    with refused("BAD_FIELD"):
+        await governance.consents.CheckConsents(request, **governance.as_service("models"))
 
 
 async def test_recording_takes_its_scope(governance: Governance) -> None:
@@ -232,7 +245,7 @@ async def test_lists_newest_first_page_by_page(governance: Governance) -> None:
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
-    assert [(one.revision, one.holds) for one in seen] == [(7, True), *((place, False) for place in range(6, 0, -1))]
+    assert [(one.revision, one.holds) for one in seen] == [(8, True), *((place, False) for place in range(7, 1, -1))]
 
 
 async def test_neither_ledger_nor_audit_log_holds_an_identifier(governance: Governance, tmp_path: Path) -> None:
@@ -241,7 +254,7 @@ async def test_neither_ledger_nor_audit_log_holds_an_identifier(governance: Gove
         audit_pb2.ListAuditEntriesRequest(page_size=100), **governance.as_principal()
     )
     [entry] = [entry for entry in listed.entries if entry.action == "consents.record"]
-    assert json.loads(entry.details) == {"recorded": 2, "withdrawn": 1, "superseded": 0, "ledger_revision": 2}
+    assert json.loads(entry.details) == {"recorded": 2, "withdrawn": 1, "superseded": 0, "ledger_revision": 3}
     for name in ("governance.db", "governance.db-wal"):
         assert b"very-personal" not in (tmp_path / name).read_bytes()
 

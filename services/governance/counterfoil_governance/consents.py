@@ -115,7 +115,8 @@ async def check(
 ) -> tuple[Sequence[ConsentAnswer], int]:
     """Return for each person, by the hashes of its identifiers, whether the purpose is allowed, and the revision read.
 
-    The latest record of all its identifiers holds, up to the revision (0 = all). Raises LedgerRevisionUnknownError.
+    The latest record of all its identifiers holds, up to the revision; 0 = the newest.
+    Raises LedgerRevisionUnknownError.
     """
     newest = await stores.consents.revision(workspace)
     if revision > newest:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,11 @@ class Standing:
     state: ChangeState
     expires_at: datetime
     counting: tuple[bool, ...]
+
+
+EMPTY_LEDGER: Final = 1
+"""The revision of a consent ledger without records. It is not 0: that asks for the ledger as it is now, and what was
+checked against an empty ledger has to be checked against it again."""
 
 
 class ConsentState(enum.Enum):

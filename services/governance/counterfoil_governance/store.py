@@ -228,7 +228,7 @@ class ConsentStore(Protocol):
     """The consent ledger of one transaction: records are added, never changed or deleted."""
 
     async def revision(self, workspace: str) -> int:
-        """Return the revision of a ledger, 0 when nothing was recorded yet."""
+        """Return the revision of a ledger; it begins at EMPTY_LEDGER."""
 
     async def lock(self, workspace: str) -> int:
         """Return the revision, and let nobody else record until the transaction ends."""

@@ -8,6 +8,7 @@ import grpc
 from counterfoil.governance.v1 import consents_pb2 as pb
 from counterfoil.governance.v1.consents_pb2_grpc import ConsentServiceServicer
 from counterfoil_chassis.clock import Clock, Ids, from_timestamp, to_timestamp
+from counterfoil_chassis.errors import BadFieldError, FieldViolation
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import Caller, current_caller
 from counterfoil_chassis.paging import Pager
@@ -85,6 +86,9 @@ class ConsentServicer(ConsentServiceServicer):
         caller = current_caller()
         # Who speaks for a principal never names another workspace: what it says of one counts for nothing.
         workspace = request.workspace if caller.service else caller.workspace
+        if not workspace:
+            missing = FieldViolation("workspace", "REQUIRED", "a service that asks for itself names the workspace")
+            raise BadFieldError("correct the fields: workspace", violations=[missing])
         at = from_timestamp(request.at) if request.HasField("at") else self._clock.now()
         people = [
             [self._pseudonyms.subject(workspace, type=each.type, value=each.value) for each in person.subjects]

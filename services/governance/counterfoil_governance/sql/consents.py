@@ -10,7 +10,7 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_governance.entities import Consent, ConsentBasis, ConsentState
+from counterfoil_governance.entities import EMPTY_LEDGER, Consent, ConsentBasis, ConsentState
 from counterfoil_governance.sql.tables import CONSENT_LEDGERS, CONSENTS
 
 _PARAMETERS: Final = 5_000
@@ -25,14 +25,14 @@ class SqlConsents:
         self._connection = connection
 
     async def revision(self, workspace: str) -> int:
-        """Return the revision of a ledger, 0 when nothing was recorded yet."""
+        """Return the revision of a ledger; it begins at EMPTY_LEDGER."""
         query = select(CONSENT_LEDGERS.c.revision).where(CONSENT_LEDGERS.c.workspace == workspace)
-        return (await self._connection.execute(query)).scalar() or 0
+        return (await self._connection.execute(query)).scalar() or EMPTY_LEDGER
 
     async def lock(self, workspace: str) -> int:
         """Return the revision, and let nobody else record until the transaction ends."""
         insert_row = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
-        taken = insert_row(CONSENT_LEDGERS).values(workspace=workspace, revision=0)
+        taken = insert_row(CONSENT_LEDGERS).values(workspace=workspace, revision=EMPTY_LEDGER)
         taken = taken.on_conflict_do_update(
             index_elements=[CONSENT_LEDGERS.c.workspace], set_={"revision": CONSENT_LEDGERS.c.revision}
         )
