@@ -1,6 +1,6 @@
 """What policy, consent and a second person hold back and let through; what replays; one trace through the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -74,11 +74,12 @@ def _read(tenant: Tenant, offset: int) -> bool | None:
 
 
 @pytest.fixture(scope="module")
-def second(shop: Tenant) -> httpx.Client:
+def second(shop: Tenant) -> Iterator[httpx.Client]:
     """Another person, who may vote."""
     ok(shop.http.post("/v1/principals", json={"principal_id": "second", "kind": "HUMAN", "roles": ["reviewer"]}))
     key = ok(shop.http.post("/v1/keys", json={"principal_id": "second"}))["api_key"]
-    return shop.installation.http(key)
+    with shop.installation.http(key) as client:
+        yield client
 
 
 def person(shop: Tenant, value: str) -> str:
@@ -125,8 +126,8 @@ def test_an_export_needs_consent_and_a_second_person(shop: Tenant, second: httpx
     assert asked["persons"] == []
     problem(
         shop.http.post("/v1/persons:export", json={**body, "change_id": asked["change_id"]}),
-        status=403,
-        reason="POLICY_DENIED",
+        status=400,
+        reason="CHANGE_NOT_APPROVED",
     )
     own = ok(shop.http.get(f"/v1/changes/{asked['change_id']}"))
     vote = {"payload_sha256": own["payload_sha256"]}
