@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/graph/v1/mappings.proto\x12\x14\x63ounterfoil.graph.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x01\n\x07Mapping\x12\x12\n\nmapping_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x10\n\x08\x64\x61tasets\x18\x05 \x03(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\">\n\x0eMappingFinding\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"{\n\x14\x43reateMappingRequest\x12\x45\n\x08\x64ocument\x18\x01 \x01(\tB3\xbaH\x08r\x06\x10\x01\x18\x80\x80\x10\x82\xbc\x18\x10\x61pplication/yaml\x82\xbc\x18\x10\x61pplication/json\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\\\n\x13\x43heckMappingRequest\x12\x45\n\x08\x64ocument\x18\x01 \x01(\tB3\xbaH\x08r\x06\x10\x01\x18\x80\x80\x10\x82\xbc\x18\x10\x61pplication/yaml\x82\xbc\x18\x10\x61pplication/json\"]\n\x14\x43heckMappingResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x36\n\x08\x66indings\x18\x02 \x03(\x0b\x32$.counterfoil.graph.v1.MappingFinding\"2\n\x11GetMappingRequest\x12\x1d\n\nmapping_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"R\n\x13ListMappingsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"`\n\x14ListMappingsResponse\x12/\n\x08mappings\x18\x01 \x03(\x0b\x32\x1d.counterfoil.graph.v1.Mapping\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe6\x04\n\x0eMappingService\x12\x8c\x01\n\rCreateMapping\x12*.counterfoil.graph.v1.CreateMappingRequest\x1a\x1d.counterfoil.graph.v1.Mapping\"0\xa8\xbb\x18\x01\xb2\xbb\x18\x0bgraph.write\x82\xd3\xe4\x93\x02\x17\"\x12/v1/graph/mappings:\x01*\x12\x9c\x01\n\x0c\x43heckMapping\x12).counterfoil.graph.v1.CheckMappingRequest\x1a*.counterfoil.graph.v1.CheckMappingResponse\"5\xa8\xbb\x18\x01\xb2\xbb\x18\ngraph.read\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/graph/mappings:check:\x01*\x12\x8f\x01\n\nGetMapping\x12\'.counterfoil.graph.v1.GetMappingRequest\x1a\x1d.counterfoil.graph.v1.Mapping\"9\xa8\xbb\x18\x01\xb2\xbb\x18\ngraph.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/graph/mappings/{mapping_id}\x12\x93\x01\n\x0cListMappings\x12).counterfoil.graph.v1.ListMappingsRequest\x1a*.counterfoil.graph.v1.ListMappingsResponse\",\xa8\xbb\x18\x01\xb2\xbb\x18\ngraph.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/graph/mappingsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/graph/v1/mappings.proto\x12\x14\x63ounterfoil.graph.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x01\n\x07Mapping\x12\x12\n\nmapping_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x10\n\x08\x64ocument\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x10\n\x08\x64\x61tasets\x18\x05 \x03(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\">\n\x0eMappingFinding\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x8a\x01\n\x14\x43reateMappingRequest\x12T\n\x08\x64ocument\x18\x01 \x01(\tBB\xbaH\x08r\x06\x10\x01\x18\x80\x80\x10\x82\xbc\x18\x10\x61pplication/yaml\x82\xbc\x18\x12\x61pplication/x-yaml\x82\xbc\x18\ttext/yaml\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"k\n\x13\x43heckMappingRequest\x12T\n\x08\x64ocument\x18\x01 \x01(\tBB\xbaH\x08r\x06\x10\x01\x18\x80\x80\x10\x82\xbc\x18\x10\x61pplication/yaml\x82\xbc\x18\x12\x61pplication/x-yaml\x82\xbc\x18\ttext/yaml\"]\n\x14\x43heckMappingResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x36\n\x08\x66indings\x18\x02 \x03(\x0b\x32$.counterfoil.graph.v1.MappingFinding\"2\n\x11GetMappingRequest\x12\x1d\n\nmapping_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"R\n\x13ListMappingsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"`\n\x14ListMappingsResponse\x12/\n\x08mappings\x18\x01 \x03(\x0b\x32\x1d.counterfoil.graph.v1.Mapping\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe6\x04\n\x0eMappingService\x12\x8c\x01\n\rCreateMapping\x12*.counterfoil.graph.v1.CreateMappingRequest\x1a\x1d.counterfoil.graph.v1.Mapping\"0\xa8\xbb\x18\x01\xb2\xbb\x18\x0bgraph.write\x82\xd3\xe4\x93\x02\x17\"\x12/v1/graph/mappings:\x01*\x12\x9c\x01\n\x0c\x43heckMapping\x12).counterfoil.graph.v1.CheckMappingRequest\x1a*.counterfoil.graph.v1.CheckMappingResponse\"5\xa8\xbb\x18\x01\xb2\xbb\x18\ngraph.read\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/graph/mappings:check:\x01*\x12\x8f\x01\n\nGetMapping\x12\'.counterfoil.graph.v1.GetMappingRequest\x1a\x1d.counterfoil.graph.v1.Mapping\"9\xa8\xbb\x18\x01\xb2\xbb\x18\ngraph.read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/graph/mappings/{mapping_id}\x12\x93\x01\n\x0cListMappings\x12).counterfoil.graph.v1.ListMappingsRequest\x1a*.counterfoil.graph.v1.ListMappingsResponse\",\xa8\xbb\x18\x01\xb2\xbb\x18\ngraph.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/graph/mappingsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'counterfoil.graph.v1.mappin
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEMAPPINGREQUEST'].fields_by_name['document']._loaded_options = None
-  _globals['_CREATEMAPPINGREQUEST'].fields_by_name['document']._serialized_options = b'\272H\010r\006\020\001\030\200\200\020\202\274\030\020application/yaml\202\274\030\020application/json'
+  _globals['_CREATEMAPPINGREQUEST'].fields_by_name['document']._serialized_options = b'\272H\010r\006\020\001\030\200\200\020\202\274\030\020application/yaml\202\274\030\022application/x-yaml\202\274\030\ttext/yaml'
   _globals['_CREATEMAPPINGREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEMAPPINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_CHECKMAPPINGREQUEST'].fields_by_name['document']._loaded_options = None
-  _globals['_CHECKMAPPINGREQUEST'].fields_by_name['document']._serialized_options = b'\272H\010r\006\020\001\030\200\200\020\202\274\030\020application/yaml\202\274\030\020application/json'
+  _globals['_CHECKMAPPINGREQUEST'].fields_by_name['document']._serialized_options = b'\272H\010r\006\020\001\030\200\200\020\202\274\030\020application/yaml\202\274\030\022application/x-yaml\202\274\030\ttext/yaml'
   _globals['_GETMAPPINGREQUEST'].fields_by_name['mapping_id']._loaded_options = None
   _globals['_GETMAPPINGREQUEST'].fields_by_name['mapping_id']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_LISTMAPPINGSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -59,18 +59,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MAPPING']._serialized_end=357
   _globals['_MAPPINGFINDING']._serialized_start=359
   _globals['_MAPPINGFINDING']._serialized_end=421
-  _globals['_CREATEMAPPINGREQUEST']._serialized_start=423
-  _globals['_CREATEMAPPINGREQUEST']._serialized_end=546
-  _globals['_CHECKMAPPINGREQUEST']._serialized_start=548
-  _globals['_CHECKMAPPINGREQUEST']._serialized_end=640
-  _globals['_CHECKMAPPINGRESPONSE']._serialized_start=642
-  _globals['_CHECKMAPPINGRESPONSE']._serialized_end=735
-  _globals['_GETMAPPINGREQUEST']._serialized_start=737
-  _globals['_GETMAPPINGREQUEST']._serialized_end=787
-  _globals['_LISTMAPPINGSREQUEST']._serialized_start=789
-  _globals['_LISTMAPPINGSREQUEST']._serialized_end=871
-  _globals['_LISTMAPPINGSRESPONSE']._serialized_start=873
-  _globals['_LISTMAPPINGSRESPONSE']._serialized_end=969
-  _globals['_MAPPINGSERVICE']._serialized_start=972
-  _globals['_MAPPINGSERVICE']._serialized_end=1586
+  _globals['_CREATEMAPPINGREQUEST']._serialized_start=424
+  _globals['_CREATEMAPPINGREQUEST']._serialized_end=562
+  _globals['_CHECKMAPPINGREQUEST']._serialized_start=564
+  _globals['_CHECKMAPPINGREQUEST']._serialized_end=671
+  _globals['_CHECKMAPPINGRESPONSE']._serialized_start=673
+  _globals['_CHECKMAPPINGRESPONSE']._serialized_end=766
+  _globals['_GETMAPPINGREQUEST']._serialized_start=768
+  _globals['_GETMAPPINGREQUEST']._serialized_end=818
+  _globals['_LISTMAPPINGSREQUEST']._serialized_start=820
+  _globals['_LISTMAPPINGSREQUEST']._serialized_end=902
+  _globals['_LISTMAPPINGSRESPONSE']._serialized_start=904
+  _globals['_LISTMAPPINGSRESPONSE']._serialized_end=1000
+  _globals['_MAPPINGSERVICE']._serialized_start=1003
+  _globals['_MAPPINGSERVICE']._serialized_end=1617
 # @@protoc_insertion_point(module_scope)
