@@ -153,23 +153,33 @@ def test_units_are_the_same_whether_they_are_numbers_or_text():
 
 
 def test_categories_have_one_for_absent_and_one_for_the_rest():
-    records, assigned = two_groups(80)
-    numbers = list(range(70))
-    regions = [f"r{number % 35:02}" for number in numbers]
+    records, assigned = two_groups(400)
+    numbers = list(range(390))
+    regions = [f"r{number % 35:02}" if number >= 3 else f"only {number}" for number in numbers]
     sizes = [None if number % 10 == 0 else float(number) for number in numbers]
     households = {"unit": [f"u{number}" for number in numbers], "region": regions, "size": pa.array(sizes)}
     units = units_of(records, assigned, spec=KNOWING, covariates=numbered(pa.table(households)))
     groups = groups_of(KNOWING, units, allowed=None)
     columns = {one.name: one.values for one in groups.covariates}
     shown = [name for name in columns if name.startswith("region=")]
-    assert len(shown) == MAX_CATEGORIES + 1
+    assert len(shown) == MAX_CATEGORIES + 2
     assert columns[f"region={ABSENT}"].sum() == 10
-    assert sum(columns[name].sum() for name in shown) == 80
+    assert sum(columns[name].sum() for name in shown) == 400
     assert f"region={OTHER}" in shown
-    assert columns[f"size={ABSENT}"].sum() == 17
+    assert columns[f"size={ABSENT}"].sum() == 49
     known = [size for size in sizes if size is not None]
     assert columns["size"].mean() == pytest.approx(np.mean(known))
     assert reasons(units.gaps) == {"UNKNOWN_UNITS": 10}
+
+
+def test_a_balance_does_not_tell_of_single_people():
+    records, assigned = two_groups(60)
+    units = [f"u{number}" for number in range(60)]
+    regions = [f"{unit}@example.com" if number % 3 else "shared" for number, unit in enumerate(units)]
+    households = pa.table({"unit": units, "region": regions, "size": [1.0] * 60})
+    found = measured(records, assigned, spec=KNOWING, covariates=numbered(households))
+    names = {one["covariate"] for one in found["balance"]}
+    assert names == {"value before", "count before", f"region={OTHER}", "region=shared", "size"}
 
 
 def test_of_two_records_of_a_unit_the_later_one_counts():

@@ -19,7 +19,8 @@ MAX_CATEGORIES = 30
 """Categories of one covariate, the most frequent ones; the rest are one."""
 
 MIN_CATEGORY_UNITS = 5
-"""A category with fewer units, or all but fewer, in either group is matched on but not adjusted for."""
+"""Categories of fewer units are one, too, since a balance must not tell of single people; one with fewer units, or all
+but fewer, in either group is matched on but not adjusted for."""
 
 UNITS_PER_COVARIATE = 5
 """A regression takes at most one covariate per this many units of the smaller group, the earlier measures first."""
@@ -186,10 +187,12 @@ def _covariates(known: Known, kept: Flags) -> list[Covariate]:
         return _number(known.field, known.numbers[kept])
     texts = [ABSENT if text is None else text for text, keep in zip(known.texts, kept, strict=True) if keep]
     ranked = sorted(Counter(texts).items(), key=lambda pair: (-pair[1], pair[0]))
-    shown = [text for text, _ in ranked[:MAX_CATEGORIES]]
-    if len(ranked) > MAX_CATEGORIES:
-        known_texts = set(shown)
-        texts = [text if text in known_texts else OTHER for text in texts]
+    shown = [text for text, units in ranked if units >= MIN_CATEGORY_UNITS and text != ABSENT][:MAX_CATEGORIES]
+    if ABSENT in texts:
+        shown.insert(0, ABSENT)
+    if len(shown) < len(ranked):
+        frequent = set(shown)
+        texts = [text if text in frequent else OTHER for text in texts]
         shown = list(dict.fromkeys([*shown, OTHER]))
     column = np.asarray(texts, dtype=object)
     return [Covariate(f"{known.field}={text}", (column == text).astype(np.float64), category=True) for text in shown]
