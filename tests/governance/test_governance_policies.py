@@ -450,7 +450,6 @@ async def test_every_deed_is_in_the_audit_log(governance: Governance) -> None:
     assert said == [
         ("service:governance", "workspace.create", "workspaces"),
         ("service:governance", "key.create", "keys"),
-        ("service:governance", "policy_bundle.activate", "policy-bundles"),
         ("admin", "policy_bundle.create", "policy-bundles"),
         ("admin", "change.create", "changes"),
         ("admin", "principal.create", "principals"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from alembic import command
 from counterfoil.common.v1.credentials_pb2 import Credential
 from counterfoil.governance.v1 import audit_pb2, credentials_pb2, keys_pb2, policies_pb2, principals_pb2
 from counterfoil_chassis import migrate
-from counterfoil_governance.policy_text import shipped_policies
+from counterfoil_chassis.policy import bundle_sha256
+from counterfoil_governance.policy_text import shipped_policies, shipped_schema
 from counterfoil_governance.scopes import ALL_SCOPES, PLATFORM_ADMIN, WORKSPACE_SCOPES
 from google.protobuf import any_pb2
 from sqlalchemy import Connection, text
@@ -159,6 +162,54 @@ async def test_every_workspace_gets_the_shipped_policies_once(old: Path, clock: 
                 lookup = policies_pb2.LookupPolicyBundleRequest(workspace=workspace)
                 found = await governance.policies.LookupPolicyBundle(lookup, **governance.as_service("models"))
                 assert (found.policies, found.workspace) == (shipped_policies(), workspace)
+
+
+OLD_SCHEMA = shipped_schema().partition("  action merge")[0] + "}"
+OWN = """
+@id("call") @owner("us") permit (principal, action == Counterfoil::Action::"call", resource);
+@id("act") @owner("us")
+permit (principal, action, resource is Counterfoil::PersonSet) when { principal.scopes.contains(context.scope) };
+"""
+UNFIT_SCHEMA = OLD_SCHEMA.replace("entity PersonSet;", "entity PersonSet { colour: String };")
+UNFIT = f"""{OWN}
+@id("red") @owner("us")
+forbid (principal, action, resource is Counterfoil::PersonSet) when {{ resource.colour == "red" }};
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (("platform", "// an older text", OLD_SCHEMA), (2, "platform", shipped_policies(), shipped_schema())),
+        (("platform", "// an older text", shipped_schema()), (2, "platform", shipped_policies(), shipped_schema())),
+        (("platform", shipped_policies(), shipped_schema()), (1, "platform", shipped_policies(), shipped_schema())),
+        (("ada", OWN, OLD_SCHEMA), (2, "ada", OWN, shipped_schema())),
+        (("ada", OWN, shipped_schema()), (1, "ada", OWN, shipped_schema())),
+        (("ada", UNFIT, UNFIT_SCHEMA), (1, "ada", UNFIT, UNFIT_SCHEMA)),
+    ],
+    ids=["shipped", "shipped, same schema", "as it is", "own", "own, as it is", "own, unfit"],
+)
+async def test_a_newer_release_replaces_its_own_policies_and_holds_others_to_its_schema(
+    tmp_path: Path,
+    clock: MovableClock,
+    caplog: pytest.LogCaptureFixture,
+    before: tuple[str, str, str],
+    expected: tuple[int, str, str, str],
+) -> None:
+    key = digest("bootstrap").hex()
+    async with governance_in(tmp_path, clock, bootstrap_key_sha256=key):
+        pass
+    with closing(sqlite3.connect(tmp_path / "governance.db")) as database, database:
+        written = (*before, bundle_sha256(*before[1:]))
+        database.execute("UPDATE policy_bundles SET created_by = ?, policies = ?, schema = ?, sha256 = ?", written)
+    for _ in range(2):
+        async with governance_in(tmp_path, clock, bootstrap_key_sha256=key) as governance:
+            lookup = policies_pb2.LookupPolicyBundleRequest(workspace="default")
+            found = await governance.policies.LookupPolicyBundle(lookup, **governance.as_service("models"))
+            assert (found.version, found.created_by, found.policies, found.schema) == expected
+            assert found.sha256 == bundle_sha256(found.policies, found.schema)
+    unfit = [record for record in caplog.records if "does not fit" in record.getMessage()]
+    assert len(unfit) == (2 if before[2] == UNFIT_SCHEMA else 0)
 
 
 async def test_a_bootstrap_key_keeps_every_scope_its_principals_roles_allow(

@@ -26,6 +26,7 @@ from counterfoil_governance.audit_checkpoints import CheckpointSigner, keep_sign
 from counterfoil_governance.bootstrap import DEFAULT_WORKSPACE, BootstrapOutcome, bootstrap
 from counterfoil_governance.changes import Seal
 from counterfoil_governance.consents import Pseudonyms
+from counterfoil_governance.policy_shipping import keep_in_step
 from counterfoil_governance.recording import ITSELF, Recorder
 from counterfoil_governance.servicers.audit import AuditServicer
 from counterfoil_governance.servicers.changes import ChangeServicer
@@ -119,6 +120,7 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
     configured = settings.bootstrap_key_sha256
     recorder = Recorder(DEFAULT_WORKSPACE, ITSELF, host.ids, host.clock)
     async with transactions.begin() as stores:
+        left = await keep_in_step(stores, recorder=recorder)
         outcome = await bootstrap(
             stores,
             secret_sha256=bytes.fromhex(configured) if configured else None,
@@ -126,6 +128,9 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
         )
     level = logging.WARNING if outcome is BootstrapOutcome.NO_KEY else logging.INFO
     _log.log(level, "bootstrap: %s", outcome.value)
+    for bundle in left:
+        fields = {"workspace": bundle.workspace, "bundle_version": bundle.version}
+        _log.warning("a policy bundle does not fit this release's schema and stays with its own", extra=fields)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from counterfoil_chassis.identity import Caller
 
 from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
-from counterfoil_governance.policies import let_in, ship_missing
+from counterfoil_governance.policy_shipping import let_in, ship_bundle
 from counterfoil_governance.recording import Recorder
 from counterfoil_governance.scopes import ALL_SCOPES, bounded
 from counterfoil_governance.store import Stores
@@ -33,24 +33,12 @@ class BootstrapOutcome(enum.Enum):
 
 
 async def bootstrap(stores: Stores, *, secret_sha256: bytes | None, recorder: Recorder) -> BootstrapOutcome:
-    """Sign the bootstrap key in, and see to it that every workspace has policies, also one of an older release.
-
-    Where the policies in force would keep a replaced bootstrap key from governing, those of the platform come in force.
-    """
-    outcome = await _sign_in(stores, secret_sha256=secret_sha256, recorder=recorder)
-    await ship_missing(stores, recorder=recorder)
-    if outcome is BootstrapOutcome.REPLACED:
-        await let_in(stores, Caller(DEFAULT_WORKSPACE, ADMIN, ALL_SCOPES, ""), recorder=recorder)
-    return outcome
-
-
-async def _sign_in(stores: Stores, *, secret_sha256: bytes | None, recorder: Recorder) -> BootstrapOutcome:
     """Make an empty installation usable, or replace the bootstrap key when the setting holds another hash.
 
     Replacing revokes the old bootstrap key at once, accepts the new one and lets `admin` act again, bound by no role:
-    whoever sets the environment can always get in. A bootstrap key that was revoked by hand stays revoked while the
-    setting stays the same. One in force gains the scopes that a newer release brought, within the roles of `admin`.
-    Without a setting nothing ever changes.
+    whoever sets the environment can always get in, also where the policies in force would not let it govern. A
+    bootstrap key that was revoked by hand stays revoked while the setting stays the same. One in force gains the scopes
+    that a newer release brought, within the roles of `admin`. Without a setting nothing ever changes.
     """
     now = recorder.now
     empty = not await stores.workspaces.any()
@@ -58,6 +46,7 @@ async def _sign_in(stores: Stores, *, secret_sha256: bytes | None, recorder: Rec
         return BootstrapOutcome.NO_KEY if empty else BootstrapOutcome.UNCHANGED
     if empty:
         await stores.workspaces.add(Workspace(DEFAULT_WORKSPACE, "Default", DEFAULT_TIMEZONE, now))
+        await ship_bundle(stores, workspace=DEFAULT_WORKSPACE, now=now)
         await stores.principals.add(Principal(DEFAULT_WORKSPACE, ADMIN, "Administrator", PrincipalKind.HUMAN, now))
         await recorder.record(stores, "workspace.create", f"workspaces/{DEFAULT_WORKSPACE}")
     old = await stores.keys.bootstrap()
@@ -73,7 +62,10 @@ async def _sign_in(stores: Stores, *, secret_sha256: bytes | None, recorder: Rec
     await stores.keys.add(key)
     await stores.credentials.put(key, roles=())
     await recorder.record(stores, "key.create", f"keys/{key.key_id}", principal=ADMIN, scopes=list(key.scopes))
-    return BootstrapOutcome.CREATED if empty else BootstrapOutcome.REPLACED
+    if empty:
+        return BootstrapOutcome.CREATED
+    await let_in(stores, Caller(DEFAULT_WORKSPACE, ADMIN, ALL_SCOPES, ""), recorder=recorder)
+    return BootstrapOutcome.REPLACED
 
 
 async def _widen(stores: Stores, key: Key, *, recorder: Recorder) -> BootstrapOutcome:

@@ -14,22 +14,15 @@ from counterfoil_chassis.policy import Answer, Policies, Question, bundle_sha256
 
 from counterfoil_governance.entities import BundleState, Change, Policy, PolicyBundle, PrincipalKind
 from counterfoil_governance.errors import PolicyBundleOutdatedError, PolicyLockoutError
-from counterfoil_governance.policy_text import CheckedPolicies, read_policies, shipped_policies, shipped_schema
-from counterfoil_governance.recording import Recorder
+from counterfoil_governance.policy_text import CheckedPolicies, read_policies
 from counterfoil_governance.scopes import GOVERNANCE_APPROVE, GOVERNANCE_WRITE
 from counterfoil_governance.store import Stores
 
 ACTIVATE_KIND: Final = "policy_bundle.activate"
 SECOND_PERSON: Final = "bundle-needs-second-person"
 """The policy that a change of policies names when no policy in force asks for a second person: the platform does."""
-PLATFORM: Final = "platform"
 SUBMIT_METHOD: Final = "counterfoil.governance.v1.PolicyService/CreatePolicyBundle"
 APPROVE_METHOD: Final = "counterfoil.governance.v1.ChangeService/ApproveChange"
-HIRE_METHODS: Final = (
-    "counterfoil.governance.v1.PrincipalService/CreatePrincipal",
-    "counterfoil.governance.v1.KeyService/CreateKey",
-)
-"""What finding a second person takes."""
 
 
 @dataclass(frozen=True)
@@ -48,52 +41,6 @@ class Difference:
     policy_id: str
     before: Policy | None
     after: Policy | None
-
-
-async def ship_bundle(stores: Stores, *, workspace: str, now: datetime, version: int = 1) -> PolicyBundle:
-    """Put the policies that come with the platform in force, in a new workspace as version 1."""
-    bundle = PolicyBundle(
-        workspace=workspace,
-        version=version,
-        state=BundleState.ACTIVE,
-        sha256=bundle_sha256(shipped_policies(), shipped_schema()),
-        policies=shipped_policies(),
-        schema=shipped_schema(),
-        created_by=PLATFORM,
-        created_at=now,
-        reason="The policies that come with the platform.",
-        activated_at=now,
-    )
-    await stores.bundles.add(bundle)
-    await stores.bundles.publish(bundle)
-    return bundle
-
-
-async def ship_missing(stores: Stores, *, recorder: Recorder) -> None:
-    """Give every workspace without policies, a new one or one of an older release, those of the platform."""
-    for workspace in await stores.bundles.workspaces_without():
-        bundle = await ship_bundle(stores, workspace=workspace, now=recorder.now)
-        await recorder.record(
-            stores, "policy_bundle.activate", "policy-bundles/1", workspace=workspace, sha256=bundle.sha256
-        )
-
-
-async def let_in(stores: Stores, caller: Caller, *, recorder: Recorder) -> PolicyBundle | None:
-    """Put the platform's policies in force when those in force keep whom the environment lets in from governing.
-
-    Without it a bundle that was sound for people who have left since could never be changed again.
-    """
-    in_force = await stores.bundles.in_force(caller.workspace)
-    questions = [_calling(method, GOVERNANCE_WRITE) for method in (SUBMIT_METHOD, *HIRE_METHODS)]
-    if all(ask(in_force, caller, question, now=recorder.now).allowed for question in questions):
-        return None
-    await stores.bundles.set_state(replace(in_force, state=BundleState.RETIRED))
-    version = await stores.bundles.newest_version(caller.workspace) + 1
-    bundle = await ship_bundle(stores, workspace=caller.workspace, now=recorder.now, version=version)
-    await recorder.record(
-        stores, "policy_bundle.activate", f"policy-bundles/{version}", sha256=bundle.sha256, retired=in_force.version
-    )
-    return bundle
 
 
 async def find_bundle(stores: Stores, workspace: str, version: int) -> PolicyBundle:
@@ -246,11 +193,11 @@ def _pair(bundle: PolicyBundle, callers: Sequence[Caller], people: frozenset[str
 def _may(bundle: PolicyBundle, caller: Caller, *, method: str, scope: str, now: datetime) -> bool:
     if scope not in caller.scopes:
         return False
-    questions = (_calling(method, scope), activation(bundle.version + 1, scope=scope, approved=True))
+    questions = (calling(method, scope), activation(bundle.version + 1, scope=scope, approved=True))
     return all(ask(bundle, caller, question, now=now).allowed for question in questions)
 
 
-def _calling(method: str, scope: str) -> Question:
+def calling(method: str, scope: str) -> Question:
     """Return what the gateway asks before it calls a method of governance that writes."""
     attributes = MappingProxyType({"scope": scope, "service": "governance", "writes": True})
     return Question("call", "Method", method, attributes=attributes)

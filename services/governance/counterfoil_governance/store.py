@@ -181,6 +181,9 @@ class PolicyBundleStore(Protocol):
     async def workspaces_without(self) -> Sequence[str]:
         """Return the workspaces that have no bundle at all."""
 
+    async def outdated(self, policies: str, schema: str, *, platform: str) -> Sequence[PolicyBundle]:
+        """Return the bundles in force with another schema, and those that `platform` submitted with other policies."""
+
     async def add(self, bundle: PolicyBundle) -> None:
         """Keep a new version."""
 

@@ -13,7 +13,7 @@ from counterfoil_chassis.errors import EtagMismatchError, FieldViolation
 
 from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
 from counterfoil_governance.errors import TimezoneUnknownError, UpdateMaskError, WorkspaceNotFoundError
-from counterfoil_governance.policies import ship_bundle
+from counterfoil_governance.policy_shipping import ship_bundle
 from counterfoil_governance.recording import Recorder
 from counterfoil_governance.scopes import WORKSPACE_SCOPES
 from counterfoil_governance.store import Stores

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from counterfoil_chassis.clock import from_micros, to_micros
 from counterfoil_chassis.watch import Feed, record_put
-from sqlalchemy import Row, Select, exists, func, insert, select, update
+from sqlalchemy import Row, Select, and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_governance.entities import BundleState, PolicyBundle
@@ -54,6 +54,12 @@ class SqlPolicyBundles:
         has = exists().where(_columns.workspace == WORKSPACES.c.workspace)
         query = select(WORKSPACES.c.workspace).where(~has).order_by(WORKSPACES.c.workspace)
         return [row.workspace for row in await self._connection.execute(query)]
+
+    async def outdated(self, policies: str, schema: str, *, platform: str) -> Sequence[PolicyBundle]:
+        """Return the bundles in force with another schema, and those that `platform` submitted with other policies."""
+        other = or_(_columns.schema != schema, and_(_columns.created_by == platform, _columns.policies != policies))
+        query = select(POLICY_BUNDLES).where(_columns.state == BundleState.ACTIVE.value, other)
+        return [_bundle(row) for row in await self._connection.execute(query.order_by(_columns.workspace))]
 
     async def add(self, bundle: PolicyBundle) -> None:
         """Keep a new version."""
