@@ -108,7 +108,7 @@ BEFORE, AFTER = day(-3650), day(36500)
 class Client:
     """Stubs of every service as one principal."""
 
-    def __init__(self, world: World, *, workspace: str = "default", principal: str = "ada") -> None:
+    def __init__(self, world: World, *, workspace: str = "default", principal: str = "admin") -> None:
         self.workspace, self.principal = workspace, principal
         self._world = world
         graph, ingest, contracts, governance = world.channels
@@ -186,7 +186,7 @@ class Client:
         request = journeys_pb2.ReadJourneysRequest(
             **{"workspace": self.workspace, "until": to_timestamp(until), "purpose": purpose, **fields}
         )
-        getattr(request, "from").CopyFrom(to_timestamp(since))
+        request.since.CopyFrom(to_timestamp(since))
         called = outgoing(default=60.0, signer=self._world.signers["models"])
         reading, rows = None, []
         async for message in self.journeys.ReadJourneys(request, **called):
@@ -232,7 +232,7 @@ class World:
     channels: list[grpc.aio.Channel]
     settings: Settings
 
-    def client(self, *, workspace: str = "default", principal: str = "ada") -> Client:
+    def client(self, *, workspace: str = "default", principal: str = "admin") -> Client:
         """Return a client."""
         return Client(self, workspace=workspace, principal=principal)
 

@@ -60,7 +60,7 @@ class JourneyRoom(journeys_pb2_grpc.JourneyServiceServicer):
         revision = request.ledger_revision or len(self.consents)
         allowed = self.consents[revision - 1] if revision else frozenset()
         persons = {one.person for one in known}
-        begin, end = (from_timestamp(each) for each in (getattr(request, "from"), request.until))
+        begin, end = (from_timestamp(each) for each in (request.since, request.until))
         wanted = [one for one in known if begin <= at(one.day) < end and one.person in allowed]
         wanted = [one for one in wanted if not one.converts or one.type == request.conversion_type]
         reading = journeys_pb2.JourneyReading(

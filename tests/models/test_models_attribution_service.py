@@ -156,12 +156,12 @@ async def test_an_attribution_shows_the_models_side_by_side_with_cost_and_receip
 async def test_the_journeys_of_the_lookback_before_the_period_are_read_once_graph_has_the_costs(market, client):
     await create(client)
     (request,) = market.journeys.requests
-    assert getattr(request, "from").ToJsonString() == "2024-12-25T00:00:00Z"
+    assert request.since.ToJsonString() == "2024-12-25T00:00:00Z"
     assert request.until.ToJsonString() == "2025-02-01T00:00:00Z"
     assert request.wait_for_offset == 2
     assert (request.log_epoch, request.ledger_revision) == ("", 0)
     await create(client, window=S.FLIGHT)
-    assert getattr(market.journeys.requests[-1], "from").ToJsonString() == "1970-01-01T00:00:00Z"
+    assert market.journeys.requests[-1].since.ToJsonString() == "1970-01-01T00:00:00Z"
 
 
 async def test_the_same_question_returns_the_same_receipt_until_graph_consents_or_costs_change(market, client):

@@ -58,7 +58,7 @@ class JourneyServicer(journeys_pb2_grpc.JourneyServiceServicer):
             await states.present(reader)
             events = await self._journey(reader, request.person_id, at=at)
         wanted = Wanted(_since(request), _until(request))
-        timed = request.HasField("from") or request.HasField("until")
+        timed = request.HasField("since") or request.HasField("until")
         chosen = [each for each in events if _is_wanted(each, wanted, timed=timed) and _order(each) > after[1:]]
         kept = chosen[: page.limit]
         more = len(chosen) > len(kept)
@@ -147,7 +147,7 @@ class JourneyServicer(journeys_pb2_grpc.JourneyServiceServicer):
 
 
 def _since(request: Any) -> int:
-    return to_micros(from_timestamp(getattr(request, "from"))) if request.HasField("from") else ALWAYS
+    return to_micros(from_timestamp(request.since)) if request.HasField("since") else ALWAYS
 
 
 def _until(request: Any) -> int:

@@ -88,7 +88,7 @@ def _request(question: JourneyQuestion) -> journeys_pb2.ReadJourneysRequest:
         purpose=question.purpose,
         wait_for_offset=question.wait_for_offset,
     )
-    getattr(request, "from").CopyFrom(to_timestamp(question.since))  # a keyword in Python
+    request.since.CopyFrom(to_timestamp(question.since))
     if question.state is not None:
         request.log_epoch = question.state.log_epoch
         request.next_offset = question.state.next_offset

@@ -126,7 +126,7 @@ class ListJourneyEventsRequest(_message.Message):
     PERSON_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     KNOWN_AT_FIELD_NUMBER: _builtins.int
     person_id: _builtins.str
@@ -135,6 +135,10 @@ class ListJourneyEventsRequest(_message.Message):
     """At most this many; 0 = 50."""
     page_token: _builtins.str
     """From the answer before."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Only what happened from here on; absent = from the beginning."""
+
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """Only what happened before; absent = to the end."""
@@ -149,12 +153,13 @@ class ListJourneyEventsRequest(_message.Message):
         person_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
         known_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "known_at", b"known_at", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["known_at", b"known_at", "since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "known_at", b"known_at", "page_size", b"page_size", "page_token", b"page_token", "person_id", b"person_id", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_at", b"known_at", "page_size", b"page_size", "page_token", b"page_token", "person_id", b"person_id", "since", b"since", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,7 +204,7 @@ class ReadJourneysRequest(_message.Message):
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     MAPPINGS_SHA256_FIELD_NUMBER: _builtins.int
     CONVERSION_TYPE_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     LEDGER_REVISION_FIELD_NUMBER: _builtins.int
@@ -222,6 +227,10 @@ class ReadJourneysRequest(_message.Message):
     wait_for_offset: _builtins.int
     """At least this offset has to be read before an answer; the call waits for it. 0 = do not wait."""
     @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Only what happened from here on."""
+
+    @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """Only what happened before."""
 
@@ -237,15 +246,16 @@ class ReadJourneysRequest(_message.Message):
         next_offset: _builtins.int = ...,
         mappings_sha256: _builtins.str = ...,
         conversion_type: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
         purpose: _builtins.str = ...,
         ledger_revision: _builtins.int = ...,
         consent_at: _timestamp_pb2.Timestamp | None = ...,
         wait_for_offset: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["consent_at", b"consent_at", "from", b"from", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent_at", b"consent_at", "since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_at", b"consent_at", "conversion_type", b"conversion_type", "from", b"from", "ledger_revision", b"ledger_revision", "log_epoch", b"log_epoch", "mappings_sha256", b"mappings_sha256", "next_offset", b"next_offset", "purpose", b"purpose", "until", b"until", "wait_for_offset", b"wait_for_offset", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_at", b"consent_at", "conversion_type", b"conversion_type", "ledger_revision", b"ledger_revision", "log_epoch", b"log_epoch", "mappings_sha256", b"mappings_sha256", "next_offset", b"next_offset", "purpose", b"purpose", "since", b"since", "until", b"until", "wait_for_offset", b"wait_for_offset", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
