@@ -138,7 +138,8 @@ class Demo:
             self._tell.line(f"Version {champion['version']} serves already: it was trained by an earlier run.")
         self._console.print(report.backtest_table(champion))
         self._tell.lines(report.skipped_lines(champion))
-        self._tell.line(tables.approval_line(f"Promotion of version {champion['version']}", approval))
+        before = " by an earlier run" if serves else ""
+        self._tell.line(tables.approval_line(f"Promotion of version {champion['version']}{before}", approval))
         self._console.print()
         self._console.print(report.forecast_table(forecast, recent))
         self._tell.receipt("this forecast", receipt)
