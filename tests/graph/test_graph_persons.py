@@ -112,7 +112,7 @@ async def test_merging_and_splitting_back_restores_everything(client: Client) ->
     before = await partition(client)
     persons = [await client.person("user_id", f"u{n}") for n in range(3)]
     first = await merge(client, persons[0], persons[1], request_id="r1")
-    assert (list(first.person_ids), first.decided_by) == ([persons[0].person_id], "ada")
+    assert (list(first.person_ids), first.decided_by) == ([persons[0].person_id], "admin")
     assert await merge(client, persons[0], persons[1], request_id="r1") == first
     second = await merge(client, persons[1].person_id, persons[2])
     refused = await client.refused(
@@ -158,7 +158,7 @@ async def test_identifiers_that_leave_stay_away_when_they_are_seen_together_agai
         {("user_id", "u1"), ("anonymous_id", "d2")},
         {("anonymous_id", "d1")},
     ]
-    for identifiers, fields in (((), {}), ((Identifierdentifier(type="user_id", value="u1"),), {"decision_id": "x"})):
+    for identifiers, fields in (((), {}), ((Identifier(type="user_id", value="u1"),), {"decision_id": "x"})):
         request = persons_pb2.SplitPersonRequest(
             person_id=person.person_id, identifiers=identifiers, reason="nonsense", **fields
         )

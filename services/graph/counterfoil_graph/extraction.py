@@ -630,7 +630,7 @@ def _micros(value: Any) -> int:
     if isinstance(value, bool):
         raise UnreadError("VALUE_INVALID")
     if isinstance(value, float):
-        micros = round(value * 1e6)
+        micros = round(value * 1e6) if abs(value) < _MOST_MICROS else _MOST_MICROS + 1
     elif isinstance(value, int):
         micros = value * 1_000_000
     else:
