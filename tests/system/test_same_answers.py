@@ -29,6 +29,7 @@ VOLATILE = {
     "to_root_sha256": "over times and ids",
     "hashes": "over times and ids",
     "note": "over times and ids",
+    "verifier_key": "holds a hash of the workspace",
     "index": "other entries of the audit log may have come before",
     "payload_sha256": "over ids",
     "output_sha256": "over ids",
@@ -37,7 +38,7 @@ VOLATILE = {
 }
 """Fields that differ between two runs by their nature, and why."""
 
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=(?:merge|split)-)[0-9a-f]{32}")
 _KEY = re.compile(r"cf[kw]_[A-Za-z0-9_-]{43}")
 _NOW = re.compile(r"20(?:2[6-9]|[3-9]\d)-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")  # the story's own data is of 2025
 
