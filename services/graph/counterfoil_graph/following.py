@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Final
 import zstandard
 from counterfoil_chassis import telemetry
 from counterfoil_chassis.clock import Clock
-from counterfoil_chassis.consumer import Batch, Cursor, LogConsumer
+from counterfoil_chassis.consumer import Batch, Cursor, EpochUnknownError, LogConsumer
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.worker import Worker
 from opentelemetry import trace
@@ -36,6 +37,7 @@ ATTRIBUTE_OFFSET: Final = "counterfoil.offset"
 TRUSTED_SOURCE: Final = "service:graph"
 """The source of the records that this service appends: what people decided."""
 
+_logger = logging.getLogger(__name__)
 _MOST_BYTES: Final = 64 << 20  # what a block may decompress to; ingest writes about 2 MiB
 
 
@@ -118,13 +120,21 @@ class Follower:
             apply=partial(self._apply, absorber, replayed_to),
         )
         self.progress.reached((await consumer.cursor()).next_offset)
-        await consumer.run()
+        try:
+            await consumer.run()
+        except EpochUnknownError as error:
+            # What was made of the other life stands until somebody asks for a rebuild.
+            _logger.critical("the log was restored: rebuild the graph", extra=error.metadata)
 
     async def _read(self, extractor: Extractor, replayed_to: int, cursor: Cursor) -> AsyncIterator[Batch[Digest]]:
         blocks = self._means.log.follow(self.workspace, from_offset=cursor.next_offset, log_epoch=cursor.log_epoch)
-        done = cursor.next_offset
+        done, opened = cursor.next_offset, False
         async for log_epoch, next_offset, block in blocks:
             if block is None:
+                if opened and next_offset < replayed_to:  # the head of a log that is shorter now
+                    await self._end_rebuild()
+                    replayed_to = next_offset
+                opened = True
                 yield Batch(log_epoch, next_offset, None)
                 continue
             with self._spans(block.headers, replay=next_offset <= replayed_to) as spans:
@@ -132,6 +142,10 @@ class Follower:
                     facts = await self._means.worker.run(digest, extractor, block, from_offset=done)
                 yield Batch(log_epoch, next_offset, Digest(next_offset, facts, spans))
             done = next_offset
+
+    async def _end_rebuild(self) -> None:
+        async with self._means.stores.begin() as transaction:
+            await transaction.mappings(self.workspace).end_rebuild()
 
     async def _apply(self, absorber: Absorber, replayed_to: int, connection: Any, found: Digest) -> None:
         for span in found.spans:

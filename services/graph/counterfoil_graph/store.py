@@ -211,6 +211,9 @@ class MappingStore(Protocol):
     async def apply(self, mappings_sha256: str, *, rebuild: bool) -> None:
         """Say which mappings are in force; with `rebuild`, forget everything that was derived."""
 
+    async def end_rebuild(self) -> None:
+        """Say that a rebuild has reached the head of the log, wherever that is now."""
+
 
 class ExportStore(Protocol):
     """Exports and their receipts in the open transaction."""

@@ -24,7 +24,8 @@ class MappingServicer(mappings_pb2_grpc.MappingServiceServicer):
     async def CreateMapping(self, request: mappings_pb2.CreateMappingRequest, context: Context) -> mappings_pb2.Mapping:
         """Put a mapping in force as the next version of its id."""
         caller = await self._services.caller()
-        mappings.require_valid(request.document)  # before the consumer is stopped for it
+        # before the consumer is stopped for it
+        await self._services.worker.run(mappings.require_valid, request.document)
         made: list[mappings_pb2.Mapping] = []
 
         async def put() -> None:
@@ -64,7 +65,7 @@ class MappingServicer(mappings_pb2_grpc.MappingServiceServicer):
         self, request: mappings_pb2.CheckMappingRequest, context: Context
     ) -> mappings_pb2.CheckMappingResponse:
         """Check a mapping without keeping it."""
-        findings = mappings.check(request.document)
+        findings = await self._services.worker.run(mappings.check, request.document)
         return mappings_pb2.CheckMappingResponse(
             valid=not findings, findings=[finding_message(each) for each in findings]
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 from counterfoil_chassis.clock import from_micros, to_micros
-from sqlalchemy import and_, case, delete, func, insert, select
+from sqlalchemy import and_, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_graph.entities import MappingVersion
@@ -90,6 +90,11 @@ class SqlMappingStore:
         longer = case((GRAPH.c.rebuild_until > reached, GRAPH.c.rebuild_until), else_=reached)
         again = changed | {"rebuild_until": longer}
         await self._connection.execute(kept.on_conflict_do_update(index_elements=["workspace"], set_=again))
+
+    async def end_rebuild(self) -> None:
+        """Say that a rebuild has reached the head of the log, wherever that is now."""
+        mine = GRAPH.c.workspace == self._workspace
+        await self._connection.execute(update(GRAPH).where(mine).values(rebuild_until=0))
 
     async def _reached(self) -> int:
         cursor = CHASSIS.cursor.c
