@@ -129,9 +129,10 @@ def audit_line(report: Report) -> str:
     """Say whether an exported audit log is whole."""
     if not report.ok:
         return f"Audit log: [bold red]broken[/bold red]: {escape(report.findings[0].detail)}"
+    signed = f"{report.checkpoints:,} signed {'checkpoint' if report.checkpoints == 1 else 'checkpoints'}"
     return (
         f"Audit log: exported and [green]verified[/green] (`counterfoil audit verify`): {report.entries:,} entries, "
-        f"each hashed again, under {report.checkpoints:,} signed checkpoints, root {_short(report.root.hex())}"
+        f"each hashed again, under {signed}, root {_short(report.root.hex())}"
     )
 
 

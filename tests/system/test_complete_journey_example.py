@@ -223,6 +223,25 @@ def test_baskets_in_the_flight_of_an_assigned_campaign_are_attributed(
         assert sum(given) == pytest.approx(attribution["attributed_conversions"], rel=1e-6), model
 
 
+@pytest.mark.parametrize(
+    ("model", "start"), [("last", pl.col("start_date").max()), ("first", pl.col("start_date").min())]
+)
+def test_the_first_and_last_assigned_campaign_in_flight_get_the_credit(
+    attribution: dict[str, Any], baskets: pl.DataFrame, flights: pl.DataFrame, model: str, start: pl.Expr
+):
+    inside = baskets.join(flights, on="household_id").filter(
+        (pl.col("day") >= pl.col("start_date")) & (pl.col("day") <= pl.col("end_date"))
+    )
+    credited = inside.group_by("basket_id").agg(start)["start_date"].value_counts()
+    starts = dict(flights.select("campaign_id", "start_date").unique().iter_rows())
+    found: dict[date, float] = {}
+    for row in attribution["rows"]:
+        day = starts[int(row["subject"])]  # campaigns that begin on one day share what one of them gets
+        given = next(credit["conversions"] for credit in row["credits"] if credit["model"] == model)
+        found[day] = found.get(day, 0.0) + given
+    assert {day: given for day, given in found.items() if given} == dict(credited.iter_rows())
+
+
 def test_receipts_of_both_replay_and_say_the_legal_basis(
     loaded: Client, lift: dict[str, Any], attribution: dict[str, Any]
 ):
