@@ -126,6 +126,9 @@ async def test_merging_and_splitting_back_restores_everything(client: Client) ->
     assert one.person_id == persons[0].person_id
     assert list(one.merged_person_ids) == [persons[1].person_id, persons[2].person_id]
     assert len(one.identifiers) == 6
+    explained = persons_pb2.ExplainPersonRequest(person_id=one.person_id)
+    found = await client(client.persons.ExplainPerson, explained)
+    assert [each.rule for each in found.evidence if each.accepted] == ["merge"] * 2 + ["same_record"] * 3
     for decision in (first, second):
         request = persons_pb2.SplitPersonRequest(
             person_id=persons[1].person_id, decision_id=decision.decision_id, reason="a mistake"
@@ -138,6 +141,11 @@ async def test_merging_and_splitting_back_restores_everything(client: Client) ->
     explained = persons_pb2.ExplainPersonRequest(person_id=persons[1].person_id)
     found = await client(client.persons.ExplainPerson, explained)
     assert [bool(each.reversed_by) for each in found.decisions] == [True, True, False, False]
+    assert [(each.rule, each.refused_because) for each in found.evidence] == [
+        ("merge", "SPLIT"),
+        ("merge", "SPLIT"),
+        ("same_record", ""),
+    ]
 
 
 async def test_identifiers_that_leave_stay_away_when_they_are_seen_together_again(client: Client) -> None:

@@ -125,6 +125,10 @@ class Follower:
         except EpochUnknownError as error:
             # What was made of the other life stands until somebody asks for a rebuild.
             _logger.critical("the log was restored: rebuild the graph", extra=error.metadata)
+        except BlockUnreadableError as error:
+            # Nothing after it can be taken in; other workspaces are not concerned.
+            fields = {**error.metadata, "workspace": self.workspace, "cause": error.message}
+            _logger.critical("a block of the log cannot be read: the graph stands still", extra=fields)
 
     async def _read(self, extractor: Extractor, replayed_to: int, cursor: Cursor) -> AsyncIterator[Batch[Digest]]:
         blocks = self._means.log.follow(self.workspace, from_offset=cursor.next_offset, log_epoch=cursor.log_epoch)
@@ -250,10 +254,10 @@ class Followers:
         follower = self.of(workspace)
         async with self._changing[workspace]:
             task = self._tasks.pop(workspace, None)
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
             try:
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait([task])
                 await work()
             finally:
                 follower.progress.reached(-1)

@@ -8,6 +8,7 @@ from typing import Final
 
 from counterfoil_graph.absorbing import component_of
 from counterfoil_graph.entities import (
+    DECISIONS,
     Decision,
     DecisionKind,
     EventKind,
@@ -28,11 +29,14 @@ from counterfoil_graph.errors import (
     PersonsAlreadyOneError,
     SplitInvalidError,
 )
-from counterfoil_graph.identity import partition, priority
+from counterfoil_graph.identity import REFUSED_SPLIT, partition, priority
 from counterfoil_graph.store import GraphReader
 
 MOST_EVIDENCE: Final = 1_000
 """Pieces of evidence that an explanation shows."""
+
+SAME_RECORD: Final = "same_record"
+MERGE: Final = "merge"
 
 MOST_STAYING: Final = 1_000
 """Identifiers that a split can name as staying."""
@@ -44,7 +48,12 @@ class Piece:
 
     left: Name
     right: Name
-    link: Link
+    rule: str
+    happened_us: int
+    dataset: str
+    record_id: str
+    offset: int
+    records: int
     refused: str
 
 
@@ -111,16 +120,53 @@ async def explain(reader: GraphReader, number: int, types: Mapping[str, Identifi
     found = partition(component.members, links, component.decisions, types)
     about = [link for link in links if link.low in places or link.high in places]
     about.sort(key=lambda link: priority(link, component.members, types))
-    pieces = [_piece(link, component.members, found.refused) for link in about[:MOST_EVIDENCE]]
     decided = sorted(
         (each for each, named in await reader.decisions_of(places) if places & set(named)),
         key=lambda each: (each.decided_us, each.decision_id),
     )
-    return Explanation(person, tuple(pieces), tuple(decided), len(about) > MOST_EVIDENCE)
+    pieces = [piece for each in reversed(decided) for piece in _merged(each, component.members, found.persons)]
+    pieces += [_piece(link, component.members, found.refused) for link in about[:MOST_EVIDENCE]]
+    shown = tuple(pieces[:MOST_EVIDENCE])
+    return Explanation(person, shown, tuple(decided), len(pieces) > len(shown) or len(about) > MOST_EVIDENCE)
 
 
 def _piece(link: Link, members: Mapping[int, Member], refused: Mapping[tuple[int, int], str]) -> Piece:
-    return Piece(members[link.low].name, members[link.high].name, link, refused.get((link.low, link.high), ""))
+    return Piece(
+        left=members[link.low].name,
+        right=members[link.high].name,
+        rule=SAME_RECORD,
+        happened_us=link.time_us,
+        dataset=link.dataset,
+        record_id=link.record_id,
+        offset=link.offset,
+        records=link.records,
+        refused=refused.get((link.low, link.high), ""),
+    )
+
+
+def _merged(decision: Decision, members: Mapping[int, Member], persons: Mapping[int, int]) -> list[Piece]:
+    """Return a merge as evidence: its first identifier with each other one."""
+    if decision.kind is not DecisionKind.MERGE:
+        return []
+    person_of = {members[place].name: person for place, person in persons.items()}
+    first, *others = decision.identifiers
+    pieces = []
+    for other in others:
+        one = person_of.get(first) == person_of.get(other)
+        pieces.append(
+            Piece(
+                left=first,
+                right=other,
+                rule=MERGE,
+                happened_us=decision.decided_us,
+                dataset=DECISIONS,
+                record_id=decision.decision_id,
+                offset=decision.offset,
+                records=1,
+                refused="" if one and not decision.reversed_by else REFUSED_SPLIT,
+            )
+        )
+    return pieces
 
 
 async def merge_of(reader: GraphReader, ids: Sequence[str]) -> tuple[Name, ...]:

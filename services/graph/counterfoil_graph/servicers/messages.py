@@ -180,12 +180,12 @@ def _evidence_message(of: Piece) -> persons_pb2.Evidence:
     return persons_pb2.Evidence(
         left=identifier_message(of.left),
         right=identifier_message(of.right),
-        rule="same_record",
-        happened_at=timestamp(of.link.time_us),
-        dataset=of.link.dataset,
-        record_id=of.link.record_id,
-        position=position_text(of.link.offset),
-        records=of.link.records,
+        rule=of.rule,
+        happened_at=timestamp(of.happened_us),
+        dataset=of.dataset,
+        record_id=of.record_id,
+        position=position_text(of.offset),
+        records=of.records,
         accepted=not of.refused,
         refused_because=of.refused,
     )
