@@ -29,7 +29,7 @@ setup: $(VENV)/.installed ## Make the virtual environment from the hash-pinned l
 up: setup ## Start every process on this machine; Ctrl-C stops them. ARGS are those of `counterfoil up`.
 	@$(BIN)/counterfoil up $(ARGS)
 
-demo: setup ## A grocer's real year, from files and live events to a replayed forecast. ARGS=--exit ends it after the report.
+demo: setup ## A grocer's real year and a synthetic store: forecast, attribution beside lift, consent, approvals. ARGS=--exit ends it.
 	@$(BIN)/counterfoil demo $(ARGS)
 
 test: setup ## Run the tests. ARGS are those of pytest.

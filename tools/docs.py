@@ -175,8 +175,18 @@ def licence(name: str) -> str:
         for c in about.get_all("Classifier", [])
         if c.startswith("License :: ") and c.count("::") > 1
     ]
-    stated = about.get("License-Expression") or ", ".join(classifiers) or about.get("License") or "not stated"
+    stated = about.get("License-Expression") or ", ".join(classifiers) or about.get("License") or licence_text(name)
     return stated.splitlines()[0].strip()[:60].replace("|", "/")
+
+
+def licence_text(name: str) -> str:
+    """Return the licence whose text a package carries, where its metadata states none."""
+    known = {"Apache License": "Apache-2.0 (its LICENSE file)", "MIT License": "MIT (its LICENSE file)"}
+    for file in metadata.files(name) or ():
+        if file.name.upper().startswith("LICENSE"):
+            head = file.read_text(encoding="utf-8")[:400]
+            return next((licence for title, licence in known.items() if title in head), "not stated")
+    return "not stated"
 
 
 def main() -> int:
