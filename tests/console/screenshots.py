@@ -4,7 +4,7 @@ python -m tests.console.screenshots URL API_KEY [FOLDER]
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,19 +48,24 @@ def _get(api: httpx.Client, path: str, **query: Any) -> dict[str, Any]:
 def _shots(api: httpx.Client) -> list[Shot]:
     shots = [Shot("overview", "/console/"), Shot("overview-dark", "/console/", dark=True)]
     lifts = _get(api, "/v1/lift")["lifts"]
-    if lifts:
-        real = next((lift for lift in lifts if "synthetic" not in lift["spec"]["name"]), lifts[0])
-        card = f"#lift-{real['lift_id']}"
+    made_up = [lift for lift in lifts if "synthetic" in lift["spec"]["name"]]
+    real = [lift for lift in lifts if lift not in made_up]
+    attributions = _get(api, "/v1/attribution")["attributions"]
+    by_campaign = [one["attribution_id"] for one in attributions if one["spec"]["subject"] == "CAMPAIGN"]
+    campaigns = f"/console/campaigns?attribution={by_campaign[0]}" if by_campaign else "/console/campaigns"
+    if attributions and real:
+        receipt = f"/console/trust/receipts/{real[0]['receipt_id']}"
         shots += [
-            Shot("campaigns", "/console/campaigns"),
-            Shot("campaigns-dark", "/console/campaigns", dark=True),
-            Shot("lift", "/console/campaigns", of=card),
-            Shot("receipt", f"/console/trust/receipts/{real['receipt_id']}", _replay),
-            Shot("receipt-dark", f"/console/trust/receipts/{real['receipt_id']}", _replay, dark=True),
+            Shot("campaigns", campaigns),
+            Shot("campaigns-dark", campaigns, dark=True),
+            Shot("lift", campaigns, of=f"#lift-{real[0]['lift_id']}"),
+            Shot("receipt", receipt, _replay),
+            Shot("receipt-dark", receipt, _replay, dark=True),
         ]
-    persons = _get(api, "/v1/persons", min_identifiers=2, page_size=1000)["persons"]
-    if persons:
-        most = max(persons, key=lambda one: (one["touchpoints"] > 0, len(one["identifiers"]), one["conversions"]))
+    if made_up:
+        shots.append(Shot("lift-synthetic", campaigns, of=f"#lift-{made_up[0]['lift_id']}"))
+    most = max(_persons(api), key=lambda one: (one["touchpoints"] > 0, len(one["identifiers"])), default=None)
+    if most is not None:
         shots.append(Shot("person", f"/console/customers/{most['person_id']}"))
     shots += [
         Shot("customers", "/console/customers"),
@@ -70,6 +75,17 @@ def _shots(api: httpx.Client) -> list[Shot]:
         Shot("audit", "/console/trust/audit", _verify),
     ]
     return shots
+
+
+def _persons(api: httpx.Client) -> Iterator[dict[str, Any]]:
+    """Yield those with several identifiers."""
+    token = ""
+    while True:
+        page = _get(api, "/v1/persons", min_identifiers=2, page_size=1000, page_token=token)
+        yield from page["persons"]
+        token = page["next_page_token"]
+        if not token:
+            return
 
 
 def _replay(page: Page) -> None:

@@ -45,6 +45,10 @@ export function money(value, currency, digits) {
   }
 }
 
+/** The sign of a currency: `€`. */
+export const currencySign = (currency) =>
+  new Intl.NumberFormat(NUMBERS, { style: "currency", currency }).formatToParts(0).find((part) => part.type === "currency").value;
+
 /** An amount in millionths. */
 export const micros = (value, currency, digits) => money(value / MICROS, currency, digits);
 

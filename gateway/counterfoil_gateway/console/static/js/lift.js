@@ -2,7 +2,7 @@
 import { axis, chart, faded } from "./charts.js";
 import { markSynthetic } from "./datasets.js";
 import { h } from "./dom.js";
-import { count, day, decimal, micros, money, number, percent, plural, title, words } from "./format.js";
+import { count, currencySign, day, decimal, micros, money, number, percent, plural, title, words } from "./format.js";
 import { card, completeness, folded, receipted, receiptLink, syntheticBadge, table, unknown } from "./parts.js";
 
 const METHODS = [
@@ -22,11 +22,14 @@ const currencyOf = (lift, measure) => (measure === "value" ? lift.spec.outcome.c
 /** What a measure counts, in the words of the data. */
 export function measureName(lift, measure) {
   const { outcome } = lift.spec;
-  if (measure === "value") return GENERIC.has(outcome.value_field) ? `${outcome.value_field} of ${words(outcome.dataset)}` : words(outcome.value_field).replace(/ (micros|value)$/, "");
+  if (measure === "value") return GENERIC.has(outcome.value_field) ? `${outcome.value_field} of ${things(outcome.dataset)}` : words(outcome.value_field).replace(/ (micros|value)$/, "");
   if (!outcome.count_field) return "records";
-  if (outcome.count_field === "hs_object_id") return words(outcome.dataset); // HubSpot's name for the id of whatever the dataset holds
+  if (outcome.count_field === "hs_object_id") return things(outcome.dataset); // HubSpot's name for the id of whatever the dataset holds
   return plurals(words(outcome.count_field).replace(/ id$/, ""));
 }
+
+/** What a dataset holds: `harbour_deals` are deals. */
+const things = (dataset) => words(dataset).split(" ").at(-1);
 
 const plurals = (word) => (word.endsWith("s") ? word : `${word}s`);
 const unitName = (lift) => words(lift.spec.outcome.unit_type || lift.spec.outcome.unit_field).replace(/ id$/, "");
@@ -54,7 +57,7 @@ export function liftCard(lift, signal) {
       h(
         "div",
         { class: "lift-body" },
-        h("div", {}, h("p", { class: "verdict" }, verdict(lift, measures[0])), sizes(lift), costLine(lift)),
+        h("div", {}, measures.map((measure, index) => h("p", { class: index ? "verdict also" : "verdict" }, verdict(lift, measure))), sizes(lift), costLine(lift)),
         h("div", { class: "stack" }, measures.map((measure) => measureChart(lift, measure, signal))),
       ),
       h("div", { class: "lift-extra" }, estimatesTable(lift, measures)),
@@ -73,16 +76,16 @@ export function verdict(lift, measure) {
   if (!naive || !adjusted) return "Not every method could be computed; see below.";
   const show = (estimate, kind) => h("span", { class: kind }, receipted(compact(lift, estimate, estimate.difference), lift.receipt_id));
   const interval = `${percent(lift.spec.coverage || 0.95)} interval ${compact(lift, adjusted, adjusted.lower)} to ${compact(lift, adjusted, adjusted.upper)}`;
-  const opening = ["Taken as they are, treated ", plurals(unitName(lift)), naive.difference >= 0 ? " are ahead by " : " are behind by ", show(naive, "naive"), ` each in ${measureName(lift, measure)}`, naive.ratio === undefined ? ". " : ` (${decimal(naive.ratio, 1)}×). `];
+  const opening = ["As they are, treated ", plurals(unitName(lift)), naive.difference >= 0 ? " are ahead by " : " are behind by ", show(naive, "naive"), ` each in ${measureName(lift, measure)}`, naive.ratio === undefined ? ". " : ` (${decimal(naive.ratio, 1)}×). `];
   const then = ["Adjusted for how they differed before, the difference is ", show(adjusted, "adjusted"), ` (${interval}).`];
-  return [opening, then, " ", conclusion(naive, adjusted)];
+  return [opening, then, " ", conclusion(naive, adjusted, measureName(lift, measure))];
 }
 
-function conclusion(naive, adjusted) {
+function conclusion(naive, adjusted, name) {
   const chosen = naive.difference > 0 && adjusted.difference >= 0 && adjusted.difference < naive.difference && percent(1 - adjusted.difference / naive.difference);
   const selection = chosen ? ` By this estimate ${chosen} of the naive gap is who was chosen.` : "";
-  if (covers(adjusted, 0)) return ["Zero is inside the interval: ", h("strong", {}, "no effect is shown"), ".", selection];
-  return ["Zero is outside the interval: ", h("strong", {}, adjusted.difference < 0 ? "an effect below zero is shown" : "an effect is shown"), ".", selection];
+  if (covers(adjusted, 0)) return ["Zero is inside the interval: ", h("strong", {}, `no effect on ${name} is shown`), ".", selection];
+  return ["Zero is outside the interval: ", h("strong", {}, adjusted.difference < 0 ? `${name} went down` : `an effect on ${name} is shown`), ".", selection];
 }
 
 function sizes(lift) {
@@ -126,7 +129,7 @@ function dots(ink, lift, estimates, measure) {
     layout: {
       margin: { l: 70, r: 10, t: 4, b: 24 },
       hovermode: "closest",
-      xaxis: axis(ink, { range: [Math.min(...ends) - span * 0.05, Math.max(...ends) + span * 0.16], tickprefix: currency === "USD" ? "$" : "", ticksuffix: currency && currency !== "USD" ? ` ${currency}` : "", tickformat: span >= 8000 ? ",~s" : ",~r", nticks: 7 }),
+      xaxis: axis(ink, { range: [Math.min(...ends) - span * 0.05, Math.max(...ends) + span * 0.16], ticksuffix: currency && currency !== "USD" ? ` ${currencySign(currency)}` : "", tickformat: (currency === "USD" ? "$" : "") + (span >= 8000 ? ",~s" : ",~r"), nticks: 7 }),
       yaxis: axis(ink, { type: "category", categoryorder: "array", categoryarray: METHODS.map(([, name]) => name).reverse(), range: [-0.6, estimates.length - 0.4], showgrid: false, tickfont: { color: ink.ink, size: 12.5 } }),
       shapes: [{ type: "line", x0: 0, x1: 0, yref: "paper", y0: 0, y1: 1, line: { color: ink.ink, width: 1.2 }, layer: "below" }],
       annotations: estimates.map((one) => ({ x: one.upper, y: names[one.method], text: compact(lift, one, one.difference), showarrow: false, xanchor: "left", xshift: 9, font: { color: colour[one.method], size: 12.5, weight: 600 } })),

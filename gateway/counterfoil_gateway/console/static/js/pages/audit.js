@@ -78,7 +78,7 @@ const entries = (found) =>
       { label: "When", cell: (one) => at(one.happened_at) },
       { label: "Who", cell: (one) => one.principal },
       { label: "What", cell: (one) => badge(one.action, "accent") },
-      { label: "To what", cell: (one) => h("div", {}, h("code", {}, one.resource), hasDetails(one) && folded("Details", () => [json(one.details), one.trace_id && h("p", { class: "faint" }, "Trace ", h("code", {}, one.trace_id))])) },
+      { label: "To what", cell: (one) => h("div", { class: "whole" }, h("code", {}, one.resource), hasDetails(one) && folded("Details", () => [json(one.details), one.trace_id && h("p", { class: "faint" }, "Trace ", h("code", {}, one.trace_id))])) },
       { label: "Service", cell: (one) => one.service },
       { label: "Leaf", cell: (one) => hash(one.leaf_sha256, 8) },
     ],

@@ -74,7 +74,7 @@ function readings(attributions, lifts) {
     if (!found) return credited.show("—", "No attribution yet.");
     const { attribution: it } = found;
     const share = it.conversions ? percent(it.attributed_conversions / it.conversions) : "none";
-    return credited.show(receipted(count(it.attributed_conversions), it.receipt_id), `${share} of ${count(it.conversions)} ${words(it.spec.conversion_type)} conversions met a campaign before, ${period(it.spec)}`);
+    return credited.show(receipted(count(it.attributed_conversions), it.receipt_id), `${share} of ${count(it.conversions)} ${words(it.spec.conversion_type)} conversions met a campaign before, ${period(it.spec)}`, datasetsOfAttribution(found));
   }, trouble(credited));
   Promise.all([lifts(), attributions().catch(() => null)]).then(([found, attributed]) => {
     const lift = besides(found, attributed);
@@ -83,8 +83,9 @@ function readings(attributions, lifts) {
     const [before, after] = [estimateOf(lift, "naive", measure), estimateOf(lift, "adjusted", measure)];
     const range = (one) => `interval ${whole(lift, one, one.incremental_lower)} to ${whole(lift, one, one.incremental_upper)}`;
     const text = (one) => receipted(incrementalText(lift, one), lift.receipt_id);
-    if (before) naive.show(text(before), `${measureName(lift, measure)} more than those not treated, ${range(before)}`);
-    return adjusted.show(text(after), `${measureName(lift, measure)} more than without, ${range(after)}, ${period(lift.spec)}`);
+    const datasets = [lift.spec.outcome.dataset, lift.spec.assignment.dataset];
+    if (before) naive.show(text(before), `${measureName(lift, measure)} more than those not treated, ${range(before)}`, datasets);
+    return adjusted.show(text(after), `${measureName(lift, measure)} more than without, ${range(after)}, ${period(lift.spec)}`, datasets);
   }, trouble(naive, adjusted));
   const not = () => h("span", { class: "versus", "aria-hidden": "true" }, "≠");
   return h("div", { class: "readings" }, credited.place, not(), naive.place, not(), adjusted.place);
@@ -93,11 +94,14 @@ function readings(attributions, lifts) {
 function reading(name, kind = "") {
   const value = h("p", { class: "big" }, "\u00a0");
   const text = h("p", {}, "\u00a0");
+  const marks = h("span");
   return {
-    place: h("section", { class: `reading ${kind}` }, h("h2", {}, name), value, text),
-    show: (number, words) => {
+    place: h("section", { class: `reading ${kind}` }, h("h2", {}, name, marks), value, text),
+    show: (number, words, datasets = []) => {
       fill(value, number);
       fill(text, words);
+      fill(marks);
+      markSynthetic(marks, datasets, syntheticBadge);
     },
   };
 }
@@ -109,16 +113,19 @@ function besides(lifts, attributed) {
   return complete.find((lift) => datasets.has(lift.spec.outcome.dataset)) ?? complete[0];
 }
 
+/** The datasets that an attribution is made from, costs included. */
+const datasetsOfAttribution = ({ attribution, receipt }) => [...attribution.spec.costs.map((cost) => cost.dataset), ...(receipt ? datasetsOf(receipt) : [])];
+
 const period = (spec) => `${day(spec.first_day)} to ${day(spec.last_day)}`;
 
 function attributionView(found, { go }) {
   if (!found) return nothing("No attribution yet.", { hint: ATTRIBUTION_HINT, commands: ["counterfoil demo"] });
-  const { attribution: it, receipt, attributions } = found;
+  const { attribution: it, attributions } = found;
   const place = h("div");
   const draw = (unit) => fill(place, attributionTable(it, unit));
   draw("conversions");
   const marks = h("span");
-  markSynthetic(marks, [...it.spec.costs.map((cost) => cost.dataset), ...(receipt ? datasetsOf(receipt) : [])], syntheticBadge);
+  markSynthetic(marks, datasetsOfAttribution(found), syntheticBadge);
   return h(
     "div",
     { class: "stack" },

@@ -24,9 +24,13 @@ export function overview({ signal }) {
       "div",
       { class: "grid" },
       card("Newest forecast", pending(() => newestForecast(signal), (found) => forecastView(found, signal), { height: 404 }), { span: 8 }),
-      card("Champions", pending(models, (found) => modelsView(found, signal), { height: 404 }), { span: 4, note: "The versions that serve, and how much came in since they were trained." }),
+      h(
+        "div",
+        { class: "stack span-4" },
+        card("Champions", pending(models, (found) => modelsView(found, signal), { height: 110 }), { note: "The versions that serve, and how much came in since they were trained." }),
+        card("Graph", pending(graph, graphView, { height: 230 }), { note: "Persons and what they met, derived from the log." }),
+      ),
       card("Datasets", pending(datasets, (found) => datasetsView(found, signal), { height: 220 }), { note: "Every record lies under a contract; what breaks it waits in quarantine with the reason." }),
-      card("Graph", pending(graph, graphView, { height: 110 }), { note: "Persons and what they met, derived from the log." }),
     ),
   );
 }
@@ -154,8 +158,9 @@ function forecastView(found, signal) {
 function seriesView(forecast, model, series, signal) {
   const sum = total(series);
   const low = Math.min(...series.points.map((point) => point.lower));
-  const place = h("div", { style: { "min-height": "262px" } });
-  const plot = (actual) =>
+  const place = h("div", { class: "plot", "aria-busy": "true" }, h("div", { class: "skeleton", "aria-hidden": "true" }));
+  const plot = (actual) => {
+    place.removeAttribute("aria-busy");
     fill(
       place,
       chart((ink) => forecastPlot(ink, series, actual), {
@@ -163,6 +168,7 @@ function seriesView(forecast, model, series, signal) {
         label: `Forecast of ${series.series || model.display_name}: ${series.points.length} days from ${series.points[0].day} on, on average ${number(sum / series.points.length)} a day, the interval from ${number(low)} up.`,
       }),
     );
+  };
   const note = h("span", { class: "faint" });
   actualDays(model, forecast, { series: series.series, from: shiftDay(series.last_day, 1 - HISTORY_DAYS), until: series.last_day, signal }).then(
     (days) => {
@@ -316,18 +322,16 @@ function graphView(graph) {
     facts(
       [
         ["State", graph.rebuilding ? badge("reading the log again", "warn") : badge("up to date", "good")],
-        ["Persons", count(graph.persons)],
-        ["Touchpoints", count(graph.touchpoints)],
         ["Read up to", state.next_offset === undefined ? null : h("span", {}, "offset ", count(state.next_offset))],
-        ["Identifiers", count(graph.identifiers)],
-        ["Conversions", count(graph.conversions)],
         ["Newest record", state.known_at ? at(state.known_at) : h("span", { class: "faint" }, "none")],
+        ["Persons", count(graph.persons)],
+        ["Identifiers", count(graph.identifiers)],
+        ["Touchpoints", count(graph.touchpoints)],
+        ["Conversions", count(graph.conversions)],
         ["Nodes", count(graph.nodes)],
-        ["Mappings", hash(state.mappings_sha256)],
-        ["", "\u00a0"],
         ["Edges", count(graph.edges)],
+        ["Mappings", hash(state.mappings_sha256)],
       ],
-      { columns: 3 },
     ),
     graph.unread.length > 0 &&
       folded(`${plural(graph.unread.reduce((sum, row) => sum + row.records, 0), "record")} that the mappings could not read`, () =>

@@ -72,14 +72,17 @@ function who(it) {
 }
 
 const identifiers = (it) =>
-  table(
-    [
-      { label: "Identifier", head: "row", cell: (one) => [chip(one.identifier, { shared: one.shared }), one.shared && [" ", badge("shared", "warn", "Seen with so many others that it joins nobody")]] },
-      { label: "Records", align: "number", cell: (one) => count(one.records) },
-      { label: "Last seen", align: "number", cell: (one) => h("time", { datetime: one.last_seen_at, title: exact(one.last_seen_at) }, one.last_seen_at ? dayOf(one.last_seen_at) : "—") },
-    ],
-    it.identifiers,
-    { caption: "Identifiers", dense: true },
+  h(
+    "ul",
+    { class: "identifiers" },
+    it.identifiers.map((one) =>
+      h(
+        "li",
+        {},
+        h("span", {}, chip(one.identifier, { shared: one.shared }), one.shared && [" ", badge("shared", "warn", "Seen with so many others that it joins nobody")]),
+        h("span", { class: "faint" }, plural(one.records, "record"), one.last_seen_at && [", last ", h("time", { datetime: one.last_seen_at, title: exact(one.last_seen_at) }, dayOf(one.last_seen_at))]),
+      ),
+    ),
   );
 
 function why({ person: it, evidence, truncated }) {
@@ -152,7 +155,7 @@ function eventRow(event, date) {
     h("time", { datetime: event.happened_at, title: exact(event.happened_at) }, `${date.split(" ").slice(0, 2).join(" ")} ${clock(event.happened_at)}`),
     h("span", { class: "dot", role: "img", "aria-label": words(event.kind) }),
     h("span", { class: "what" }, what, source),
-    h("span", { class: "amount" }, conversion && event.value_micros ? micros(event.value_micros, event.currency, 2) : ""),
+    h("span", { class: "amount" }, conversion && (event.currency || event.value_micros) ? micros(event.value_micros, event.currency, 2) : ""),
   );
 }
 

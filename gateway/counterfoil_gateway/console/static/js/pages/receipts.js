@@ -1,8 +1,9 @@
 /** The workspace's receipts, newest first. */
 import { get } from "../api.js";
+import { datasetsOf, markSynthetic } from "../datasets.js";
 import { h, icon } from "../dom.js";
 import { words } from "../format.js";
-import { at, badge, card, choice, heading, nothing, paged, receiptPath, shortened, table, tierBadge } from "../parts.js";
+import { at, badge, card, choice, heading, nothing, paged, receiptPath, shortened, syntheticBadge, table, tierBadge } from "../parts.js";
 
 const PRODUCERS = [["", "All"], ["models", "Models"], ["graph", "Graph"]];
 
@@ -26,8 +27,7 @@ export function receipts({ query, signal, go }) {
 const list = (found) =>
   table(
     [
-      { label: "Output", head: "row", cell: (one) => h("a", { class: "receipt-link", href: receiptPath(one.receipt_id) }, icon("receipt"), outputKind(one.output)) },
-      { label: "Receipt", cell: (one) => shortened(one.receipt_id) },
+      { label: "Output", head: "row", cell: output },
       { label: "Purpose", cell: (one) => words(one.purpose) },
       { label: "Impact", cell: (one) => tierBadge(one.impact_tier) },
       { label: "Policies", cell: policies },
@@ -39,6 +39,12 @@ const list = (found) =>
     found,
     { caption: "Receipts" },
   );
+
+function output(one) {
+  const marks = h("span");
+  markSynthetic(marks, datasetsOf(one), syntheticBadge);
+  return h("div", { class: "output" }, h("a", { class: "receipt-link", href: receiptPath(one.receipt_id) }, icon("receipt"), outputKind(one.output)), marks, h("div", { class: "faint" }, shortened(one.receipt_id)));
+}
 
 /** `forecasts/0198…` as `forecast`. */
 export const outputKind = (output) => words(output.split("/")[0]).replace(/s$/, "").replace(/^./, (letter) => letter.toUpperCase());
