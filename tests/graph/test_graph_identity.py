@@ -78,7 +78,7 @@ class Memory:
     async def put_links(self, links: Sequence[Link]) -> None:
         for each in links:
             older = self.evidence.get((each.low, each.high))
-            self.evidence[each.low, each.high] = replace(each, records=each.records + (older.records if older else 0))
+            self.evidence[each.low, each.high] = each._replace(records=each.records + (older.records if older else 0))
 
     async def links_of(self, places: Collection[int]) -> list[Link]:
         return [link for link in self.evidence.values() if link.low in places or link.high in places]

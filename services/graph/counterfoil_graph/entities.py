@@ -49,8 +49,7 @@ class IdentifierType:
     shared_above: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """Evidence: two identifiers that records have together, with the earliest such record.
 
     Identifiers are known by their place: `offset * 256 + n` of the first record that has them. `low < high`.
@@ -65,8 +64,7 @@ class Link:
     records: int
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """An identifier where the rules look at it: its place, its name, and whether it is shared."""
 
     place: int
@@ -108,8 +106,7 @@ class EventKind(IntEnum):
     CONVERSION = 2
 
 
-@dataclass(frozen=True, slots=True)
-class JourneyEvent:
+class JourneyEvent(NamedTuple):
     """A touchpoint or a conversion of a person; `place` is `offset * 256 + n` of its first record.
 
     `time_us` None: a touchpoint of a campaign of which no beginning is known.
@@ -157,8 +154,7 @@ class Edge:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class IdentifierSeen:
+class IdentifierSeen(NamedTuple):
     """An identifier of a person, with when it was seen."""
 
     place: int

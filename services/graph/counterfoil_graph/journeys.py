@@ -63,13 +63,13 @@ def assemble(
 
 
 def _event(rows: Sequence[EventRow], campaigns: Mapping[str, Node], types: Mapping[int, str]) -> JourneyEvent:
-    first = rows[0] if len(rows) == 1 else min(rows, key=lambda each: each.place)
-    times = [each.time_us for each in rows if each.time_us is not None]
-    campaign = campaigns.get(first.campaign)
-    time_us: int | None = None
-    if times:
-        time_us = min(times)
-    elif campaign is not None and campaign.valid_from_us != ALWAYS:
+    first, time_us, value, records = rows[0], rows[0].time_us, rows[0].value_micros, rows[0].records
+    if len(rows) > 1:
+        first = min(rows, key=lambda each: each.place)
+        time_us = min((each.time_us for each in rows if each.time_us is not None), default=None)
+        value, records = sum(each.value_micros for each in rows), sum(each.records for each in rows)
+    campaign = campaigns.get(first.campaign) if first.campaign else None
+    if time_us is None and campaign is not None and campaign.valid_from_us != ALWAYS:
         time_us = campaign.valid_from_us
     return JourneyEvent(
         kind=first.kind,
@@ -79,11 +79,11 @@ def _event(rows: Sequence[EventRow], campaigns: Mapping[str, Node], types: Mappi
         channel=first.channel,
         campaign=first.campaign,
         campaign_end_us=campaign.valid_to_us if campaign else None,
-        value_micros=sum(each.value_micros for each in rows),
+        value_micros=value,
         currency=first.currency,
         dataset=first.dataset,
         identifier_type=types.get(first.place_of, ""),
-        records=sum(each.records for each in rows),
+        records=records,
     )
 
 
@@ -106,20 +106,22 @@ def encode(
     by_person: dict[int, list[EventRow]] = {}
     for row in rows:
         by_person.setdefault(person_of[row.place_of], []).append(row)
-    columns: list[list[Any]] = [[] for _ in _FIELDS]
+    found: list[tuple[Any, ...]] = []
     for person in sorted(by_person):
+        own_id = person_id(person)
         for event in assemble(by_person[person], campaigns, {}):
             if event.time_us is None or not wanted.since_us <= event.time_us < wanted.until_us:
                 continue
             conversion = event.kind is EventKind.CONVERSION
             if conversion and wanted.conversion_type not in ("", event.type):
                 continue
-            values = (
-                person_id(person), event_id(event.place), conversion, event.type, event.time_us, event.channel,
-                event.campaign, event.campaign_end_us, event.value_micros, event.currency,
+            found.append(
+                (
+                    own_id, event_id(event.place), conversion, event.type, event.time_us, event.channel,
+                    event.campaign, event.campaign_end_us, event.value_micros, event.currency,
+                )
             )  # fmt: skip
-            for column, value in zip(columns, values, strict=True):
-                column.append(value)
+    columns = zip(*found, strict=True) if found else [()] * len(_FIELDS)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _FIELDS, strict=True)]
     return list(_chunks(pa.table(arrays, schema=SCHEMA)))
 

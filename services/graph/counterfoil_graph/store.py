@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from counterfoil_graph.entities import (
     Counts,
@@ -29,8 +29,7 @@ RECEIPTS_TOPIC = "receipts"
 """The outbox topic of receipts on their way to the ledger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Partners:
+class Partners(NamedTuple):
     """How many partners of an identifier count, and whether it is shared."""
 
     place: int
@@ -38,8 +37,7 @@ class Partners:
     shared: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(NamedTuple):
     """What one block brought of a touchpoint or conversion; `place_of` is whose it is."""
 
     place_of: int

@@ -42,6 +42,7 @@ from counterfoil_graph.store import CONSUMER, EventRow
 _MOST_NAMED = 5_000
 """Campaigns of one question; with more, everybody who met a campaign is looked at."""
 
+_KINDS = {int(each): each for each in EventKind}
 _EVENT = [
     EVENT.c[name]
     for name in (
@@ -227,7 +228,7 @@ class SqlGraphReader:
                 EVENT.c.tx_from <= at,
             )
             rows = await self._connection.execute(select(*_EVENT).where(here))
-            found += [EventRow(row[0], EventKind(row[1]), *row[2:]) for row in rows]
+            found += [EventRow(place_of, _KINDS[kind], *rest) for place_of, kind, *rest in rows]
         return found
 
     async def persons_with_events(self, *, at: int, campaigns: Collection[str], since: int, until: int) -> list[int]:
