@@ -33,8 +33,10 @@ def rows(table: Locator) -> list[list[str]]:
 
 
 def table(page: Page, caption: str) -> Locator:
-    """Return the table with this caption."""
-    return page.get_by_role("region", name=caption, exact=True).first
+    """Return the table with this caption, once it is there."""
+    found = page.get_by_role("region", name=caption, exact=True).first
+    found.wait_for()
+    return found
 
 
 def test_a_sign_in_link_opens_the_console_once(sign_in: Callable[..., Console], store: Store):
@@ -152,6 +154,7 @@ def test_attribution_shows_every_model_beside_unknown_cost(console: Console, sto
     expect(page.locator("#attribution")).to_contain_text(attribution["caveat"])
     expect(page.locator("#attribution .badge-synthetic")).to_be_visible()
     page.get_by_role("button", name="Value", exact=True).click()
+    expect(table(page, "Credit by model")).to_contain_text("$")
     [row, *_] = rows(table(page, "Credit by model"))
     assert all(cell.startswith("$") for cell in row[2:8]), row
 

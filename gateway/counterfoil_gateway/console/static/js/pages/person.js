@@ -134,11 +134,11 @@ function timeline(events) {
   let month = "";
   return h(
     "div",
-    { class: "timeline", role: "list" },
+    { class: "timeline" },
     events.map((event) => {
       const date = dayOf(event.happened_at);
       const now = date.slice(date.indexOf(" ") + 1);
-      const head = now !== month && h("p", { class: "month" }, now);
+      const head = now !== month && h("h3", { class: "month" }, now);
       month = now;
       return [head, eventRow(event, date)];
     }),
@@ -151,7 +151,7 @@ function eventRow(event, date) {
   const what = conversion ? h("span", { class: "strong" }, title(event.type)) : [h("span", {}, title(event.channel || event.type)), event.campaign && [" · campaign ", campaignLink(event.campaign)], event.channel && event.type && h("span", { class: "sub" }, ` · ${words(event.type)}`)];
   return h(
     "div",
-    { class: conversion ? "event conversion" : "event", role: "listitem" },
+    { class: conversion ? "event conversion" : "event" },
     h("time", { datetime: event.happened_at, title: exact(event.happened_at) }, `${date.split(" ").slice(0, 2).join(" ")} ${clock(event.happened_at)}`),
     h("span", { class: "dot", role: "img", "aria-label": words(event.kind) }),
     h("span", { class: "what" }, what, source),
