@@ -87,6 +87,8 @@ class Exports:
 
     async def _kept(self, request: persons_pb2.ExportPersonsRequest, caller: Caller) -> persons_pb2.PersonExport | None:
         """Return the answer that the same request got before: consents and policies may have changed since."""
+        if not request.request_id:
+            return None
 
         async def make() -> persons_pb2.PersonExport:
             raise _NotMadeYetError
