@@ -52,5 +52,17 @@ export async function all(path, key, { query = {}, limit = 1000, signal } = {}) 
   return found;
 }
 
+/** Ask once, however many places show the answer; after a failure, ask anew. */
+export function once(ask) {
+  let answer;
+  return () => {
+    answer ??= ask().catch((error) => {
+      answer = undefined;
+      throw error;
+    });
+    return answer;
+  };
+}
+
 /** One path segment, whatever its characters. */
 export const segment = (id) => encodeURIComponent(id);

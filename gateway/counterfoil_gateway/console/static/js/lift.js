@@ -1,5 +1,5 @@
 /** A lift: naive, adjusted and matched on one axis, what that says in words, what it cost, and how alike the groups were. */
-import { axis, chart, faded } from "./charts.js";
+import { axis, chart } from "./charts.js";
 import { markSynthetic } from "./datasets.js";
 import { h } from "./dom.js";
 import { count, currencySign, day, decimal, micros, money, number, percent, plural, title, words } from "./format.js";

@@ -1,5 +1,5 @@
 /** Campaigns: what attribution credits beside what lift finds, with intervals, cost and caveats. */
-import { get, segment } from "../api.js";
+import { get, once, segment } from "../api.js";
 import { datasetsOf, markSynthetic } from "../datasets.js";
 import { fill, h } from "../dom.js";
 import { count, day, micros, percent, plural, words } from "../format.js";
@@ -26,21 +26,9 @@ export function campaigns({ query, signal, go }) {
   );
 }
 
-/** Ask once for every place that shows it; a retry asks anew. */
-function shared(ask) {
-  let answer;
-  return () => {
-    answer ??= ask().catch((error) => {
-      answer = undefined;
-      throw error;
-    });
-    return answer;
-  };
-}
-
 /** The newest lifts with their tables, the latest measurement of each question first. */
 function allLifts(signal) {
-  return shared(async () => {
+  return once(async () => {
     const { lifts } = await get("/v1/lift", { page_size: 100 }, signal);
     const asked = new Map();
     for (const lift of lifts) {
@@ -54,7 +42,7 @@ function allLifts(signal) {
 
 /** One attribution with its credits, the receipt that names its data, and the list to choose from. */
 function chosenAttribution(wanted, signal) {
-  return shared(async () => {
+  return once(async () => {
     const { attributions } = await get("/v1/attribution", { page_size: 100 }, signal);
     const id = wanted ?? attributions[0]?.attribution_id;
     if (!id) return null;
