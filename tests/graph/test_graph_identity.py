@@ -107,6 +107,12 @@ class Memory:
     async def add_datasets(self, first_offsets: Any) -> None: ...
     async def end_block(self, known_us: int) -> None: ...
 
+    async def known_us(self) -> int:
+        return 0
+
+    async def has_decisions(self) -> bool:
+        return bool(self.decided)
+
     def groups(self) -> set[frozenset[Name]]:
         """Return who is one person, by name."""
         found: dict[int, set[Name]] = defaultdict(set)

@@ -47,8 +47,11 @@ class Component:
     decisions: list[Decision]
 
 
-async def component_of(evidence: Evidence, places: Collection[int]) -> Component:
-    """Return what is connected with some identifiers; evidence of a shared identifier connects nothing."""
+async def component_of(evidence: Evidence, places: Collection[int], *, decided: bool = True) -> Component:
+    """Return what is connected with some identifiers; evidence of a shared identifier connects nothing.
+
+    `decided` False: nobody ever decided anything, and no decision is looked for.
+    """
     members: dict[int, Member] = {}
     links: dict[Pair, Link] = {}
     decisions: dict[str, Decision] = {}
@@ -57,7 +60,7 @@ async def component_of(evidence: Evidence, places: Collection[int]) -> Component
         found = await evidence.members(frontier)
         members |= found
         reached: set[int] = set()
-        for decision, named in await evidence.decisions_of(frontier):
+        for decision, named in await evidence.decisions_of(frontier) if decided else ():
             decisions[decision.decision_id] = decision
             reached.update(named)
         for link in await evidence.links_of([each.place for each in found.values() if not each.shared]):
@@ -75,11 +78,16 @@ class Absorber:
         self._partition = partitioner
         self._places: dict[Name, int] = {}
         self._best: dict[Pair, tuple[int, str, str, int]] = {}
+        self._datasets: set[str] = set()
+        self._known_us: int | None = None
+        self._decided: bool | None = None
 
     def forget(self) -> None:
-        """Drop what is remembered, after a transaction that did not commit."""
+        """Drop what is remembered; after a transaction that did not commit it is wrong."""
         self._places.clear()
         self._best.clear()
+        self._datasets.clear()
+        self._known_us = self._decided = None
 
     async def absorb(self, writer: GraphWriter, facts: Facts) -> None:
         """Take in one block."""
@@ -92,8 +100,13 @@ class Absorber:
         await self._take_knowledge(writer, facts)
         if facts.unread:
             await writer.add_unread(facts.unread)
-        await writer.add_datasets(facts.datasets)
-        await writer.end_block(facts.known_us)
+        new_datasets = {each: offset for each, offset in facts.datasets.items() if each not in self._datasets}
+        await writer.add_datasets(new_datasets)
+        self._datasets.update(new_datasets)
+        if self._known_us is None:
+            self._known_us = await writer.known_us()
+        self._known_us = max(self._known_us, facts.known_us)
+        await writer.end_block(self._known_us)
 
     async def _take_identifiers(self, writer: GraphWriter, facts: Facts) -> set[int]:
         """Add new identifiers, count known ones; return the places of the new ones."""
@@ -175,13 +188,16 @@ class Absorber:
             named = (*decision.identifiers, *decision.staying)
             places = [self._places[name] for name in named if name in self._places]
             await writer.add_decision(decision, places)
+            self._decided = True
             touched.update(places)
         return touched
 
     async def _assign(self, writer: GraphWriter, touched: set[int], *, new: set[int]) -> None:
-        component = await component_of(writer, touched)
         persons: Mapping[int, int] = {}
-        if component.members:
+        if touched:
+            if self._decided is None:
+                self._decided = await writer.has_decisions()
+            component = await component_of(writer, touched, decided=self._decided)
             found = await self._partition(component.members, component.links, component.decisions, self._types)
             persons = found.persons
         await writer.add_persons({place: persons.get(place, place) for place in new})

@@ -114,6 +114,12 @@ class GraphWriter(Protocol):
     async def add_datasets(self, first_offsets: Mapping[str, int]) -> None:
         """Note datasets that the log has shown."""
 
+    async def known_us(self) -> int:
+        """Return when the newest record was received that is known so far, 0 when none is."""
+
+    async def has_decisions(self) -> bool:
+        """Tell whether anybody ever decided anything."""
+
     async def end_block(self, known_us: int) -> None:
         """Note that there is a state here, whose newest record was received then."""
 

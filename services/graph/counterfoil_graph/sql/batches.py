@@ -6,7 +6,7 @@ consumer, which writes and looks up thousands of rows per block, that would cost
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
@@ -30,9 +30,9 @@ def parts(values: Iterable[T], size: int = _AT_ONCE) -> Iterator[list[T]]:
         yield part
 
 
-def upsert(connection: AsyncConnection, table: Table) -> Any:
+def upsert(dialect: str, table: Table) -> Any:
     """Return the dialect's INSERT that knows ON CONFLICT."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
 
 
 def among(connection: AsyncConnection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
@@ -63,18 +63,29 @@ async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
         await connection.exec_driver_sql(_insert(table, connection.dialect), list(rows))
 
 
-async def execute_rows(
-    connection: AsyncConnection, statement: Executable, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
-    """Execute a statement for each row; `names` are the parameters that a row's values stand for."""
-    if not rows:
-        return
-    compiled: Any = statement.compile(dialect=connection.dialect)  # type: ignore[attr-defined]
-    fixed = compiled.params
-    index = {name: place for place, name in enumerate(names)}
-    order = [(index.get(name), fixed.get(name)) for name in compiled.positiontup]
-    values = [tuple(value if place is None else row[place] for place, value in order) for row in rows]
-    await connection.exec_driver_sql(str(compiled), values)
+class Rows:
+    """A statement that is executed for many rows; `names` are the parameters that a row's values stand for."""
+
+    def __init__(self, make: Callable[[str], Executable], names: Sequence[str]) -> None:
+        self._make = make
+        self._names = tuple(names)
+        self._compiled: dict[str, tuple[str, list[tuple[int | None, Any]]]] = {}
+
+    async def execute(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Execute it for each row."""
+        if not rows:
+            return
+        dialect = connection.dialect
+        if dialect.name not in self._compiled:
+            self._compiled[dialect.name] = self._compile(dialect)
+        sql, order = self._compiled[dialect.name]
+        values = [tuple(value if place is None else row[place] for place, value in order) for row in rows]
+        await connection.exec_driver_sql(sql, values)
+
+    def _compile(self, dialect: Dialect) -> tuple[str, list[tuple[int | None, Any]]]:
+        compiled: Any = self._make(dialect.name).compile(dialect=dialect)  # type: ignore[attr-defined]
+        index = {name: place for place, name in enumerate(self._names)}
+        return str(compiled), [(index.get(name), compiled.params.get(name)) for name in compiled.positiontup]
 
 
 @cache

@@ -72,13 +72,13 @@ class SqlMappingStore:
         applied, reached = await self.applied(), await self._reached()
         row = {"workspace": self._workspace, "mappings_sha256": mappings_sha256}
         changed = {"mappings_sha256": mappings_sha256}
-        made = upsert(self._connection, GRAPH)
+        made = upsert(self._connection.dialect.name, GRAPH)
         if not rebuild:
             kept = made.values(row | {"rebuild_until": 0})
             await self._connection.execute(kept.on_conflict_do_update(index_elements=["workspace"], set_=changed))
             if applied not in (None, mappings_sha256):
                 former = {"workspace": self._workspace, "mappings_sha256": applied, "until_offset": reached}
-                statement = upsert(self._connection, FORMER_MAPPINGS).values(former)
+                statement = upsert(self._connection.dialect.name, FORMER_MAPPINGS).values(former)
                 await self._connection.execute(statement.on_conflict_do_nothing())
             return
         for table in DERIVED if applied == mappings_sha256 else (*DERIVED, FORMER_MAPPINGS):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, and_, bindparam, case, insert, select, update
+from sqlalchemy import ColumnElement, Executable, Table, and_, bindparam, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_graph.entities import (
@@ -20,7 +20,7 @@ from counterfoil_graph.entities import (
     Name,
     Node,
 )
-from counterfoil_graph.sql.batches import among, execute_rows, insert_rows, pair_among, parts, upsert
+from counterfoil_graph.sql.batches import Rows, among, insert_rows, pair_among, parts, upsert
 from counterfoil_graph.sql.tables import (
     ASSIGNMENT,
     BLOCK,
@@ -154,21 +154,8 @@ class SqlGraphWriter:
 
     async def see_identifiers(self, found: Sequence[IdentifierSeen]) -> None:
         """Add what a block tells of known identifiers: earliest and latest time, records."""
-        table = IDENTIFIER.c
-        first: Any = bindparam("b_first")
-        last: Any = bindparam("b_last")
-        statement = (
-            update(IDENTIFIER)
-            .where(table.workspace == self._workspace, table.place == bindparam("b_place"))
-            .values(
-                first_us=case((first < table.first_us, first), else_=table.first_us),
-                last_us=case((last > table.last_us, last), else_=table.last_us),
-                records=table.records + bindparam("b_records"),
-            )
-        )
-        names = ("b_place", "b_first", "b_last", "b_records")
-        rows = [(each.place, each.first_us, each.last_us, each.records) for each in found]
-        await execute_rows(self._connection, statement, names, rows)
+        rows = [(self._workspace, each.place, each.first_us, each.last_us, each.records) for each in found]
+        await _SEE.execute(self._connection, rows)
 
     async def members(self, places: Collection[int]) -> dict[int, Member]:
         """Return identifiers by place."""
@@ -188,13 +175,8 @@ class SqlGraphWriter:
 
     async def set_partners(self, found: Sequence[Partners]) -> None:
         """Keep how many partners identifiers have."""
-        statement = (
-            update(IDENTIFIER)
-            .where(IDENTIFIER.c.workspace == self._workspace, IDENTIFIER.c.place == bindparam("b_place"))
-            .values(partners=bindparam("b_partners"), shared=bindparam("b_shared"))
-        )
-        rows = [(each.place, each.partners, each.shared) for each in found]
-        await execute_rows(self._connection, statement, ("b_place", "b_partners", "b_shared"), rows)
+        rows = [(self._workspace, each.place, each.partners, each.shared) for each in found]
+        await _PARTNERS.execute(self._connection, rows)
 
     async def links(self, pairs: Collection[tuple[int, int]]) -> dict[tuple[int, int], Link]:
         """Return the evidence there is of pairs of places."""
@@ -208,27 +190,14 @@ class SqlGraphWriter:
 
     async def put_links(self, links: Sequence[Link]) -> None:
         """Keep evidence: `records` add up, the rest replaces what is there."""
-        made = upsert(self._connection, LINK)
-        changed = {name: made.excluded[name] for name in ("time_us", "record_id", "dataset", "offset")}
-        statement = made.on_conflict_do_update(
-            index_elements=list(LINK.primary_key),
-            set_={**changed, "records": LINK.c.records + made.excluded.records},
-        )
-        names = [column.name for column in LINK.columns]
         rows = [
             (
-                self._workspace,
-                each.low,
-                each.high,
-                each.time_us,
-                each.record_id,
-                each.dataset,
-                each.offset,
-                each.records,
+                *(self._workspace, each.low, each.high, each.time_us, each.record_id, each.dataset),
+                *(each.offset, each.records),
             )
             for each in links
         ]
-        await execute_rows(self._connection, statement, names, rows)
+        await _PUT_LINKS.execute(self._connection, rows)
 
     async def links_of(self, places: Collection[int]) -> list[Link]:
         """Return the evidence that concerns any of some identifiers."""
@@ -260,12 +229,14 @@ class SqlGraphWriter:
             "request_sha256": decision.request_sha256,
             "offset": decision.offset,
         }
-        await self._connection.execute(upsert(self._connection, DECISION).values(row).on_conflict_do_nothing())
+        await self._connection.execute(
+            upsert(self._connection.dialect.name, DECISION).values(row).on_conflict_do_nothing()
+        )
         about = [
             {"workspace": self._workspace, "place": place, "decision_id": decision.decision_id} for place in set(places)
         ]
         if about:
-            statement = upsert(self._connection, DECISION_IDENTIFIER).on_conflict_do_nothing()
+            statement = upsert(self._connection.dialect.name, DECISION_IDENTIFIER).on_conflict_do_nothing()
             await self._connection.execute(statement, about)
         if decision.reverses:
             merge = and_(
@@ -305,16 +276,8 @@ class SqlGraphWriter:
         changed = [
             each for each in nodes if known.get(_node_key(each)) != (each.name, each.attributes, each.valid_to_us)
         ]
-        replaced = [_node_key(each) for each in changed if _node_key(each) in known]
-        here = and_(
-            NODE.c.workspace == self._workspace,
-            NODE.c.type == bindparam("b_type"),
-            NODE.c.key == bindparam("b_key"),
-            NODE.c.valid_from == bindparam("b_from"),
-            NODE.c.tx_to == FOREVER,
-        )
-        closed = update(NODE).where(here).values(tx_to=self._tx)
-        await execute_rows(self._connection, closed, ("b_type", "b_key", "b_from"), replaced)
+        replaced = [(self._workspace, *_node_key(each), self._tx) for each in changed if _node_key(each) in known]
+        await _CLOSE_NODES.execute(self._connection, replaced)
         rows = [
             (
                 *(self._workspace, *_node_key(each), self._tx, FOREVER),
@@ -363,38 +326,91 @@ class SqlGraphWriter:
 
     async def add_unread(self, unread: Mapping[tuple[str, str], int]) -> None:
         """Count records that could not be read, by dataset and reason."""
-        made = upsert(self._connection, UNREAD)
-        statement = made.on_conflict_do_update(
-            index_elements=list(UNREAD.primary_key), set_={"records": UNREAD.c.records + made.excluded.records}
-        )
-        rows = [
-            {"workspace": self._workspace, "dataset": dataset, "reason": reason, "records": records}
-            for (dataset, reason), records in unread.items()
-        ]
-        await self._many(statement, rows)
+        rows = [(self._workspace, dataset, reason, records) for (dataset, reason), records in unread.items()]
+        await _COUNT_UNREAD.execute(self._connection, rows)
 
     async def add_datasets(self, first_offsets: Mapping[str, int]) -> None:
         """Note datasets that the log has shown."""
-        rows = [
-            {"workspace": self._workspace, "dataset": dataset, "first_offset": offset}
-            for dataset, offset in first_offsets.items()
-        ]
-        await self._many(upsert(self._connection, DATASET).on_conflict_do_nothing(), rows)
+        rows = [(self._workspace, dataset, offset) for dataset, offset in first_offsets.items()]
+        await _SEE_DATASETS.execute(self._connection, rows)
+
+    async def known_us(self) -> int:
+        """Return when the newest record was received that is known so far, 0 when none is."""
+        newest = select(BLOCK.c.known_us).where(BLOCK.c.workspace == self._workspace)
+        newest = newest.order_by(BLOCK.c.next_offset.desc()).limit(1)
+        return (await self._connection.execute(newest)).scalar() or 0
+
+    async def has_decisions(self) -> bool:
+        """Tell whether anybody ever decided anything."""
+        some = select(DECISION.c.decision_id).where(DECISION.c.workspace == self._workspace).limit(1)
+        return (await self._connection.execute(some)).first() is not None
 
     async def end_block(self, known_us: int) -> None:
         """Note that there is a state here, whose newest record was received then."""
-        newest = select(BLOCK.c.known_us).where(BLOCK.c.workspace == self._workspace)
-        before = (await self._connection.execute(newest.order_by(BLOCK.c.next_offset.desc()).limit(1))).scalar() or 0
-        row = {"workspace": self._workspace, "next_offset": self._tx, "known_us": max(before, known_us)}
-        await self._connection.execute(insert(BLOCK).values(row))
+        await insert_rows(self._connection, BLOCK, [(self._workspace, self._tx, known_us)])
 
     def _in(self, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
         return among(self._connection, column, values)
 
-    async def _many(self, statement: Any, rows: list[dict[str, Any]]) -> None:
-        if rows:
-            await self._connection.execute(statement, rows)
-
 
 def _node_key(of: Node) -> tuple[str, str, int]:
     return of.type, of.key, of.valid_from_us
+
+
+def _here(table: Table, *names: str) -> ColumnElement[bool]:
+    return and_(*(table.c[name] == _value(name) for name in names))
+
+
+def _value(name: str) -> Any:
+    return bindparam(f"b_{name}")
+
+
+def _see(_dialect: str) -> Executable:
+    table, first, last = IDENTIFIER.c, _value("first"), _value("last")
+    return (
+        update(IDENTIFIER)
+        .where(_here(IDENTIFIER, "workspace", "place"))
+        .values(
+            first_us=case((first < table.first_us, first), else_=table.first_us),
+            last_us=case((last > table.last_us, last), else_=table.last_us),
+            records=table.records + _value("records"),
+        )
+    )
+
+
+def _set_partners(_dialect: str) -> Executable:
+    values = {"partners": _value("partners"), "shared": _value("shared")}
+    return update(IDENTIFIER).where(_here(IDENTIFIER, "workspace", "place")).values(values)
+
+
+def _put_links(dialect: str) -> Executable:
+    made: Any = upsert(dialect, LINK)
+    changed = {name: made.excluded[name] for name in ("time_us", "record_id", "dataset", "offset")}
+    changed["records"] = LINK.c.records + made.excluded.records
+    statement: Executable = made.on_conflict_do_update(index_elements=list(LINK.primary_key), set_=changed)
+    return statement
+
+
+def _close_nodes(_dialect: str) -> Executable:
+    now = _here(NODE, "workspace", "type", "key", "valid_from")
+    return update(NODE).where(now, NODE.c.tx_to == FOREVER).values(tx_to=_value("tx"))
+
+
+def _count_unread(dialect: str) -> Executable:
+    made: Any = upsert(dialect, UNREAD)
+    added = {"records": UNREAD.c.records + made.excluded.records}
+    statement: Executable = made.on_conflict_do_update(index_elements=list(UNREAD.primary_key), set_=added)
+    return statement
+
+
+def _see_datasets(dialect: str) -> Executable:
+    statement: Executable = upsert(dialect, DATASET).on_conflict_do_nothing()
+    return statement
+
+
+_SEE = Rows(_see, ("b_workspace", "b_place", "b_first", "b_last", "b_records"))
+_PARTNERS = Rows(_set_partners, ("b_workspace", "b_place", "b_partners", "b_shared"))
+_PUT_LINKS = Rows(_put_links, LINK.columns.keys())
+_CLOSE_NODES = Rows(_close_nodes, ("b_workspace", "b_type", "b_key", "b_valid_from", "b_tx"))
+_COUNT_UNREAD = Rows(_count_unread, UNREAD.columns.keys())
+_SEE_DATASETS = Rows(_see_datasets, DATASET.columns.keys())
