@@ -99,6 +99,7 @@ class Follower:
         self.workspace = workspace
         self.progress = Progress()
         self.in_force: InForce | None = None
+        self._replayed_to = 0  # what lies below was taken in before, and is no news
         self._means = means
 
     async def run(self) -> None:
@@ -107,7 +108,7 @@ class Follower:
             in_force = await mappings.current(
                 transaction.mappings(self.workspace), self.workspace, now=self._means.clock.now()
             )
-            replayed_to = await transaction.reader(self.workspace).rebuild_until()
+            self._replayed_to = await transaction.reader(self.workspace).rebuild_until()
         self.in_force = in_force
         extractor = Extractor(in_force, trusted_source=TRUSTED_SOURCE)
         absorber = Absorber(in_force.identifier_types, self._partition)
@@ -116,8 +117,8 @@ class Follower:
             name=CONSUMER,
             workspace=self.workspace,
             partition=PARTITION,
-            read=partial(self._read, extractor, replayed_to),
-            apply=partial(self._apply, absorber, replayed_to),
+            read=partial(self._read, extractor),
+            apply=partial(self._apply, absorber),
         )
         self.progress.reached((await consumer.cursor()).next_offset)
         try:
@@ -130,18 +131,17 @@ class Follower:
             fields = {**error.metadata, "workspace": self.workspace, "cause": error.message}
             _logger.critical("a block of the log cannot be read: the graph stands still", extra=fields)
 
-    async def _read(self, extractor: Extractor, replayed_to: int, cursor: Cursor) -> AsyncIterator[Batch[Digest]]:
+    async def _read(self, extractor: Extractor, cursor: Cursor) -> AsyncIterator[Batch[Digest]]:
         blocks = self._means.log.follow(self.workspace, from_offset=cursor.next_offset, log_epoch=cursor.log_epoch)
         done, opened = cursor.next_offset, False
         async for log_epoch, next_offset, block in blocks:
             if block is None:
-                if opened and next_offset < replayed_to:  # the head of a log that is shorter now
+                if opened and next_offset < self._replayed_to:  # the head of a log that is shorter now
                     await self._end_rebuild()
-                    replayed_to = next_offset
                 opened = True
                 yield Batch(log_epoch, next_offset, None)
                 continue
-            with self._spans(block.headers, replay=next_offset <= replayed_to) as spans:
+            with self._spans(block.headers, replay=next_offset <= self._replayed_to) as spans:
                 with trace.use_span(spans[0]):
                     facts = await self._means.worker.run(digest, extractor, block, from_offset=done)
                 yield Batch(log_epoch, next_offset, Digest(next_offset, facts, spans))
@@ -150,13 +150,14 @@ class Follower:
     async def _end_rebuild(self) -> None:
         async with self._means.stores.begin() as transaction:
             await transaction.mappings(self.workspace).end_rebuild()
+        self._replayed_to = 0
 
-    async def _apply(self, absorber: Absorber, replayed_to: int, connection: Any, found: Digest) -> None:
+    async def _apply(self, absorber: Absorber, connection: Any, found: Digest) -> None:
         for span in found.spans:
             span.set_attribute(ATTRIBUTE_OFFSET, found.next_offset)
         with trace.use_span(found.spans[0]):
             await absorber.absorb(self._means.writer(connection, self.workspace, found.next_offset), found.facts)
-            if found.next_offset > replayed_to:  # read again, they are no news
+            if found.next_offset > self._replayed_to:
                 for decision in found.facts.decisions:
                     await self._means.tell(connection, self.workspace, decision)
         self._means.database.after_commit(connection, partial(self.progress.reached, found.next_offset))
