@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_graph.entities import (
@@ -108,12 +108,11 @@ class SqlGraphReader:
     async def counts(self) -> Counts:
         """Count what there is."""
         now = and_(ASSIGNMENT.c.workspace == self._workspace, ASSIGNMENT.c.tx_to == FOREVER)
-        events = {
-            kind: select(EVENT.c.place_of, EVENT.c.type, EVENT.c.key)
-            .where(EVENT.c.workspace == self._workspace, EVENT.c.kind == kind)
-            .distinct()
-            for kind in EventKind
-        }
+        keys = select(EVENT.c.place_of, EVENT.c.kind, EVENT.c.type, EVENT.c.key)
+        each = keys.where(EVENT.c.workspace == self._workspace).distinct().subquery()
+        # one pass in the order of the key; grouping by kind would sort everything once more
+        sums = [func.sum(case((each.c.kind == int(kind), 1), else_=0)) for kind in EventKind]
+        touchpoints, conversions = (await self._connection.execute(select(*sums))).one()
         node = select(NODE.c.type, NODE.c.key).where(NODE.c.workspace == self._workspace, NODE.c.tx_to == FOREVER)
         edge = select(EDGE.c.from_id, EDGE.c.type, EDGE.c.to_id, EDGE.c.valid_from)
         unread = await self._connection.execute(
@@ -124,8 +123,8 @@ class SqlGraphReader:
             identifiers=await self._count(select(IDENTIFIER.c.place).where(IDENTIFIER.c.workspace == self._workspace)),
             nodes=await self._count(node.distinct()),
             edges=await self._count(edge.where(EDGE.c.workspace == self._workspace).distinct()),
-            touchpoints=await self._count(events[EventKind.TOUCHPOINT]),
-            conversions=await self._count(events[EventKind.CONVERSION]),
+            touchpoints=touchpoints or 0,
+            conversions=conversions or 0,
             unread={(row.dataset, row.reason): row.records for row in unread},
         )
 
