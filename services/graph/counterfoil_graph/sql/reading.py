@@ -112,7 +112,7 @@ class SqlGraphReader:
         each = keys.where(EVENT.c.workspace == self._workspace).distinct().subquery()
         # one pass in the order of the key; grouping by kind would sort everything once more
         sums = [func.sum(case((each.c.kind == int(kind), 1), else_=0)) for kind in EventKind]
-        touchpoints, conversions = (await self._connection.execute(select(*sums))).one()
+        of_kind = dict(zip(EventKind, (await self._connection.execute(select(*sums))).one(), strict=True))
         node = select(NODE.c.type, NODE.c.key).where(NODE.c.workspace == self._workspace, NODE.c.tx_to == FOREVER)
         edge = select(EDGE.c.from_id, EDGE.c.type, EDGE.c.to_id, EDGE.c.valid_from)
         unread = await self._connection.execute(
@@ -123,8 +123,8 @@ class SqlGraphReader:
             identifiers=await self._count(select(IDENTIFIER.c.place).where(IDENTIFIER.c.workspace == self._workspace)),
             nodes=await self._count(node.distinct()),
             edges=await self._count(edge.where(EDGE.c.workspace == self._workspace).distinct()),
-            touchpoints=touchpoints or 0,
-            conversions=conversions or 0,
+            touchpoints=of_kind[EventKind.TOUCHPOINT] or 0,
+            conversions=of_kind[EventKind.CONVERSION] or 0,
             unread={(row.dataset, row.reason): row.records for row in unread},
         )
 
