@@ -7,7 +7,7 @@ import click
 # name -> (module, attribute, what --help says of it in one line)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("counterfoil_cli.commands.up", "up", "Start every process on this machine."),
-    "demo": ("counterfoil_cli.commands.demo", "demo", "Start everything and run the complete journey."),
+    "demo": ("counterfoil_cli.commands.demo", "demo", "Start everything and run the examples, one after the other."),
     "console": ("counterfoil_cli.commands.console", "console", "Print a link that signs a browser in to the console."),
     "status": ("counterfoil_cli.commands.status", "status", "Show what is there: datasets, sources, imports, models."),
     "keys": ("counterfoil_cli.commands.keys", "keys", "Create, list and revoke API keys."),

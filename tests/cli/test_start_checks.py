@@ -138,7 +138,7 @@ def test_an_address_without_a_port_is_refused_with_the_setting(listen: str):
 
 
 def test_a_demo_outside_of_the_repository_is_refused(counterfoil: Run):
-    assert "demo.py is not in this folder nor above it" in refused(counterfoil("demo"))
+    assert "examples/complete_journey is not in this folder nor above it" in refused(counterfoil("demo"))
 
 
 @given(st.integers(min_value=-1000, max_value=45000), st.booleans())
