@@ -17,7 +17,8 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.migrate import upgrade
 from counterfoil_graph.absorbing import Absorber
 from counterfoil_graph.entities import EventKind, Name
-from counterfoil_graph.extraction import Extractor, Facts
+from counterfoil_graph.extraction import Extractor
+from counterfoil_graph.facts import Facts
 from counterfoil_graph.following import SPAN_CONSUME, digest
 from counterfoil_graph.mapping import combine, read_mapping
 from counterfoil_graph.sql.stores import SqlStores, writer

@@ -33,7 +33,8 @@ def test_the_pages_example_and_every_shipped_mapping_have_no_faults() -> None:
 
 
 def test_the_page_names_every_reason_and_built_in_type() -> None:
-    source = (Path(counterfoil_graph.__file__).parent / "extraction.py").read_text()
+    folder = Path(counterfoil_graph.__file__).parent
+    source = "".join((folder / name).read_text() for name in ("extraction.py", "values.py"))
     reasons = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', source))
     assert reasons <= set(re.findall(r"`([A-Z_]+)`", PAGE))
     table = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from counterfoil_graph.entities import Decision, Edge, IdentifierSeen, IdentifierType, Link, Member, Name, Node
-from counterfoil_graph.extraction import EdgeEnd, Facts, LinkFact
+from counterfoil_graph.facts import EdgeEnd, Facts, LinkFact
 from counterfoil_graph.identity import Partition, counts_as_partner, is_shared
 from counterfoil_graph.store import EventRow, GraphWriter, Partners
 

@@ -23,7 +23,8 @@ from counterfoil_graph import mappings
 from counterfoil_graph.absorbing import Absorber
 from counterfoil_graph.entities import PARTITION, Decision, IdentifierType, Link, Member
 from counterfoil_graph.errors import BlockUnreadableError, GraphBehindError
-from counterfoil_graph.extraction import Extractor, Facts
+from counterfoil_graph.extraction import Extractor
+from counterfoil_graph.facts import Facts
 from counterfoil_graph.identity import Partition, partition
 from counterfoil_graph.mapping import InForce
 from counterfoil_graph.store import CONSUMER, GraphWriter, Log, LogBlock, LogHeader, Stores

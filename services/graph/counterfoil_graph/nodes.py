@@ -63,7 +63,8 @@ def _person(number: int) -> Node:
 async def neighbors(reader: GraphReader, node_id: str, *, at: int, followed: Followed) -> list[Neighbor]:
     """Return what a node is connected with, by edge type and node.
 
-    A node that no record describes can have neighbours, too. Raises NodeNotFoundError for a person that there is not.
+    A node that no record describes can have neighbours, too. Raises NodeNotFoundError for one that has neither a record
+    nor an edge of any kind, and for a person that there is not.
     """
     type_, key = parse(node_id)
     ends = [node_id]
@@ -78,10 +79,19 @@ async def neighbors(reader: GraphReader, node_id: str, *, at: int, followed: Fol
     for outgoing in (each for each in (True, False) if (followed.outgoing if each else followed.incoming)):
         found = await reader.edges(ends, outgoing=outgoing, type_=followed.edge_type, at=at)
         edges += [(edge, outgoing) for edge in found if _is_valid(edge, followed.valid_us)]
+    if type_ != PERSON and not edges and not await _is_known(reader, type_, key, at=at):
+        raise _not_found(node_id)
     named = await _named(reader, edges, node_id, at=at)
     nodes = await reader.nodes({parse(_other(each)) for each in named if not _other(each).startswith("person.")}, at=at)
     answer = [Neighbor(edge, _node(_other((edge, outgoing)), nodes)) for edge, outgoing in named]
     return sorted(answer, key=order)
+
+
+async def _is_known(reader: GraphReader, type_: str, key: str, *, at: int) -> bool:
+    if await reader.node(type_, key, at=at, valid_us=None) is not None:
+        return True
+    ends = [f"{type_}.{key}"]
+    return any([await reader.edges(ends, outgoing=outgoing, type_="", at=at) for outgoing in (True, False)])
 
 
 def order(of: Neighbor) -> tuple[str, str, str, str, int]:

@@ -14,10 +14,10 @@ from counterfoil_graph import persons, states
 from counterfoil_graph.deciding import Asked, Decided, Decisions
 from counterfoil_graph.entities import DecisionKind, Name
 from counterfoil_graph.errors import PersonNotFoundError, SplitInvalidError
-from counterfoil_graph.extraction import normalise
 from counterfoil_graph.servicers.exports import Exports
 from counterfoil_graph.servicers.messages import decision_message, explanation_message, person_message
 from counterfoil_graph.servicers.services import GraphServices
+from counterfoil_graph.values import normalise
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
