@@ -81,7 +81,8 @@ async def test_neighbours_of_persons_and_of_nodes_that_nothing_describes(client:
     assert [*members.neighbors, *others.neighbors][0].node.node_id == node_id
     assert (len(others.neighbors), others.next_page_token) == (1, "")
     assert members.neighbors[0].edge.to_node_id == "campaign.18"
-    assert (await client.refused(client.nodes.ListNeighbors, R(node_id="person.per_x"))).reason == "NODE_NOT_FOUND"
+    for nobody in ("person.per_x", "campaign.nobody-heard-of"):
+        assert (await client.refused(client.nodes.ListNeighbors, R(node_id=nobody))).reason == "NODE_NOT_FOUND"
 
 
 async def test_a_mapping_with_faults_is_refused_with_each_one_and_its_path(client: Client) -> None:
