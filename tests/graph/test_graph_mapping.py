@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import counterfoil_graph
+import orjson
 import pytest
 from counterfoil_graph.extraction import Extractor
 from counterfoil_graph.mapping import BUILT_IN, IdentifierType, combine, read_mapping, shipped_document
@@ -54,6 +56,9 @@ def test_the_page_names_every_reason_and_built_in_type() -> None:
     ("document", "reason"),
     [
         ("", "MAPPING_SYNTAX"),
+        ("mapping: m\ndatasets: {d: {timezone: Nowhere/At_All}}", "MAPPING_TIMEZONE"),
+        ("mapping: m\ndatasets: {d: {timezone: ../etc/passwd}}", "MAPPING_TIMEZONE"),
+        ("mapping: m\ndatasets: {d: {timezone: 7}}", "MAPPING_TIMEZONE"),
         ("a: [", "MAPPING_SYNTAX"),
         ("- 1\n---\n- 2", "MAPPING_SYNTAX"),
         ("a: !!python/object:os.system x", "MAPPING_SYNTAX"),
@@ -106,3 +111,30 @@ def test_the_hash_is_of_the_set_of_mappings() -> None:
     assert both.sha256 != combine([(one, "1"), (two, "3")]).sha256
     assert both.identifier_types["crm"] == IdentifierType("crm", 3, 1)
     assert len(both.datasets["a"]) == 2
+
+
+def test_times_without_a_zone_are_in_the_datasets_timezone() -> None:
+    document = """
+mapping: m
+datasets:
+  orders: {time: at, timezone: America/New_York, identifiers: [{type: user_id, field: who}]}
+  visits: {time: at, identifiers: [{type: user_id, field: who}]}
+"""
+    mapping, findings = read_mapping(document)
+    assert mapping is not None, findings
+    extractor = Extractor(combine([(mapping, "0")]), trusted_source="graph")
+    found = {}
+    for dataset, at in (
+        ("orders", "2017-06-01T08:00:00"),
+        ("orders", "2017-06-01T08:00:00Z"),
+        ("visits", "2017-06-01T08:00:00"),
+    ):
+        line = orjson.dumps({"o": 0, "h": 0, "d": dataset, "i": "1", "r": {"at": at, "who": "a"}})
+        facts = extractor.read(line, received_us=[0], sources=["s"], from_offset=0)
+        [identifier] = facts.identifiers.values()
+        found[dataset, at] = identifier.first_us
+    utc = datetime(2017, 6, 1, 8, tzinfo=UTC)
+    micros = {
+        key: (utc + timedelta(hours=hours)).timestamp() * 1e6 for key, hours in zip(found, (4, 0, 0), strict=True)
+    }
+    assert found == micros

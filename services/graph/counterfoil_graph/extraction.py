@@ -94,7 +94,7 @@ class Extractor:
         Raises ValueError when the lines cannot be read.
         """
         facts = Facts(known_us=max(received_us, default=0))
-        times: dict[str, int] = {}
+        times: dict[tuple[str, str], int] = {}
         readers = self._readers
         for line in _lines(payload):
             offset, header, dataset = line["o"], line["h"], line["d"]
@@ -144,10 +144,12 @@ def _read(line: Line, readers: Sequence[Reader], facts: Facts) -> None:
 
 def _compile(rules: DatasetRules, types: Mapping[str, IdentifierType]) -> Reader:
     """Return the function that reads one record under the rules of one mapping."""
-    applies, time_of = condition(rules.when), required_time(rules.time)
+    zone = rules.timezone
+    applies, time_of = condition(rules.when), required_time(rules.time, zone)
     identifiers_of = _identifiers(rules, types)
-    events = [_touchpoint(each) for each in rules.touchpoints] + [_conversion(each) for each in rules.conversions]
-    nodes, edges = [_node(each) for each in rules.nodes], [_edge(each) for each in rules.edges]
+    events = [_touchpoint(each, zone) for each in rules.touchpoints]
+    events += [_conversion(each, zone) for each in rules.conversions]
+    nodes, edges = [_node(each, zone) for each in rules.nodes], [_edge(each, zone) for each in rules.edges]
 
     def read(line: Line, facts: Facts) -> Named:
         record = line.record
@@ -211,8 +213,8 @@ def _identifiers(rules: DatasetRules, types: Mapping[str, IdentifierType]) -> Ca
 Event = tuple[EventKind, str, str, EventFact]
 
 
-def _touchpoint(rule: TouchpointRule) -> Callable[[Line, int], Event | None]:
-    applies, channel_of, time_of = condition(rule.when), short_text(rule.channel), required_time(rule.time)
+def _touchpoint(rule: TouchpointRule, timezone: str) -> Callable[[Line, int], Event | None]:
+    applies, channel_of, time_of = condition(rule.when), short_text(rule.channel), required_time(rule.time, timezone)
     campaign_of, key_of = optional_key(rule.campaign), optional_key(rule.key)
 
     def read(line: Line, time_us: int) -> Event | None:
@@ -229,8 +231,8 @@ def _touchpoint(rule: TouchpointRule) -> Callable[[Line, int], Event | None]:
     return read
 
 
-def _conversion(rule: ConversionRule) -> Callable[[Line, int], Event | None]:
-    applies, key_of, time_of = condition(rule.when), optional_key(rule.key), required_time(rule.time)
+def _conversion(rule: ConversionRule, timezone: str) -> Callable[[Line, int], Event | None]:
+    applies, key_of, time_of = condition(rule.when), optional_key(rule.key), required_time(rule.time, timezone)
     value_of, currency_of = money(rule.value), currency(rule.currency)
 
     def read(line: Line, time_us: int) -> Event | None:
@@ -247,10 +249,10 @@ def _conversion(rule: ConversionRule) -> Callable[[Line, int], Event | None]:
     return read
 
 
-def _node(rule: NodeRule) -> Callable[[Line], tuple[tuple[str, str, int], NodeFact] | None]:
+def _node(rule: NodeRule, timezone: str) -> Callable[[Line], tuple[tuple[str, str, int], NodeFact] | None]:
     applies, key_of = condition(rule.when), optional_key(rule.key)
     name_of = short_text(rule.name, most=LONGEST_NAME) if rule.name else None
-    from_of, to_of = optional_time(rule.valid_from), optional_time(rule.valid_to)
+    from_of, to_of = optional_time(rule.valid_from, timezone), optional_time(rule.valid_to, timezone)
     attributes = [(".".join(path), getter(path)) for path in rule.attributes]
 
     def read(line: Line) -> tuple[tuple[str, str, int], NodeFact] | None:
@@ -271,9 +273,9 @@ def _node(rule: NodeRule) -> Callable[[Line], tuple[tuple[str, str, int], NodeFa
 Edge = tuple[tuple[str, EdgeEnd, EdgeEnd, int], EdgeFact]
 
 
-def _edge(rule: EdgeRule) -> Callable[[Line, Sequence[Name]], Edge | None]:
+def _edge(rule: EdgeRule, timezone: str) -> Callable[[Line, Sequence[Name]], Edge | None]:
     applies = condition(rule.when)
-    from_of, to_of = optional_time(rule.valid_from), optional_time(rule.valid_to)
+    from_of, to_of = optional_time(rule.valid_from, timezone), optional_time(rule.valid_to, timezone)
     ends = [(end.type, optional_key(end.key)) for end in (rule.source, rule.target)]
 
     def read(line: Line, names: Sequence[Name]) -> Edge | None:
@@ -313,7 +315,7 @@ def _decision(line: Line, *, trusted: bool) -> Decision:
             staying=tuple(Name(each["type"], each["value"]) for each in record.get("staying") or ()),
             reverses=str(record.get("reverses") or ""),
             decided_by=str(record["decided_by"]),
-            decided_us=moment(record["decided_at"]),
+            decided_us=moment(record["decided_at"], "UTC"),
             reason=str(record["reason"]),
             request_sha256=str(record["request_sha256"]),
             offset=line.offset,

@@ -105,7 +105,7 @@ class Line:
     record_id: str
     record: Record
     received_us: int
-    times: dict[str, int]
+    times: dict[tuple[str, str], int]
     events: int = 0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from counterfoil_chassis.canonical import canonical_json, sha256_hex
 
@@ -141,9 +142,13 @@ class ConversionRule:
 
 @dataclass(frozen=True, slots=True)
 class DatasetRules:
-    """What is read from the records of one dataset; without `time` they happened when they were received."""
+    """What is read from the records of one dataset; without `time` they happened when they were received.
+
+    Times without a zone are in `timezone`, an IANA name.
+    """
 
     time: Value | None
+    timezone: str
     when: Condition | None
     identifiers: tuple[IdentifierRule, ...]
     nodes: tuple[NodeRule, ...]
@@ -256,9 +261,10 @@ class _Reader:
 
     def _dataset(self, value: Any, path: str) -> DatasetRules:
         lists = ("identifiers", "nodes", "edges", "touchpoints", "conversions")
-        found = self._object(value, path, optional=("time", "when", *lists))
+        found = self._object(value, path, optional=("time", "timezone", "when", *lists))
         rules = DatasetRules(
             time=self._optional(found, "time", path),
+            timezone=self._timezone(found.get("timezone", "UTC"), f"{path}.timezone"),
             when=self._when(found, path),
             identifiers=self._list(found, "identifiers", path, self._identifier),
             nodes=self._list(found, "nodes", path, self._node),
@@ -277,6 +283,13 @@ class _Reader:
         if not any((rules.identifiers, rules.nodes, rules.edges)):
             self._add("MAPPING_EMPTY", path, "Nothing is read from this dataset. Leave it out.")
         return rules
+
+    def _timezone(self, value: Any, path: str) -> str:
+        try:
+            return ZoneInfo(value).key
+        except (TypeError, ValueError, OSError, KeyError):  # ZoneInfo's, for what is no name or no zone
+            self._add("MAPPING_TIMEZONE", path, "Name a timezone of the IANA database, e.g. Europe/Berlin.")
+            return "UTC"
 
     def _identifier(self, value: Any, path: str) -> IdentifierRule:
         found = self._object(value, path, required=("type", "field"), optional=("when",))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from counterfoil_graph.facts import Line, Record, UnreadError
 from counterfoil_graph.mapping import Condition, Value
@@ -135,11 +136,11 @@ def short_text(value: Value, *, most: int = _LONGEST_CHANNEL) -> Callable[[Recor
     return read
 
 
-def required_time(value: Value | None) -> Callable[[Line], int] | None:
+def required_time(value: Value | None, timezone: str) -> Callable[[Line], int] | None:
     """Return the function that finds a time that has to be there; None when none is named."""
     if value is None:
         return None
-    find = optional_time(value)
+    find = optional_time(value, timezone)
 
     def read(line: Line) -> int:
         found = find(line)
@@ -150,41 +151,44 @@ def required_time(value: Value | None) -> Callable[[Line], int] | None:
     return read
 
 
-def optional_time(value: Value | None) -> Callable[[Line], int | None]:
-    """Return the function that finds a time, or None where there is none."""
+def optional_time(value: Value | None, timezone: str) -> Callable[[Line], int | None]:
+    """Return the function that finds a time, or None where there is none; without a zone it is in `timezone`."""
     if value is None:
         return lambda line: None
     if not value.path:
         fixed = value.const
-        return lambda line: _cached_moment(fixed, line.times)
+        return lambda line: _cached_moment(fixed, line.times, timezone)
     get = getter(value.path)
 
     def read(line: Line) -> int | None:
         found = get(line.record)
-        return None if found is None else _cached_moment(found, line.times)
+        return None if found is None else _cached_moment(found, line.times, timezone)
 
     return read
 
 
-def _cached_moment(value: Any, times: dict[str, int]) -> int:
+def _cached_moment(value: Any, times: dict[tuple[str, str], int], timezone: str) -> int:
     if not isinstance(value, str):
         raise UnreadError("TIME_INVALID")
-    known = times.get(value)
+    known = times.get((value, timezone))
     if known is None:
         try:
-            known = times[value] = moment(value)
+            known = times[value, timezone] = moment(value, timezone)
         except (TypeError, ValueError, OverflowError):
             raise UnreadError("TIME_INVALID") from None
     return known
 
 
-def moment(value: Any) -> int:
-    """Return microseconds since 1970 of RFC 3339 or the forms of ISO 8601 that the lake takes; without a zone, UTC."""
+def moment(value: Any, timezone: str) -> int:
+    """Return microseconds since 1970 of RFC 3339 or the forms of ISO 8601 that the lake takes.
+
+    Without a zone it is in `timezone`, an IANA name; of an hour that the clocks repeat, the first.
+    """
     if not isinstance(value, str) or len(value) < len("2017-01-01"):
         raise TypeError("no timestamp")
     moment = datetime.fromisoformat(value.upper())
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+        moment = moment.replace(tzinfo=ZoneInfo(timezone))
     micros = (moment - _EPOCH) // _MICROSECOND
     if not _FIRST_US <= micros <= _LAST_US:
         raise ValueError("beyond the years 1 to 9999 in UTC")
