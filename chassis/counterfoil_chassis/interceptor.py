@@ -56,6 +56,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._methods: dict[str, Method] = {}
         self._handlers: dict[str, Handler] = {}
         self._followers: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._draining = False
 
     def serve(self, service: str) -> list[Method]:
@@ -69,6 +70,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._draining = True
         for task in self._followers:
             task.cancel()
+
+    async def ended(self, seconds: float) -> None:
+        """Wait until every call has cleaned up after itself, at most so long.
+
+        The server does not wait for the calls that it cancels; what they hold, such as a database's connection, has to
+        be given back before its owner is closed.
+        """
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     async def intercept_service(
         self,
@@ -103,10 +113,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _one(self, method: Method, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         async def answer(request: Any, context: Context) -> Any:
-            try:
-                return await behaviour(self._enter(method, request, context), context)
-            except Exception as error:  # noqa: BLE001 - every failure becomes a status
-                await _fail(method.path, error, context)
+            with self._runs():
+                try:
+                    return await behaviour(self._enter(method, request, context), context)
+                except Exception as error:  # noqa: BLE001 - every failure becomes a status
+                    await _fail(method.path, error, context)
 
         return answer
 
@@ -114,7 +125,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             follows = _remaining(context) is None
             try:
-                with self._follower(follows=follows):
+                with self._runs(), self._follower(follows=follows):
                     async for message in behaviour(self._enter(method, request, context), context):
                         yield message
             except asyncio.CancelledError:
@@ -125,6 +136,18 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 await _fail(method.path, error, context)
 
         return answer
+
+    @contextmanager
+    def _runs(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        if task is None:
+            yield
+            return
+        self._running.add(task)
+        try:
+            yield
+        finally:
+            self._running.discard(task)
 
     @contextmanager
     def _follower(self, *, follows: bool) -> Iterator[None]:

@@ -40,6 +40,7 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 READINESS = "readiness"
 LIVENESS = "liveness"
 _DRAIN_PAUSE_SECONDS = 0.3
+_CLEAN_UP_SECONDS = 5.0
 _SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     *MESSAGE_OPTIONS,
     ("grpc.so_reuseport", 0),  # else a second process shares the port unnoticed
@@ -265,6 +266,7 @@ class _Server:
         await asyncio.sleep(0)  # first refuse new calls, then end the streams that would never end
         self._interceptor.end_followers()
         await stop
+        await self._interceptor.ended(_CLEAN_UP_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -14,7 +14,9 @@ QUICK = Restarts(first_seconds=0.02, longest_seconds=0.1)
 
 
 def say(text):
-    print(text, flush=True)
+    """Print a line by one write, since several processes share the pipe."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def wait(name):
