@@ -12,7 +12,7 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -188,13 +188,24 @@ class Policies:
 class PolicyChecker:
     """Follows the bundles in force and answers questions from them; without a bundle it allows nothing.
 
-    While governance cannot be reached the last good bundles are kept.
+    While governance cannot be reached the last good bundles are kept. A workspace has a bundle from its first moment,
+    so the same stream tells which workspaces there are: `on_workspace` and `on_workspace_gone` get their ids.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, signer: TokenSigner, clock: Clock) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        signer: TokenSigner,
+        clock: Clock,
+        *,
+        on_workspace: Callable[[str], object] = lambda _: None,
+        on_workspace_gone: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._stub = PolicyServiceStub(channel)
         self._signer = signer
         self._clock = clock
+        self._on_workspace = on_workspace
+        self._on_workspace_gone = on_workspace_gone
         self._bundles: dict[str, Policies | None] = {}  # None: in force, and unreadable here
         self._trusted_until: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -289,10 +300,12 @@ class PolicyChecker:
         packed.Unpack(bundle)
         self._keep(workspace, bundle)
         self._trusted_until[workspace] = math.inf
+        self._on_workspace(workspace)
 
     def _delete(self, workspace: str) -> None:
         self._bundles.pop(workspace, None)
         self._trusted_until.pop(workspace, None)
+        self._on_workspace_gone(workspace)
 
     def _keep(self, workspace: str, bundle: pb.PolicyBundle) -> None:
         try:

@@ -8,6 +8,8 @@ from counterfoil.common.v1 import receipts_pb2
 from counterfoil.governance.v1 import changes_pb2, principals_pb2
 from counterfoil.governance.v1 import receipts_pb2 as ledger_pb2
 from counterfoil.graph.v1 import persons_pb2
+from counterfoil_graph.entities import Name
+from counterfoil_graph.remote.governance import MOST_SUBJECTS, Governance
 
 from tests.graph.test_graph_persons import event, merge
 from tests.graph.world import Client, World, until
@@ -76,7 +78,7 @@ async def receipt_is_whole(client: Client, made: persons_pb2.PersonExport, chang
     request = receipts_pb2.GetReceiptRequest(receipt_id=made.receipt_id)
     receipt = await client(client.receipts.GetReceipt, request)
     assert (receipt.producer, receipt.purpose, receipt.principal) == ("graph", "advertising", "admin")
-    assert (list(receipt.changes), receipt.consent.basis) == ([change_id], "CONSENT")
+    assert (list(receipt.changes), receipt.consent.basis) == ([change_id], "consent")
     (check,) = receipt.policy_checks
     assert (check.action, check.allowed, list(check.policy_ids)) == ("export", True, ["scope-permits-act"])
     assert receipt.policy_bundle.version == 1
@@ -114,3 +116,14 @@ async def test_receipts_and_persons_of_another_workspace_are_not_found(client: C
         (client.receipts.Replay, receipts_pb2.ReplayRequest(receipt_id="graph.x")),
     ):
         assert (await client.refused(call, request)).reason == "RECEIPT_NOT_FOUND"
+
+
+async def test_a_person_with_more_identifiers_than_can_be_asked_for_has_no_consent(
+    world: World, client: Client
+) -> None:
+    await client.allowed("advertising", ("user_id", "0"))
+    ledger = Governance(world.channels[-1], world.signers["graph"])
+    people = [[Name("user_id", str(n)) for n in range(count)] for count in (1, MOST_SUBJECTS + 1, MOST_SUBJECTS, 0)]
+    answer = await ledger.check(client.workspace, "advertising", people, ledger_revision=0, at_us=None)
+    assert [bool(each) for each in answer.consent_ids] == [True, False, True, False]
+    assert answer.bases == {"consent"}

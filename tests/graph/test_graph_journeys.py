@@ -32,7 +32,7 @@ async def test_journeys_are_read_by_person_and_time_and_only_with_consent(client
     await client.allowed("measurement", ("household_id", "1"), ("household_id", "3"))
     reading, rows = await client.read(since=day(0), until=day(365))
     assert (reading.persons, reading.persons_without_consent, reading.next_offset) == (1, 1, last + 1)
-    assert (reading.bases, list(reading.datasets)) == ("CONSENT", ["members", "sales"])
+    assert (reading.bases, list(reading.datasets)) == ("consent", ["members", "sales"])
     touch, bought = rows
     assert (touch["conversion"], touch["type"], touch["channel"], touch["campaign"]) == (
         False,

@@ -72,7 +72,7 @@ class JourneyRoom(journeys_pb2_grpc.JourneyServiceServicer):
             persons_without_consent=len(persons - allowed),
             ledger_revision=revision,
             consent_at=request.consent_at if request.HasField("consent_at") else to_timestamp(at(100)),
-            bases="CONSENT",
+            bases="consent",
             datasets=["events"] if wanted else [],
         )
         yield journeys_pb2.ReadJourneysResponse(reading=reading)

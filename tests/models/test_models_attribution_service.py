@@ -139,7 +139,7 @@ async def test_an_attribution_shows_the_models_side_by_side_with_cost_and_receip
     assert receipt.HasField("graph_as_of")
     assert (receipt.consent.purpose, receipt.consent.basis, receipt.consent.ledger_revision) == (
         "measurement",
-        "CONSENT",
+        "consent",
         1,
     )
     assert [(one.action, one.resource, one.allowed) for one in receipt.policy_checks] == [

@@ -72,7 +72,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         told=told.wake,
     )
     receipts = OutboxRelay(database, RECEIPTS_TOPIC, governance.put_receipts, host.clock)
-    exports = _exports(settings, host, channel, governance, receipts)
+    exports = _exports(settings, host, channel, governance, receipts=receipts, followers=followers)
     decisions = Decisions(stores, followers, log, clock=host.clock, ids=host.ids)
     persons = PersonServicer(
         services, policies=exports.policies, decisions=decisions, exports=Exports(services, exports)
@@ -91,7 +91,6 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         ],
         background=[
             followers.run,
-            governance.workspaces(followers.of).run,
             exports.policies.run,
             told.run,
             receipts.run,
@@ -100,10 +99,16 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
 
 
 def _exports(
-    settings: Settings, host: Host, channel: grpc.aio.Channel, governance: Governance, receipts: OutboxRelay
+    settings: Settings,
+    host: Host,
+    channel: grpc.aio.Channel,
+    governance: Governance,
+    *,
+    receipts: OutboxRelay,
+    followers: Followers,
 ) -> ExportServices:
     return ExportServices(
-        policies=PolicyChecker(channel, host.signer, host.clock),
+        policies=PolicyChecker(channel, host.signer, host.clock, on_workspace=followers.of),
         consents=governance,
         changes=Changes(channel, host.signer),
         runtime=running_code("counterfoil-graph", image_digest=settings.image_digest),

@@ -71,7 +71,14 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         libraries=runtime.libraries,
     )
     await trainer.end_interrupted()
-    policies = PolicyChecker(governance_channel, host.signer, host.clock)
+    freshness = Freshness(database, log=IngestLog(ingest, host.signer), seen=SqlRecordsSeenStore)
+    policies = PolicyChecker(
+        governance_channel,
+        host.signer,
+        host.clock,
+        on_workspace=freshness.follow,
+        on_workspace_gone=freshness.forget,
+    )
     audit = audit_relay(database, governance_channel, host.signer, host.clock)
     approvals = Approvals(
         stores=stores,
@@ -105,8 +112,6 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         receipts_added=relay.wake,
         policies=policies,
     )
-    freshness = Freshness(database, log=IngestLog(ingest, host.signer), seen=SqlRecordsSeenStore)
-    workspaces = governance.workspaces(freshness.follow, freshness.forget)
     lifts = LiftServices(
         Outputs(OutputKind.LIFT, stores, runtime, pager, host.clock, host.ids, relay.wake),
         source,
@@ -137,7 +142,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (lifts_pb2_grpc.add_LiftServiceServicer_to_server, LiftServicer(lifts)),
             (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(receipts)),
         ],
-        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run, workspaces.run],
+        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run],
     )
 
 

@@ -1,19 +1,16 @@
 """Workspaces and the receipts ledger, from governance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import grpc
 from counterfoil.governance.v1 import (
-    policies_pb2,
-    policies_pb2_grpc,
     receipts_pb2,
     receipts_pb2_grpc,
     workspaces_pb2,
     workspaces_pb2_grpc,
 )
-from counterfoil_chassis.call import following, outgoing
+from counterfoil_chassis.call import outgoing
 from counterfoil_chassis.identity import TokenSigner
-from counterfoil_chassis.watch import Watcher
 
 _SECONDS = 10.0
 
@@ -24,7 +21,6 @@ class Governance:
     def __init__(self, channel: grpc.aio.Channel, signer: TokenSigner) -> None:
         self._workspaces = workspaces_pb2_grpc.WorkspaceServiceStub(channel)
         self._receipts = receipts_pb2_grpc.ReceiptServiceStub(channel)
-        self._policies = policies_pb2_grpc.PolicyServiceStub(channel)
         self._signer = signer
 
     async def timezone(self, workspace: str) -> str:
@@ -32,16 +28,6 @@ class Governance:
         request = workspaces_pb2.GetWorkspaceRequest(workspace_id=workspace)
         found = await self._workspaces.GetWorkspace(request, **outgoing(default=_SECONDS, signer=self._signer))
         return found.timezone or "UTC"
-
-    def workspaces(self, on_put: Callable[[str], None], on_delete: Callable[[str], None]) -> Watcher:
-        """Return what follows which workspaces there are: each has a policy bundle in force from its first moment."""
-        return Watcher(
-            lambda after: self._policies.WatchPolicyBundles(
-                policies_pb2.WatchPolicyBundlesRequest(after_revision=after), **following(signer=self._signer)
-            ),
-            lambda workspace, _bundle: on_put(workspace),
-            on_delete,
-        )
 
     async def put_receipts(self, receipts: Sequence[bytes]) -> None:
         """Put receipts into the ledger; the same ones again change nothing there."""

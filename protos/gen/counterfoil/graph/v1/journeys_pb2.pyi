@@ -324,7 +324,7 @@ class JourneyReading(_message.Message):
     ledger_revision: _builtins.int
     """The state of the consent ledger that was read."""
     bases: _builtins.str
-    """The legal bases that were found, e.g. `CONSENT`, comma-separated, by name."""
+    """The legal bases that were found, e.g. `consent`, comma-separated, by name."""
     @_builtins.property
     def known_at(self) -> _timestamp_pb2.Timestamp:
         """When the newest of these records was received."""
