@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli
+MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client
 ARGS ?=
 
 .PHONY: help setup up demo test check format protos locks bench docs clean

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/common/v1/options.proto\x12\x15\x63ounterfoil.common.v1\x1a google/protobuf/descriptor.proto:0\n\x06public\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x08:/\n\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\t:2\n\x08services\x12\x1e.google.protobuf.MethodOptions\x18\xb7\x87\x03 \x03(\t:3\n\tcoalesced\x12\x1e.google.protobuf.MethodOptions\x18\xb8\x87\x03 \x01(\x08:-\n\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xbf\x87\x03 \x01(\x08:8\n\x0fraw_media_types\x12\x1d.google.protobuf.FieldOptions\x18\xc0\x87\x03 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/common/v1/options.proto\x12\x15\x63ounterfoil.common.v1\x1a google/protobuf/descriptor.proto:0\n\x06public\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x08:/\n\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\t:2\n\x08services\x12\x1e.google.protobuf.MethodOptions\x18\xb7\x87\x03 \x03(\t:3\n\tcoalesced\x12\x1e.google.protobuf.MethodOptions\x18\xb8\x87\x03 \x01(\x08:4\n\npoint_read\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x87\x03 \x01(\x08:-\n\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xbf\x87\x03 \x01(\x08:8\n\x0fraw_media_types\x12\x1d.google.protobuf.FieldOptions\x18\xc0\x87\x03 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

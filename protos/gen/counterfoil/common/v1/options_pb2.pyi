@@ -15,6 +15,7 @@ PUBLIC_FIELD_NUMBER: _builtins.int
 SCOPE_FIELD_NUMBER: _builtins.int
 SERVICES_FIELD_NUMBER: _builtins.int
 COALESCED_FIELD_NUMBER: _builtins.int
+POINT_READ_FIELD_NUMBER: _builtins.int
 JSON_FIELD_NUMBER: _builtins.int
 RAW_MEDIA_TYPES_FIELD_NUMBER: _builtins.int
 public: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
@@ -27,6 +28,8 @@ coalesced: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptio
 """One call carries the items of several callers, each with its own token, deadline and trace. The call itself gets no
 span, since it belongs to no single trace.
 """
+point_read: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""A read of one thing by its id, answered at once: the gateway sends such reads together, in one call for many callers."""
 json: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """This `bytes` field holds one JSON text; REST shows the value itself and takes any JSON value."""
 raw_media_types: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]

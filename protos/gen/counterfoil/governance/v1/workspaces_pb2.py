@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from counterfoil.common.v1 import options_pb2 as counterfoil_dot_common_dot_v1_dot_options__pb2
+from counterfoil.common.v1 import watch_pb2 as counterfoil_dot_common_dot_v1_dot_watch__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*counterfoil/governance/v1/workspaces.proto\x12\x19\x63ounterfoil.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x01\n\tWorkspace\x12=\n\x0cworkspace_id\x18\x01 \x01(\tB\'\xbaH$r\"\x18?2\x1e^[a-z][a-z0-9-]{0,61}[a-z0-9]$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x08timezone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x34\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\"\xb2\x01\n\x16\x43reateWorkspaceRequest\x12?\n\x0cworkspace_id\x18\x01 \x01(\tB)\xbaH&r$\x10\x02\x18?2\x1e^[a-z][a-z0-9-]{0,61}[a-z0-9]$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x08timezone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"c\n\x17\x43reateWorkspaceResponse\x12\x37\n\tworkspace\x18\x01 \x01(\x0b\x32$.counterfoil.governance.v1.Workspace\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"6\n\x13GetWorkspaceRequest\x12\x1f\n\x0cworkspace_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"T\n\x15ListWorkspacesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"k\n\x16ListWorkspacesResponse\x12\x38\n\nworkspaces\x18\x01 \x03(\x0b\x32$.counterfoil.governance.v1.Workspace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa2\x01\n\x16UpdateWorkspaceRequest\x12?\n\tworkspace\x18\x01 \x01(\x0b\x32$.counterfoil.governance.v1.WorkspaceB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x32\xd5\x05\n\x10WorkspaceService\x12\xa9\x01\n\x0f\x43reateWorkspace\x12\x31.counterfoil.governance.v1.CreateWorkspaceRequest\x1a\x32.counterfoil.governance.v1.CreateWorkspaceResponse\"/\xa8\xbb\x18\x01\xb2\xbb\x18\x0eplatform.admin\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12\xac\x01\n\x0cGetWorkspace\x12..counterfoil.governance.v1.GetWorkspaceRequest\x1a$.counterfoil.governance.v1.Workspace\"F\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\xba\xbb\x18\x06models\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/workspaces/{workspace_id}\x12\xa4\x01\n\x0eListWorkspaces\x12\x30.counterfoil.governance.v1.ListWorkspacesRequest\x1a\x31.counterfoil.governance.v1.ListWorkspacesResponse\"-\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12\xbe\x01\n\x0fUpdateWorkspace\x12\x31.counterfoil.governance.v1.UpdateWorkspaceRequest\x1a$.counterfoil.governance.v1.Workspace\"R\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02\x34\x32\'/v1/workspaces/{workspace.workspace_id}:\tworkspaceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*counterfoil/governance/v1/workspaces.proto\x12\x19\x63ounterfoil.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a!counterfoil/common/v1/watch.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n\tWorkspace\x12=\n\x0cworkspace_id\x18\x01 \x01(\tB\'\xbaH$r\"\x18?2\x1e^[a-z][a-z0-9-]{0,61}[a-z0-9]$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x08timezone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x34\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x37\n\x06quotas\x18\x06 \x01(\x0b\x32!.counterfoil.governance.v1.QuotasB\x04\xe2\x41\x01\x03\"\x9f\x01\n\x06Quotas\x12$\n\x13requests_per_second\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12*\n\x19\x65vent_requests_per_second\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\"\n\x0frecords_per_day\x18\x03 \x01(\x03\x42\t0\x02\xbaH\x04\"\x02(\x00\x12\x1f\n\x0cstored_bytes\x18\x04 \x01(\x03\x42\t0\x02\xbaH\x04\"\x02(\x00\"\x86\x01\n\x10SetQuotasRequest\x12\x1f\n\x0cworkspace_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x39\n\x06quotas\x18\x02 \x01(\x0b\x32!.counterfoil.governance.v1.QuotasB\x06\xbaH\x03\xc8\x01\x01\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"4\n\x16WatchWorkspacesRequest\x12\x1a\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03\x42\x02\x30\x02\"\xb2\x01\n\x16\x43reateWorkspaceRequest\x12?\n\x0cworkspace_id\x18\x01 \x01(\tB)\xbaH&r$\x10\x02\x18?2\x1e^[a-z][a-z0-9-]{0,61}[a-z0-9]$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x08timezone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"c\n\x17\x43reateWorkspaceResponse\x12\x37\n\tworkspace\x18\x01 \x01(\x0b\x32$.counterfoil.governance.v1.Workspace\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"6\n\x13GetWorkspaceRequest\x12\x1f\n\x0cworkspace_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"T\n\x15ListWorkspacesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"k\n\x16ListWorkspacesResponse\x12\x38\n\nworkspaces\x18\x01 \x03(\x0b\x32$.counterfoil.governance.v1.Workspace\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa2\x01\n\x16UpdateWorkspaceRequest\x12?\n\tworkspace\x18\x01 \x01(\x0b\x32$.counterfoil.governance.v1.WorkspaceB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x16\n\x04\x65tag\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x32\x87\x08\n\x10WorkspaceService\x12\xa9\x01\n\x0f\x43reateWorkspace\x12\x31.counterfoil.governance.v1.CreateWorkspaceRequest\x1a\x32.counterfoil.governance.v1.CreateWorkspaceResponse\"/\xa8\xbb\x18\x01\xb2\xbb\x18\x0eplatform.admin\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/workspaces:\x01*\x12\xac\x01\n\x0cGetWorkspace\x12..counterfoil.governance.v1.GetWorkspaceRequest\x1a$.counterfoil.governance.v1.Workspace\"F\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\xba\xbb\x18\x06models\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/workspaces/{workspace_id}\x12\xa4\x01\n\x0eListWorkspaces\x12\x30.counterfoil.governance.v1.ListWorkspacesRequest\x1a\x31.counterfoil.governance.v1.ListWorkspacesResponse\"-\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/workspaces\x12\xbe\x01\n\x0fUpdateWorkspace\x12\x31.counterfoil.governance.v1.UpdateWorkspaceRequest\x1a$.counterfoil.governance.v1.Workspace\"R\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02\x34\x32\'/v1/workspaces/{workspace.workspace_id}:\tworkspace\x12\xa9\x01\n\tSetQuotas\x12+.counterfoil.governance.v1.SetQuotasRequest\x1a$.counterfoil.governance.v1.Workspace\"I\xa8\xbb\x18\x01\xb2\xbb\x18\x0eplatform.admin\x82\xd3\xe4\x93\x02-\"(/v1/workspaces/{workspace_id}:set_quotas:\x01*\x12\x83\x01\n\x0fWatchWorkspaces\x12\x31.counterfoil.governance.v1.WatchWorkspacesRequest\x1a$.counterfoil.common.v1.WatchResponse\"\x15\xba\xbb\x18\x07gateway\xba\xbb\x18\x06ingest0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +48,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKSPACE'].fields_by_name['created_at']._serialized_options = b'\342A\001\003'
   _globals['_WORKSPACE'].fields_by_name['etag']._loaded_options = None
   _globals['_WORKSPACE'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
+  _globals['_WORKSPACE'].fields_by_name['quotas']._loaded_options = None
+  _globals['_WORKSPACE'].fields_by_name['quotas']._serialized_options = b'\342A\001\003'
+  _globals['_QUOTAS'].fields_by_name['requests_per_second']._loaded_options = None
+  _globals['_QUOTAS'].fields_by_name['requests_per_second']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_QUOTAS'].fields_by_name['event_requests_per_second']._loaded_options = None
+  _globals['_QUOTAS'].fields_by_name['event_requests_per_second']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_QUOTAS'].fields_by_name['records_per_day']._loaded_options = None
+  _globals['_QUOTAS'].fields_by_name['records_per_day']._serialized_options = b'0\002\272H\004\"\002(\000'
+  _globals['_QUOTAS'].fields_by_name['stored_bytes']._loaded_options = None
+  _globals['_QUOTAS'].fields_by_name['stored_bytes']._serialized_options = b'0\002\272H\004\"\002(\000'
+  _globals['_SETQUOTASREQUEST'].fields_by_name['workspace_id']._loaded_options = None
+  _globals['_SETQUOTASREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_SETQUOTASREQUEST'].fields_by_name['quotas']._loaded_options = None
+  _globals['_SETQUOTASREQUEST'].fields_by_name['quotas']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_SETQUOTASREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_SETQUOTASREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_WATCHWORKSPACESREQUEST'].fields_by_name['after_revision']._loaded_options = None
+  _globals['_WATCHWORKSPACESREQUEST'].fields_by_name['after_revision']._serialized_options = b'0\002'
   _globals['_CREATEWORKSPACEREQUEST'].fields_by_name['workspace_id']._loaded_options = None
   _globals['_CREATEWORKSPACEREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\272H&r$\020\002\030?2\036^[a-z][a-z0-9-]{0,61}[a-z0-9]$'
   _globals['_CREATEWORKSPACEREQUEST'].fields_by_name['display_name']._loaded_options = None
@@ -73,20 +92,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKSPACESERVICE'].methods_by_name['ListWorkspaces']._serialized_options = b'\250\273\030\001\262\273\030\017governance.read\202\323\344\223\002\020\022\016/v1/workspaces'
   _globals['_WORKSPACESERVICE'].methods_by_name['UpdateWorkspace']._loaded_options = None
   _globals['_WORKSPACESERVICE'].methods_by_name['UpdateWorkspace']._serialized_options = b'\250\273\030\001\262\273\030\020governance.write\202\323\344\223\00242\'/v1/workspaces/{workspace.workspace_id}:\tworkspace'
-  _globals['_WORKSPACE']._serialized_start=270
-  _globals['_WORKSPACE']._serialized_end=477
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=480
-  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=658
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=660
-  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=759
-  _globals['_GETWORKSPACEREQUEST']._serialized_start=761
-  _globals['_GETWORKSPACEREQUEST']._serialized_end=815
-  _globals['_LISTWORKSPACESREQUEST']._serialized_start=817
-  _globals['_LISTWORKSPACESREQUEST']._serialized_end=901
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=903
-  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=1010
-  _globals['_UPDATEWORKSPACEREQUEST']._serialized_start=1013
-  _globals['_UPDATEWORKSPACEREQUEST']._serialized_end=1175
-  _globals['_WORKSPACESERVICE']._serialized_start=1178
-  _globals['_WORKSPACESERVICE']._serialized_end=1903
+  _globals['_WORKSPACESERVICE'].methods_by_name['SetQuotas']._loaded_options = None
+  _globals['_WORKSPACESERVICE'].methods_by_name['SetQuotas']._serialized_options = b'\250\273\030\001\262\273\030\016platform.admin\202\323\344\223\002-\"(/v1/workspaces/{workspace_id}:set_quotas:\001*'
+  _globals['_WORKSPACESERVICE'].methods_by_name['WatchWorkspaces']._loaded_options = None
+  _globals['_WORKSPACESERVICE'].methods_by_name['WatchWorkspaces']._serialized_options = b'\272\273\030\007gateway\272\273\030\006ingest'
+  _globals['_WORKSPACE']._serialized_start=305
+  _globals['_WORKSPACE']._serialized_end=569
+  _globals['_QUOTAS']._serialized_start=572
+  _globals['_QUOTAS']._serialized_end=731
+  _globals['_SETQUOTASREQUEST']._serialized_start=734
+  _globals['_SETQUOTASREQUEST']._serialized_end=868
+  _globals['_WATCHWORKSPACESREQUEST']._serialized_start=870
+  _globals['_WATCHWORKSPACESREQUEST']._serialized_end=922
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_start=925
+  _globals['_CREATEWORKSPACEREQUEST']._serialized_end=1103
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_start=1105
+  _globals['_CREATEWORKSPACERESPONSE']._serialized_end=1204
+  _globals['_GETWORKSPACEREQUEST']._serialized_start=1206
+  _globals['_GETWORKSPACEREQUEST']._serialized_end=1260
+  _globals['_LISTWORKSPACESREQUEST']._serialized_start=1262
+  _globals['_LISTWORKSPACESREQUEST']._serialized_end=1346
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_start=1348
+  _globals['_LISTWORKSPACESRESPONSE']._serialized_end=1455
+  _globals['_UPDATEWORKSPACEREQUEST']._serialized_start=1458
+  _globals['_UPDATEWORKSPACEREQUEST']._serialized_end=1620
+  _globals['_WORKSPACESERVICE']._serialized_start=1623
+  _globals['_WORKSPACESERVICE']._serialized_end=2654
 # @@protoc_insertion_point(module_scope)

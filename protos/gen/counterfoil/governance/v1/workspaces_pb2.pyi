@@ -31,6 +31,7 @@ class Workspace(_message.Message):
     TIMEZONE_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     workspace_id: _builtins.str
     """Chosen at creation, never changed: lower-case letters, digits and hyphens."""
     display_name: _builtins.str
@@ -43,6 +44,10 @@ class Workspace(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
 
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """What it may use."""
+
     def __init__(
         self,
         *,
@@ -51,14 +56,103 @@ class Workspace(_message.Message):
         timezone: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        quotas: Global___Quotas | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "quotas", b"quotas"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "display_name", b"display_name", "etag", b"etag", "timezone", b"timezone", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "display_name", b"display_name", "etag", b"etag", "quotas", b"quotas", "timezone", b"timezone", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Workspace: _TypeAlias = Workspace  # noqa: Y015
+
+@_typing.final
+class Quotas(_message.Message):
+    """What a workspace may use. 0 = no bound but those of the installation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    EVENT_REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    RECORDS_PER_DAY_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    requests_per_second: _builtins.int
+    """Requests a second on average over all of its keys, to everything but the event routes."""
+    event_requests_per_second: _builtins.int
+    """Requests a second on average over all of its write keys, to the event routes."""
+    records_per_day: _builtins.int
+    """Records accepted in a day of the workspace's timezone; beyond it new ones are refused with `QUOTA_EXCEEDED`, none is dropped."""
+    stored_bytes: _builtins.int
+    """Bytes of the log, compressed as stored."""
+    def __init__(
+        self,
+        *,
+        requests_per_second: _builtins.int = ...,
+        event_requests_per_second: _builtins.int = ...,
+        records_per_day: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_requests_per_second", b"event_requests_per_second", "records_per_day", b"records_per_day", "requests_per_second", b"requests_per_second", "stored_bytes", b"stored_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quotas: _TypeAlias = Quotas  # noqa: Y015
+
+@_typing.final
+class SetQuotasRequest(_message.Message):
+    """What a workspace may use from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    workspace_id: _builtins.str
+    """The workspace's id."""
+    etag: _builtins.str
+    """Change only when the workspace still has this etag."""
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """All four; 0 = no bound but those of the installation."""
+
+    def __init__(
+        self,
+        *,
+        workspace_id: _builtins.str = ...,
+        quotas: Global___Quotas | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "quotas", b"quotas", "workspace_id", b"workspace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetQuotasRequest: _TypeAlias = SetQuotasRequest  # noqa: Y015
+
+@_typing.final
+class WatchWorkspacesRequest(_message.Message):
+    """From where to follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_REVISION_FIELD_NUMBER: _builtins.int
+    after_revision: _builtins.int
+    """The last revision seen; 0 = the whole state."""
+    def __init__(
+        self,
+        *,
+        after_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchWorkspacesRequest: _TypeAlias = WatchWorkspacesRequest  # noqa: Y015
 
 @_typing.final
 class CreateWorkspaceRequest(_message.Message):

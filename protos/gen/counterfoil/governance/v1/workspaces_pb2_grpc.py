@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from counterfoil.common.v1 import watch_pb2 as counterfoil_dot_common_dot_v1_dot_watch__pb2
 from counterfoil.governance.v1 import workspaces_pb2 as counterfoil_dot_governance_dot_v1_dot_workspaces__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -55,6 +56,16 @@ class WorkspaceServiceStub:
                 request_serializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.UpdateWorkspaceRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.Workspace.FromString,
                 _registered_method=True)
+        self.SetQuotas = channel.unary_unary(
+                '/counterfoil.governance.v1.WorkspaceService/SetQuotas',
+                request_serializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.SetQuotasRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.Workspace.FromString,
+                _registered_method=True)
+        self.WatchWorkspaces = channel.unary_stream(
+                '/counterfoil.governance.v1.WorkspaceService/WatchWorkspaces',
+                request_serializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.WatchWorkspacesRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_common_dot_v1_dot_watch__pb2.WatchResponse.FromString,
+                _registered_method=True)
 
 
 class WorkspaceServiceServicer:
@@ -90,6 +101,20 @@ class WorkspaceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetQuotas(self, request, context):
+        """Set what a workspace may use; any workspace, by whoever runs the installation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchWorkspaces(self, request, context):
+        """Follow every workspace: the state first, then changes. Each resource is a `Workspace`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkspaceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +137,16 @@ def add_WorkspaceServiceServicer_to_server(servicer, server):
                     servicer.UpdateWorkspace,
                     request_deserializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.UpdateWorkspaceRequest.FromString,
                     response_serializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.Workspace.SerializeToString,
+            ),
+            'SetQuotas': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQuotas,
+                    request_deserializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.SetQuotasRequest.FromString,
+                    response_serializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.Workspace.SerializeToString,
+            ),
+            'WatchWorkspaces': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchWorkspaces,
+                    request_deserializer=counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.WatchWorkspacesRequest.FromString,
+                    response_serializer=counterfoil_dot_common_dot_v1_dot_watch__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +258,60 @@ class WorkspaceService:
             '/counterfoil.governance.v1.WorkspaceService/UpdateWorkspace',
             counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.UpdateWorkspaceRequest.SerializeToString,
             counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.Workspace.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQuotas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.governance.v1.WorkspaceService/SetQuotas',
+            counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.SetQuotasRequest.SerializeToString,
+            counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.Workspace.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchWorkspaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/counterfoil.governance.v1.WorkspaceService/WatchWorkspaces',
+            counterfoil_dot_governance_dot_v1_dot_workspaces__pb2.WatchWorkspacesRequest.SerializeToString,
+            counterfoil_dot_common_dot_v1_dot_watch__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

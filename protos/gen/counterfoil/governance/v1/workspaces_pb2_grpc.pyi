@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from counterfoil.common.v1 import watch_pb2 as _watch_pb2
 from counterfoil.governance.v1 import workspaces_pb2 as _workspaces_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -43,6 +44,10 @@ class WorkspaceServiceStub:
     """List the workspaces the caller may see: its own."""
     UpdateWorkspace: _grpc.UnaryUnaryMultiCallable[_workspaces_pb2.UpdateWorkspaceRequest, _workspaces_pb2.Workspace]
     """Change the name or the timezone of the caller's workspace."""
+    SetQuotas: _grpc.UnaryUnaryMultiCallable[_workspaces_pb2.SetQuotasRequest, _workspaces_pb2.Workspace]
+    """Set what a workspace may use; any workspace, by whoever runs the installation."""
+    WatchWorkspaces: _grpc.UnaryStreamMultiCallable[_workspaces_pb2.WatchWorkspacesRequest, _watch_pb2.WatchResponse]
+    """Follow every workspace: the state first, then changes. Each resource is a `Workspace`."""
 
 @_typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
@@ -59,6 +64,10 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """List the workspaces the caller may see: its own."""
     UpdateWorkspace: _aio.UnaryUnaryMultiCallable[_workspaces_pb2.UpdateWorkspaceRequest, _workspaces_pb2.Workspace]  # type: ignore[assignment]
     """Change the name or the timezone of the caller's workspace."""
+    SetQuotas: _aio.UnaryUnaryMultiCallable[_workspaces_pb2.SetQuotasRequest, _workspaces_pb2.Workspace]  # type: ignore[assignment]
+    """Set what a workspace may use; any workspace, by whoever runs the installation."""
+    WatchWorkspaces: _aio.UnaryStreamMultiCallable[_workspaces_pb2.WatchWorkspacesRequest, _watch_pb2.WatchResponse]  # type: ignore[assignment]
+    """Follow every workspace: the state first, then changes. Each resource is a `Workspace`."""
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Workspaces: the tenants of an installation. A credential belongs to one workspace and sees no other."""
@@ -96,5 +105,21 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspaces_pb2.Workspace, _abc.Awaitable[_workspaces_pb2.Workspace]]:
         """Change the name or the timezone of the caller's workspace."""
+
+    @_abc_1.abstractmethod
+    def SetQuotas(
+        self,
+        request: _workspaces_pb2.SetQuotasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workspaces_pb2.Workspace, _abc.Awaitable[_workspaces_pb2.Workspace]]:
+        """Set what a workspace may use; any workspace, by whoever runs the installation."""
+
+    @_abc_1.abstractmethod
+    def WatchWorkspaces(
+        self,
+        request: _workspaces_pb2.WatchWorkspacesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchResponse], _abc.AsyncIterator[_watch_pb2.WatchResponse]]:
+        """Follow every workspace: the state first, then changes. Each resource is a `Workspace`."""
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
