@@ -64,6 +64,10 @@ class Appender:
         contracts, unknown = await self._contracts_of(batch)
         judged = await self._judge(batch, contracts, unknown)
         del batch  # the parsed values are freed here, still in the processor's cache, and not after the commit
+        return await self.append_judged(judged, effect=effect)
+
+    async def append_judged(self, judged: Judged, *, effect: Effect | None = None) -> Verdicts:
+        """Do as `append` does with records that were held against their contracts already."""
         size = sum(map(len, judged.datas))
         if self._closed or self._waiting_bytes + size > _WAITING_BYTES:
             raise LogBusyError(
