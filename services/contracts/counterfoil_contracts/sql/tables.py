@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from counterfoil_chassis.stores import Store
 from counterfoil_chassis.tables import add_to
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Table, Text
 
@@ -58,3 +59,5 @@ GOVERNED = Table(
     Column("contract_id", Text, nullable=False),
     Column("version", Text, nullable=False),
 )
+
+STORE = Store("contracts", metadata=METADATA, migrations="counterfoil_contracts")

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_governance.entities import AuditEntry, AuditHead, AuditQuery, KeptCheckpoint, TreeNode
 from counterfoil_governance.errors import AuditBrokenError
-from counterfoil_governance.sql.audit_tables import AUDIT_CHECKPOINTS, AUDIT_ENTRIES, AUDIT_HEADS, AUDIT_NODES
+from counterfoil_governance.sql.tables import AUDIT_CHECKPOINTS, AUDIT_ENTRIES, AUDIT_HEADS, AUDIT_NODES
 
 PAGE_ROWS: Final = 2_000
 

@@ -6,6 +6,7 @@ rows' `tx_from`. A row holds in state s when `tx_from <= s < tx_to`.
 
 from __future__ import annotations
 
+from counterfoil_chassis.stores import Store
 from counterfoil_chassis.tables import add_to
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
@@ -178,3 +179,5 @@ RECEIPT = Table(
 
 DERIVED = (BLOCK, DATASET, UNREAD, IDENTIFIER, ASSIGNMENT, LINK, DECISION, DECISION_IDENTIFIER, NODE, EDGE, EVENT)
 """What a rebuild makes again."""
+
+STORE = Store("graph", metadata=METADATA, migrations="counterfoil_graph")

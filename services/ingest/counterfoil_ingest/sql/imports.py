@@ -13,7 +13,7 @@ from sqlalchemy import Row, insert, select, update
 from counterfoil_ingest.entities import Outcome, Verdicts
 from counterfoil_ingest.imports import Format, Import, State
 from counterfoil_ingest.read_errors import ImportNotFoundError
-from counterfoil_ingest.sql.import_tables import IMPORT
+from counterfoil_ingest.sql.tables import IMPORT
 
 _COUNTERS = frozenset({"rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined"})
 _COUNT = (

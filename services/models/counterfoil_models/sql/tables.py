@@ -1,5 +1,6 @@
 """The tables of the models database; times are microseconds UTC, documents are JSON text."""
 
+from counterfoil_chassis.stores import Store
 from counterfoil_chassis.tables import add_to
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
 
@@ -102,6 +103,8 @@ RECORDS_SEEN = Table(
     Column("partition", Integer, primary_key=True),
     Column("records", BigInteger, nullable=False),
 )
+
+STORE = Store("models", metadata=METADATA, migrations="counterfoil_models", files=("artifacts",))
 
 # Views over the events: they are made by the migration, so they live in metadata of their own.
 VIEWS = MetaData()
