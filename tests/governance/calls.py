@@ -19,6 +19,7 @@ from counterfoil.governance.v1.credentials_pb2_grpc import CredentialServiceStub
 from counterfoil.governance.v1.keys_pb2_grpc import KeyServiceStub
 from counterfoil.governance.v1.policies_pb2_grpc import PolicyServiceStub
 from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceStub
+from counterfoil.governance.v1.privacy_requests_pb2_grpc import PrivacyRequestServiceStub
 from counterfoil.governance.v1.receipts_pb2_grpc import ReceiptServiceStub
 from counterfoil.governance.v1.workspaces_pb2_grpc import WorkspaceServiceStub
 from counterfoil_chassis.call import connect, outgoing
@@ -84,6 +85,7 @@ class Governance:
         self.policies = PolicyServiceStub(channel)
         self.changes = ChangeServiceStub(channel)
         self.consents = ConsentServiceStub(channel)
+        self.privacy_requests = PrivacyRequestServiceStub(channel)
         self.hired: dict[str, dict[str, Any]] = {}
         self.signers = {name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in SERVICES}
 

@@ -14,6 +14,7 @@ from counterfoil.governance.v1.credentials_pb2_grpc import add_CredentialService
 from counterfoil.governance.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
 from counterfoil.governance.v1.policies_pb2_grpc import add_PolicyServiceServicer_to_server
 from counterfoil.governance.v1.principals_pb2_grpc import add_PrincipalServiceServicer_to_server
+from counterfoil.governance.v1.privacy_requests_pb2_grpc import add_PrivacyRequestServiceServicer_to_server
 from counterfoil.governance.v1.receipts_pb2_grpc import add_ReceiptServiceServicer_to_server
 from counterfoil.governance.v1.workspaces_pb2_grpc import add_WorkspaceServiceServicer_to_server
 from counterfoil_chassis.database import Database
@@ -22,6 +23,7 @@ from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
 
+from counterfoil_governance import privacy
 from counterfoil_governance.audit_checkpoints import CheckpointSigner, keep_signed
 from counterfoil_governance.bootstrap import DEFAULT_WORKSPACE, BootstrapOutcome, bootstrap
 from counterfoil_governance.changes import Seal
@@ -35,6 +37,7 @@ from counterfoil_governance.servicers.credentials import CredentialServicer
 from counterfoil_governance.servicers.keys import KeyServicer
 from counterfoil_governance.servicers.policies import PolicyServicer
 from counterfoil_governance.servicers.principals import PrincipalServicer
+from counterfoil_governance.servicers.privacy_requests import PrivacyRequestServicer
 from counterfoil_governance.servicers.receipts import ReceiptServicer
 from counterfoil_governance.servicers.workspaces import WorkspaceServicer
 from counterfoil_governance.settings import Settings
@@ -42,6 +45,7 @@ from counterfoil_governance.sql.changes import TOPIC as CHANGES
 from counterfoil_governance.sql.credentials import TOPIC as CREDENTIALS
 from counterfoil_governance.sql.credentials import to_credential
 from counterfoil_governance.sql.policy_bundles import TOPIC as POLICY_BUNDLES
+from counterfoil_governance.sql.privacy_requests import TOPIC as ERASURES
 from counterfoil_governance.sql.transactions import Feeds, SqlTransactions
 from counterfoil_governance.store import Transactions
 
@@ -56,6 +60,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         credentials=Feed(database, CREDENTIALS),
         policy_bundles=Feed(database, POLICY_BUNDLES),
         changes=Feed(database, CHANGES),
+        erasures=Feed(database, ERASURES),
     )
     transactions = SqlTransactions(database, feeds)
     await _bootstrap(settings, host, transactions)
@@ -100,6 +105,16 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         clock=clock,
         ids=host.ids,
     )
+    privacy_requests = PrivacyRequestServicer(
+        transactions,
+        feed=feeds.erasures,
+        pseudonyms=Pseudonyms(host.secret, "erasure subjects"),
+        consent_pseudonyms=Pseudonyms(host.secret),
+        idempotency=idempotency,
+        pager=pager,
+        clock=clock,
+        ids=host.ids,
+    )
     return Service(
         servicers=[
             (add_WorkspaceServiceServicer_to_server, workspaces),
@@ -111,6 +126,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (add_PolicyServiceServicer_to_server, policies),
             (add_ChangeServiceServicer_to_server, changes),
             (add_ConsentServiceServicer_to_server, consents),
+            (add_PrivacyRequestServiceServicer_to_server, privacy_requests),
         ],
         background=[partial(keep_signed, transactions, transactions.checkpoint_due, signer=signer, clock=clock)],
     )
@@ -121,6 +137,7 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
     recorder = Recorder(DEFAULT_WORKSPACE, ITSELF, host.ids, host.clock)
     async with transactions.begin() as stores:
         left = await keep_in_step(stores, recorder=recorder)
+        restored = await privacy.keep_in_step(stores)
         outcome = await bootstrap(
             stores,
             secret_sha256=bytes.fromhex(configured) if configured else None,
@@ -128,6 +145,8 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
         )
     level = logging.WARNING if outcome is BootstrapOutcome.NO_KEY else logging.INFO
     _log.log(level, "bootstrap: %s", outcome.value)
+    if restored:
+        _log.warning("erasures were restored and are carried out again", extra={"erasures": restored})
     for bundle in left:
         fields = {"workspace": bundle.workspace, "bundle_version": bundle.version}
         _log.warning("a policy bundle does not fit this release's schema and stays with its own", extra=fields)

@@ -28,19 +28,25 @@ NO_RECORD: Final = "NO_RECORD"
 
 
 class Pseudonyms:
-    """Keyed hashes of identifiers, by workspace: the ledger is found by them and holds no identifier."""
+    """Keyed hashes of identifiers for one purpose, by workspace: what is found by them holds no identifier."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = derive_key(secret, "consent subjects")
+    def __init__(self, secret: bytes, purpose: str = "consent subjects") -> None:
+        self._purpose = purpose
+        self._secret = derive_key(secret, purpose)
         self._keys: dict[str, bytes] = {}
+
+    def key(self, workspace: str) -> bytes:
+        """Return the 32 bytes that a workspace's hashes are made with."""
+        key = self._keys.get(workspace)
+        if key is None:
+            key = self._keys[workspace] = derive_key(self._secret, f"{self._purpose} of {workspace}")
+        return key
 
     def subject(self, workspace: str, *, type: str, value: str) -> bytes:  # noqa: A002 - the word for it
         """Return the hash of an identifier; e-mail addresses count in lower case, white space around it does not."""
-        key = self._keys.get(workspace)
-        if key is None:
-            key = self._keys[workspace] = derive_key(self._secret, f"consent subjects of {workspace}")
         said = value.strip()
-        return hmac.digest(key, f"{type}\0{said.lower() if type == 'email' else said}".encode(), "sha256")
+        said = said.lower() if type == "email" else said
+        return hmac.digest(self.key(workspace), f"{type}\0{said}".encode(), "sha256")
 
 
 @dataclass(frozen=True)

@@ -324,3 +324,27 @@ class Consent:
         """
         ends = math.inf if self.expires_at is None else self.expires_at.timestamp()
         return self.happened_at, self.state is ConsentState.WITHDRAWN, -ends, self.content
+
+
+@dataclass(frozen=True)
+class ErasureReport:
+    """What one service did for an erasure: how many things of each kind are gone."""
+
+    service: str
+    erased: Mapping[str, int]
+    completed_at: datetime
+
+
+@dataclass(frozen=True)
+class PrivacyRequest:
+    """A person's request to be erased; the identifiers are there as keyed hashes and by their types alone."""
+
+    workspace: str
+    privacy_request_id: str
+    identifier_types: tuple[str, ...]
+    identifier_hashes: tuple[bytes, ...]
+    reference: str
+    created_by: str
+    created_at: datetime
+    due_at: datetime
+    reports: tuple[ErasureReport, ...] = ()

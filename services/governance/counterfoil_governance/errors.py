@@ -275,3 +275,21 @@ class LedgerRevisionUnknownError(OutOfRangeError):
     """The consent ledger has not reached this revision."""
 
     reason = "LEDGER_REVISION_UNKNOWN"
+
+
+class PrivacyRequestNotFoundError(NotFoundError):
+    """The workspace has no such privacy request."""
+
+    reason = "PRIVACY_REQUEST_NOT_FOUND"
+
+
+class ErasureIncompleteError(FailedPreconditionError):
+    """A service reported an erasure although its own search still finds something of the person."""
+
+    reason = "ERASURE_INCOMPLETE"
+
+
+class ErasureReporterError(PermissionDeniedError):
+    """A service reports what it did itself, and only if it holds personal data."""
+
+    reason = "ERASURE_REPORTER"

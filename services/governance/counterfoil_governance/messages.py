@@ -1,10 +1,10 @@
-"""Policy bundles, changes and consents as the messages that callers and watchers get."""
+"""Policy bundles, changes, consents and privacy requests as the messages that callers and watchers get."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from counterfoil.governance.v1 import changes_pb2, consents_pb2, policies_pb2
+from counterfoil.governance.v1 import changes_pb2, consents_pb2, policies_pb2, privacy_requests_pb2
 from counterfoil_chassis.clock import to_timestamp
 
 from counterfoil_governance.entities import (
@@ -17,6 +17,7 @@ from counterfoil_governance.entities import (
     Policy,
     PolicyBundle,
     PolicyEffect,
+    PrivacyRequest,
     Standing,
     Verdict,
 )
@@ -133,4 +134,27 @@ def consent_message(consent: Consent, *, holds: bool) -> consents_pb2.Consent:
         recorded_by=consent.recorded_by,
         revision=consent.revision,
         holds=holds,
+    )
+
+
+def privacy_request_message(request: PrivacyRequest, *, completed: bool) -> privacy_requests_pb2.PrivacyRequest:
+    """Return a privacy request with what each service did for it."""
+    states, kinds = privacy_requests_pb2.PrivacyRequest.State, privacy_requests_pb2.PrivacyRequest.Kind
+    reports = [
+        privacy_requests_pb2.ErasureReport(
+            service=report.service, erased=report.erased, completed_at=to_timestamp(report.completed_at)
+        )
+        for report in request.reports
+    ]
+    return privacy_requests_pb2.PrivacyRequest(
+        privacy_request_id=request.privacy_request_id,
+        kind=kinds.ERASURE,
+        state=states.COMPLETED if completed else states.PENDING,
+        identifier_types=request.identifier_types,
+        reference=request.reference,
+        created_by=request.created_by,
+        created_at=to_timestamp(request.created_at),
+        due_at=to_timestamp(request.due_at),
+        completed_at=to_timestamp(max(each.completed_at for each in request.reports)) if completed else None,
+        reports=reports,
     )

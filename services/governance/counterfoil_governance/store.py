@@ -17,10 +17,12 @@ from counterfoil_governance.entities import (
     Change,
     ChangeState,
     Consent,
+    ErasureReport,
     KeptCheckpoint,
     Key,
     PolicyBundle,
     Principal,
+    PrivacyRequest,
     ReceiptEntry,
     Standing,
     TreeNode,
@@ -253,6 +255,28 @@ class ConsentStore(Protocol):
         """Append records with their revisions to a locked ledger."""
 
 
+class PrivacyRequestStore(Protocol):
+    """Privacy requests of one transaction with their reports, and the feed of erasures."""
+
+    async def get(self, workspace: str, privacy_request_id: str) -> PrivacyRequest:
+        """Return one request with its reports; raise PrivacyRequestNotFoundError when it is not of this workspace."""
+
+    async def list(self, workspace: str, *, before: str, limit: int) -> Sequence[PrivacyRequest]:
+        """Return at most `limit` requests with ids below `before` ("" = from the newest), newest first."""
+
+    async def add(self, request: PrivacyRequest) -> None:
+        """Keep a new request."""
+
+    async def add_report(self, request: PrivacyRequest, report: ErasureReport) -> None:
+        """Keep what a service did for a request."""
+
+    async def publish(self, request: PrivacyRequest, *, reported: bool) -> None:
+        """Put an erasure in the feed, and whether every service has reported it."""
+
+    async def with_news(self) -> Sequence[tuple[PrivacyRequest, bool | None]]:
+        """Return every workspace's requests, and whether the feed says they are reported (None = it knows nothing)."""
+
+
 @dataclass(frozen=True)
 class Stores:
     """Every store of one open transaction; `connection` is for the chassis, which keeps its tables beside ours."""
@@ -266,6 +290,7 @@ class Stores:
     bundles: PolicyBundleStore
     changes: ChangeStore
     consents: ConsentStore
+    privacy_requests: PrivacyRequestStore
     connection: AsyncConnection
 
 

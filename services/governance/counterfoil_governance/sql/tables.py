@@ -183,4 +183,28 @@ AUDIT_CHECKPOINTS = Table(
     Column("verifier_key", Text, nullable=False),
 )
 
+PRIVACY_REQUESTS = Table(
+    "privacy_requests",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("privacy_request_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("identifier_types", Text, nullable=False),  # separated by spaces
+    Column("identifier_hashes", LargeBinary, nullable=False),  # 32 bytes each, one behind the other
+    Column("reference", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+)
+
+PRIVACY_REPORTS = Table(
+    "privacy_reports",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("privacy_request_id", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("erased", Text, nullable=False),  # a JSON object of counts
+    Column("completed_at", BigInteger, nullable=False),
+)
+
 STORE = Store("governance", metadata=METADATA, migrations="counterfoil_governance")

@@ -18,6 +18,7 @@ from counterfoil_governance.sql.credentials import SqlCredentialFeed
 from counterfoil_governance.sql.keys import SqlKeys
 from counterfoil_governance.sql.policy_bundles import SqlPolicyBundles
 from counterfoil_governance.sql.principals import SqlPrincipals
+from counterfoil_governance.sql.privacy_requests import SqlPrivacyRequests
 from counterfoil_governance.sql.receipts import SqlReceipts
 from counterfoil_governance.sql.workspaces import SqlWorkspaces
 from counterfoil_governance.store import Stores
@@ -30,10 +31,11 @@ class Feeds:
     credentials: Feed
     policy_bundles: Feed
     changes: Feed
+    erasures: Feed
 
 
 class SqlTransactions:
-    """Transactions whose changes of credentials, policies and changes reach the feeds' watchers once they commit.
+    """Transactions whose news of credentials, policies, changes and erasures reach the watchers once they commit.
 
     `checkpoint_due` gets the workspaces whose audit logs want a checkpoint.
     """
@@ -66,5 +68,6 @@ class SqlTransactions:
             bundles=SqlPolicyBundles(connection, self._feeds.policy_bundles),
             changes=SqlChanges(connection, self._feeds.changes),
             consents=SqlConsents(connection),
+            privacy_requests=SqlPrivacyRequests(connection, self._feeds.erasures),
             connection=connection,
         )
