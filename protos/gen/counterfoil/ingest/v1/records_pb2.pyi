@@ -399,7 +399,9 @@ class ReadRecordsRequest(_message.Message):
     follow: _builtins.bool
     """Go on as blocks commit."""
     log_epoch: _builtins.str
-    """The log's life the offset belongs to; empty = the reader has none yet. Another one is refused: EPOCH_UNKNOWN."""
+    """The log's life the offset belongs to; empty = the reader has none yet. One that this log does not continue, or an offset beyond what was restored
+    of it, is refused: LOG_EPOCH_UNKNOWN.
+    """
     def __init__(
         self,
         *,
@@ -423,9 +425,30 @@ class ReadRecordsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PredecessorsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     BLOCK_FIELD_NUMBER: _builtins.int
+    PREDECESSORS_FIELD_NUMBER: _builtins.int
     log_epoch: _builtins.str
     """The log's life."""
     next_offset: _builtins.int
@@ -434,16 +457,23 @@ class ReadRecordsResponse(_message.Message):
     def block(self) -> Global___Block:
         """The block; absent = a heartbeat."""
 
+    @_builtins.property
+    def predecessors(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """In the first message only: the lives of the log that this one continues after restores, each with the exclusive offset up to which its records
+        are the same.
+        """
+
     def __init__(
         self,
         *,
         log_epoch: _builtins.str = ...,
         next_offset: _builtins.int = ...,
         block: Global___Block | None = ...,
+        predecessors: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "log_epoch", b"log_epoch", "next_offset", b"next_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "log_epoch", b"log_epoch", "next_offset", b"next_offset", "predecessors", b"predecessors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
