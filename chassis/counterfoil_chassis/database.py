@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from counterfoil_chassis.errors import UnavailableError
+
 _WRITES = "counterfoil_writes"
+# What the disk or the machine is to blame for, and not the statement.
+_SQLITE_UNWELL = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+    )
+)
+# PostgreSQL, appendix A: connection exception, insufficient resources, operator intervention, system error.
+_POSTGRESQL_UNWELL = ("08", "53", "57", "58")
 _PRAGMAS = (
     "PRAGMA busy_timeout = 10000",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
 )
+
+
+class StoreUnavailableError(UnavailableError):
+    """The database cannot be written or reached now; nothing was kept."""
+
+    reason = "STORE_UNAVAILABLE"
 
 
 class Database:
@@ -44,18 +68,21 @@ class Database:
         """Open a write transaction: commit at exit, roll back on error; callbacks run after the commit.
 
         It does not nest: pass the connection on. A cancellation that arrives during the commit waits for its end.
+        Raises StoreUnavailableError when the disk is full, the database is away, or the like.
         """
         callbacks: list[Callable[[], None]] = []
-        async with self._turn(), self._connection(writes=True) as connection:
-            self._callbacks[connection] = callbacks
-            yield connection
-            await _unbroken(_commit(connection, callbacks))
+        with _told():
+            async with self._turn(), self._connection(writes=True) as connection:
+                self._callbacks[connection] = callbacks
+                yield connection
+                await _unbroken(_commit(connection, callbacks))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Open a read transaction: one consistent state of the database; nothing is committed."""
-        async with self._connection(writes=False) as connection:
-            yield connection
+        with _told():
+            async with self._connection(writes=False) as connection:
+                yield connection
 
     def after_commit(self, connection: AsyncConnection, callback: Callable[[], None]) -> None:
         """Have a callback run once the connection's transaction has committed; it must not raise or block."""
@@ -114,6 +141,29 @@ def set_up_sqlite(engine: Engine) -> None:
     def _begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get(_WRITES, True)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell a database that is unwell apart from a statement that is wrong."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not _is_unwell(error):
+            raise
+        raise StoreUnavailableError(
+            f"The database is unwell ({error.orig}); nothing was kept. Send it again, and look at its disk.",
+            retry_after=timedelta(seconds=1),
+        ) from error
+
+
+def _is_unwell(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_UNWELL  # the low byte is the primary code, the rest says where
+    return str(getattr(error.orig, "sqlstate", "")).startswith(_POSTGRESQL_UNWELL)
 
 
 async def _commit(connection: AsyncConnection, callbacks: Sequence[Callable[[], None]]) -> None:

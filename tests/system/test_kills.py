@@ -1,0 +1,68 @@
+"""kill -9 of every process, one after the other, under load: nothing acknowledged is lost or doubled, all recovers.
+
+Ten kills by default. `make soak` sets SOAK_ROUNDS: so many rounds, in each of which every process dies once.
+"""
+
+import os
+import random
+import time
+from collections.abc import Iterator
+
+from tests.system.installation import Installation, until
+from tests.system.load import Load
+from tests.system.tenant import Tenant
+
+SERVICES = ("governance", "contracts", "ingest", "graph", "models", "gateway")
+KILLS = 10
+MOST_DEATHS = 4
+"""Of one process within a minute: at five the launcher gives up, as it should."""
+RECOVERY_SECONDS = 60
+
+
+def test_kill_9_of_any_process_under_load_loses_and_doubles_nothing(installation: Installation, tenant: Tenant):
+    load = Load.begin(tenant)
+    recoveries: list[float] = []
+    deaths: dict[str, list[float]] = {service: [] for service in SERVICES}
+    try:
+        load.wait_for_progress(seconds=RECOVERY_SECONDS)
+        for victim in _victims():
+            _wait_for_patience(deaths[victim])
+            deaths[victim].append(time.monotonic())
+            killed = installation.child(victim)
+            killed.kill()
+            until(lambda: _successor(installation, victim, killed.pid), seconds=30, what=f"{victim} is not back")  # noqa: B023
+            load.wait_for_progress(seconds=RECOVERY_SECONDS)
+            recoveries.append(time.monotonic() - deaths[victim][-1])
+    finally:
+        load.stop()
+    until(installation._ready, seconds=RECOVERY_SECONDS, what="not ready again")
+    assert load.refused() == []
+    load.check()
+    recoveries.sort()
+    print(
+        f"\n{len(recoveries)} kills; back to work after {recoveries[len(recoveries) // 2]:.1f} s (median), "
+        f"{recoveries[-1]:.1f} s (longest); answers {load.answers()}"
+    )
+
+
+def _victims() -> Iterator[str]:
+    rounds = int(os.environ.get("SOAK_ROUNDS", "0"))
+    chance = random.Random(4)
+    if not rounds:
+        yield from (SERVICES * 2)[:KILLS]
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", flush=True)
+        yield from chance.sample(SERVICES, len(SERVICES))
+
+
+def _wait_for_patience(deaths: list[float]) -> None:
+    """Wait until another death does not make the launcher give up."""
+    if len(deaths) >= MOST_DEATHS:
+        time.sleep(max(0.0, deaths[-MOST_DEATHS] + 61 - time.monotonic()))
+
+
+def _successor(installation: Installation, service: str, old: int) -> bool | None:
+    try:
+        return True if installation.child(service).pid != old else None
+    except AssertionError:
+        return None
