@@ -4,8 +4,6 @@ import signal
 import subprocess
 from pathlib import Path
 
-import httpx
-
 from tests.system.installation import COMMAND, Installation, until
 from tests.system.tenant import ok
 
