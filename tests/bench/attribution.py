@@ -5,17 +5,11 @@ order 1: theirs simulated until its default tolerance, ours exact, the texts' en
 GPL, so it lives in an environment of its own, which is made once and kept, and runs as a process of its own.
 """
 
-import argparse
 import json
-import os
-import platform
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import venv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +23,10 @@ from counterfoil_models.attribution_spec import DAY_US
 from counterfoil_models.markov import PathCounts, removal_effects
 from counterfoil_models.paths import Paths
 
+from tests.bench.measuring import Options, Report, Row, Target
+
 TARGET = 5.0
+PATHS, CHANNELS = 1_000_000, 50
 RIVAL = "channelattribution==2.2.5"
 RIVAL_NEEDS = ("matplotlib",)
 """What it imports and does not declare."""
@@ -119,7 +116,7 @@ def order_one(paths: Paths, channels: int) -> np.ndarray:
     return effects / effects.sum() * counts.conversions.sum()
 
 
-def measure(table: pa.Table, rival: Rival, *, rival_first: bool) -> Round:
+def _time(table: pa.Table, rival: Rival, *, rival_first: bool) -> Round:
     """Time both sides, in this or the other order."""
     theirs = [rival.run(what) for what in ("order1", "all")] if rival_first else []
     began = time.perf_counter()
@@ -144,65 +141,32 @@ def measure(table: pa.Table, rival: Rival, *, rival_first: bool) -> Round:
     )
 
 
-def report(rounds: Sequence[Round], *, paths: int, channels: int, touchpoints: int) -> str:
-    """Return the Markdown."""
-    rows = [
-        (
-            f"Order 1, texts included: ChannelAttribution / ours (target: at least {TARGET:.0f}x)",
-            _spread([one.rival / one.ours for one in rounds], "x"),
-        ),
-        ("The same from codes", _spread([one.rival / one.from_codes for one in rounds], "x")),
-        (
-            "Its four models / our six, texts included",
-            _spread([one.rival_all / one.ours_all for one in rounds], "x"),
-        ),
-        ("ChannelAttribution, order 1", _spread([one.rival for one in rounds], " s")),
-        ("Ours, order 1", _spread([one.ours for one in rounds], " s")),
-        ("Ours, six models", _spread([one.ours_all for one in rounds], " s")),
-        ("Share of the credit that its simulation gives to others", _spread([one.share_error for one in rounds], "")),
-    ]
-    one, five, _ = os.getloadavg()
-    run = (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {len(rounds)} rounds of "
-        f"{paths:,} paths with {touchpoints:,} touchpoints of {channels} channels; load average at the end {one:.1f} "
-        f"(1 min), {five:.1f} (5 min)."
-    )
-    head = [
-        run,
-        "",
-        "| measure | median (min to max of the rounds) |",
-        "|---|---|",
-    ]
-    return "\n".join([*head, *(f"| {what} | {value} |" for what, value in rows)])
-
-
-def _spread(values: list[float], unit: str) -> str:
-    return f"{statistics.median(values):.3g}{unit} ({min(values):.3g} to {max(values):.3g})"
-
-
-def main() -> int:
-    """Run the rounds and print the table; 1 when the target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench attribution", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=6, help="at least 4")
-    parser.add_argument("--paths", type=int, default=1_000_000)
-    parser.add_argument("--channels", type=int, default=50)
-    options = parser.parse_args()
-    if options.rounds < 4:
-        parser.error("at least 4 rounds")
-    table = generate(options.paths, options.channels)
+def measure(options: Options) -> Report:
+    """Run the rounds, both sides once before without being timed."""
+    table = generate(20_000 if options.quick else PATHS, CHANNELS)
     paths, _ = encode(table)
     with tempfile.TemporaryDirectory(prefix="counterfoil-bench-") as scratch:
         file = Path(scratch) / "paths.csv"
         pa.csv.write_csv(table, file)
         rival = Rival(file)
         try:
-            rival.run("order1")  # both sides once without being timed
-            measure(table, rival, rival_first=False)
-            rounds = []
-            for number in range(options.rounds):
-                rounds.append(measure(table, rival, rival_first=number % 2 == 0))
-                print(f"round {number + 1}: {rounds[-1].rival / rounds[-1].ours:.1f}x", file=sys.stderr)
+            rival.run("order1")
+            _time(table, rival, rival_first=False)
+            rounds = [_time(table, rival, rival_first=number % 2 == 0) for number in range(options.rounds)]
         finally:
             rival.close()
-    print(report(rounds, paths=options.paths, channels=options.channels, touchpoints=len(paths.codes)))
-    return 0 if statistics.median(one.rival / one.ours for one in rounds) >= TARGET else 1
+    how = (
+        f"{len(rounds)} rounds of {table.num_rows:,} generated paths with {len(paths.codes):,} touchpoints of "
+        f"{CHANNELS} channels; {RIVAL} in an environment of its own."
+    )
+    target = Target("attribution", TARGET, at_least=True)
+    rows = [
+        Row("order 1, texts included: ChannelAttribution / ours", [r.rival / r.ours for r in rounds], "x", target),
+        Row("the same from codes", [r.rival / r.from_codes for r in rounds], "x"),
+        Row("its four models / our six, texts included", [r.rival_all / r.ours_all for r in rounds], "x"),
+        Row("ChannelAttribution, order 1", [r.rival for r in rounds], " s"),
+        Row("ours, order 1", [r.ours for r in rounds], " s"),
+        Row("ours, six models", [r.ours_all for r in rounds], " s"),
+        Row("share of the credit that its simulation gives to others", [r.share_error for r in rounds]),
+    ]
+    return Report("Attribution", how, rows)

@@ -7,11 +7,8 @@ entities first. The policies are the shipped ones and as many more as make a bun
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import statistics
-import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -25,7 +22,8 @@ from counterfoil_governance.policy_text import shipped_policies, shipped_schema
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf import any_pb2
 
-TARGET = 2.0
+from tests.bench.measuring import Options, Report, Row, Target
+
 POLICIES = 50
 CHECKS = 2_000
 CALLER = Caller(
@@ -125,43 +123,23 @@ class Bench:
         return (time.process_time() - began) / CHECKS * 1e6
 
 
-async def measure(rounds: int) -> list[Round]:
+def measure(options: Options) -> Report:
     """Run the rounds."""
+    rounds = asyncio.run(_rounds(options.rounds))
+    how = f"{len(rounds)} rounds of {CHECKS:,} checks under {POLICIES} policies."
+    kept, asked = [one.kept / one.bare for one in rounds], [one.asked / one.bare for one in rounds]
+    rows = [
+        Row("answer kept, in bare calls of cedarpy", kept, "x", Target("policy check", 2.0)),
+        Row("policy check, never asked before, in bare calls of cedarpy", asked, "x"),
+        Row("a bare call, CPU", [one.bare for one in rounds], " us"),
+        Row("kept, CPU", [one.kept for one in rounds], " us"),
+    ]
+    return Report("Policies", how, rows)
+
+
+async def _rounds(count: int) -> list[Round]:
     bench = Bench()
     try:
-        return [Round(bench.bare(), await bench.kept(), await bench.asked(number)) for number in range(rounds)]
+        return [Round(bench.bare(), await bench.kept(), await bench.asked(number)) for number in range(count)]
     finally:
         await bench.close()
-
-
-def report(rounds: list[Round]) -> str:
-    """Return the table."""
-    ratios = {
-        "policy check, answer kept": [each.kept / each.bare for each in rounds],
-        "policy check, never asked before": [each.asked / each.bare for each in rounds],
-    }
-    lines = [
-        f"{len(rounds)} rounds of {CHECKS:,} checks; {POLICIES} policies.",
-        "",
-        "| measure | median (min to max) |",
-    ]
-    lines.append("|---|---|")
-    for name, values in ratios.items():
-        spread = f"{statistics.median(values):.2f}x ({min(values):.2f} to {max(values):.2f})"
-        lines.append(f"| {name}, in bare calls of cedarpy | {spread} |")
-    for name, figures in (("a bare call", [each.bare for each in rounds]), ("kept", [each.kept for each in rounds])):
-        lines.append(f"| {name}, CPU | {statistics.median(figures):.1f} us |")
-    return "\n".join(lines)
-
-
-def main() -> int:
-    """Run the rounds and print the table; 1 when the target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.policies", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=6)
-    rounds = asyncio.run(measure(parser.parse_args().rounds))
-    print(report(rounds))
-    return 0 if statistics.median(each.kept / each.bare for each in rounds) <= TARGET else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

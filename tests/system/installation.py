@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -62,8 +62,10 @@ class Installation:
     """Every process it was seen to have, by id."""
 
     @classmethod
-    def start(cls, data: Path, *, arguments: Sequence[str] = ()) -> "Installation":
-        """Start the command and wait until the gateway says that everything is ready."""
+    def start(
+        cls, data: Path, *, arguments: Sequence[str] = (), settings: Mapping[str, str] | None = None
+    ) -> "Installation":
+        """Start the command with these settings alone, and wait until the gateway says that everything is ready."""
         offset = free_offset()
         output = data.with_suffix(".out")
         with output.open("wb") as sink:
@@ -74,7 +76,8 @@ class Installation:
                 stderr=subprocess.STDOUT,
                 env={
                     name: value for name, value in os.environ.items() if not name.startswith(("COUNTERFOIL_", "OTEL_"))
-                },
+                }
+                | dict(settings or {}),
                 start_new_session=True,
             )
         made = cls(data, offset, process, output)
