@@ -90,4 +90,5 @@ class Changes:
             ),
             on_put,
             on_gone,
+            name="governance changes",
         )

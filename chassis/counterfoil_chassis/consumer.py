@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,12 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_chassis.backoff import Backoff
 from counterfoil_chassis.database import Database
-from counterfoil_chassis.errors import FailedPreconditionError
+from counterfoil_chassis.errors import CounterfoilError, FailedPreconditionError
+from counterfoil_chassis.health import HEALTH
+from counterfoil_chassis.metrics import CONSUMER_BEHIND
 from counterfoil_chassis.status import failure_of
 from counterfoil_chassis.tables import TABLES
 
 T = TypeVar("T")
 
+_SILENCE_SECONDS = 15.0  # a heartbeat comes every five
 _table = TABLES.cursor
 _logger = logging.getLogger(__name__)
 
@@ -40,11 +44,15 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """Some records and the offset after them; `records` None is a heartbeat."""
+    """Some records and the offset after them; `records` None is a heartbeat, sent when there is nothing to read.
+
+    `received_us` is when the newest of them was received.
+    """
 
     log_epoch: str
     next_offset: int
     records: T | None
+    received_us: int = 0
 
 
 class LogConsumer(Generic[T]):
@@ -68,20 +76,50 @@ class LogConsumer(Generic[T]):
         self._key = {"workspace": workspace, "consumer": name, "partition": partition}
         self._read = read
         self._apply = apply
+        self._heard = time.monotonic()
+        self._behind = 0.0
+        self._cause = ""
 
     async def run(self) -> None:
-        """Consume for ever; raise EpochUnknownError, which says what to do, when the log was restored."""
+        """Consume for ever; raise EpochUnknownError, which says what to do, when the log was restored.
+
+        What it raises is told by this process's health until a consumer of the same place begins.
+        """
+        name = str(self._key["consumer"])
+        forget = HEALTH.add(f"log consumer {name}", self._problem, key=("log consumer", *self._key.values()))
+        self._heard = time.monotonic()
+        try:
+            with CONSUMER_BEHIND.reading(name, read=self._lag):
+                await self._consume()
+        except CounterfoilError as error:
+            self._cause = f"stopped: {error.message}"
+            raise
+        except BaseException:
+            forget()
+            raise
+
+    def _lag(self) -> float:
+        silent = time.monotonic() - self._heard
+        return silent if silent > _SILENCE_SECONDS else self._behind
+
+    def _problem(self) -> str:
+        return self._cause
+
+    async def _consume(self) -> None:
         backoff = Backoff(first=0.1, longest=5.0)
         while True:
             try:
                 cursor = await self.cursor()
                 async for batch in self._read(cursor):
                     await self._take(batch)
+                    self._heard, self._cause = time.monotonic(), ""
+                    self._behind = max(0.0, time.time() - batch.received_us / 1e6) if batch.received_us else 0.0
                     backoff.reset()
             except grpc.aio.AioRpcError as error:
                 failure = failure_of(error)
                 if failure.reason == EpochUnknownError.reason:
                     raise self._epoch_unknown("another") from error
+                self._cause = f"the log cannot be read ({failure.code.name}: {failure.detail}); it is tried again"
                 if backoff.attempt == 0:
                     fields = {**self._key, "cause": f"{failure.code.name}: {failure.detail}"}
                     _logger.warning("reading the log is interrupted", extra=fields)

@@ -19,6 +19,7 @@ from counterfoil_chassis.errors import Code, CounterfoilError, DeadlineExceededE
 from counterfoil_chassis.fields import check_fields
 from counterfoil_chassis.identity import MissingTokenError, TokenVerifier, enter_call
 from counterfoil_chassis.methods import Method, methods_of
+from counterfoil_chassis.metrics import SERVER_CALLS, Series
 from counterfoil_chassis.status import DETAILS_KEY, code_of, status_of, to_status
 
 # The classes take parameters in the stubs only.
@@ -112,8 +113,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
         )
 
     def _one(self, method: Method, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        series = SERVER_CALLS.of(method.path.removeprefix("/"))
+
         async def answer(request: Any, context: Context) -> Any:
-            with self._runs():
+            with self._runs(), _Counted(series, context):
                 try:
                     return await behaviour(self._enter(method, request, context), context)
                 except Exception as error:  # noqa: BLE001 - every failure becomes a status
@@ -122,18 +125,21 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return answer
 
     def _many(self, method: Method, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+        series = SERVER_CALLS.of(method.path.removeprefix("/"))
+
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             follows = _remaining(context) is None
-            try:
-                with self._runs(), self._follower(follows=follows):
-                    async for message in behaviour(self._enter(method, request, context), context):
-                        yield message
-            except asyncio.CancelledError:
-                if not (follows and self._draining and _uncancelled()):
-                    raise
-                await _fail(method.path, DrainingError(_DRAINING), context)
-            except Exception as error:  # noqa: BLE001 - every failure becomes a status
-                await _fail(method.path, error, context)
+            with _Counted(series, context):
+                try:
+                    with self._runs(), self._follower(follows=follows):
+                        async for message in behaviour(self._enter(method, request, context), context):
+                            yield message
+                except asyncio.CancelledError:
+                    if not (follows and self._draining and _uncancelled()):
+                        raise
+                    await _fail(method.path, DrainingError(_DRAINING), context)
+                except Exception as error:  # noqa: BLE001 - every failure becomes a status
+                    await _fail(method.path, error, context)
 
         return answer
 
@@ -199,6 +205,25 @@ class Interceptor(grpc.aio.ServerInterceptor):
             check_fields(request)
             return request
         return _checked(request)
+
+
+class _Counted:
+    """Counts one call; written out, since a generator's context manager costs more than the counting."""
+
+    __slots__ = ("_begun", "_context", "_series")
+
+    def __init__(self, series: Series, context: Context) -> None:
+        self._series = series
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._begun = self._series.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
+        outcome = "OK" if kind is None else "CANCELLED"
+        if isinstance(error, grpc.aio.AbortError):
+            outcome = self._context.code().name
+        self._series.end(self._begun, outcome)
 
 
 async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:

@@ -150,7 +150,8 @@ OUTBOX_AGE = Sampled(
 )
 CONSUMER_BEHIND = Sampled(
     "counterfoil_consumer_behind_seconds",
-    "Seconds since a consumer of the log was last at its head, of the workspace that is furthest behind.",
+    "How long ago the newest records were received that a consumer of the log has taken in; 0 at the log's head. "
+    "Of the workspace that is furthest behind.",
     by=["consumer"],
 )
 WATCH_AGE = Sampled(
@@ -159,10 +160,12 @@ WATCH_AGE = Sampled(
     by=["watch"],
 )
 DATABASE_CONNECTIONS = Sampled(
-    "counterfoil_database_connections", "Connections of the database pool that are in use.", by=["database"]
+    "counterfoil_database_connections", "Connections of the database pool that are in use.", by=()
 )
 DATABASE_WRITERS_WAITING = Sampled(
-    "counterfoil_database_writers_waiting", "Transactions that wait for their turn to write.", by=["database"]
+    "counterfoil_database_writers_waiting",
+    "Transactions that wait for their turn to write; on SQLite they take turns.",
+    by=(),
 )
 HEALTH_CHECKS = Gauge("counterfoil_health_check_ok", "Whether a check of /healthz is passed: 1 or 0.", ["check"])
 

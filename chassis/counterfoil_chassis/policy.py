@@ -216,6 +216,7 @@ class PolicyChecker:
             ),
             self._put,
             self._delete,
+            name="governance policies",
         )
 
     async def run(self) -> None:

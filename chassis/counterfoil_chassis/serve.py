@@ -17,11 +17,12 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-from counterfoil_chassis import logs, telemetry
+from counterfoil_chassis import logs, telemetry, vitals
 from counterfoil_chassis.call import MESSAGE_OPTIONS
 from counterfoil_chassis.clock import Clock, Ids, SystemClock, SystemIds
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.fields import warm
+from counterfoil_chassis.health import FAILING_KEY, HEALTH, disk_space
 from counterfoil_chassis.identity import (
     TokenSigner,
     TokenVerifier,
@@ -30,6 +31,7 @@ from counterfoil_chassis.identity import (
     load_trusted_keys,
 )
 from counterfoil_chassis.interceptor import Interceptor
+from counterfoil_chassis.metrics import measure_loop_lag
 from counterfoil_chassis.migrate import prepare, upgrade
 from counterfoil_chassis.settings import ServiceSettings
 from counterfoil_chassis.startup import make_data_dir, read_settings, require_free
@@ -147,7 +149,9 @@ async def _serve(settings: SettingsT, host: Host, build: Build[SettingsT]) -> in
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         server = _Server(await build(settings, host, stack), host)
-        await server.start(settings.listen)
+        stack.enter_context(HEALTH.checking("disk", disk_space(settings.data_dir)))
+        await stack.enter_async_context(vitals.serving(host.name, settings.metrics_listen, host.clock))
+        await server.start(settings.listen, also=[measure_loop_lag, server.follow_health])
         stack.push_async_callback(server.stop, settings.drain_seconds, pause=_DRAIN_PAUSE_SECONDS)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
@@ -198,14 +202,17 @@ class _Server:
         self.address = ""
         self._service = service
         self._interceptor = Interceptor(host.verifier)
-        self._health = health.aio.HealthServicer()
+        self._clock = host.clock
+        self._health = _HealthServicer()
+        self._began = False
+        self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._readying: asyncio.Task[None] | None = None
         tracing = aio_server_interceptor(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
         self._server = grpc.aio.server(interceptors=[tracing, self._interceptor], options=_SERVER_OPTIONS)
 
-    async def start(self, listen: str) -> None:
-        """Bind, serve, and start the background work; readiness follows by itself."""
+    async def start(self, listen: str, *, also: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()) -> None:
+        """Bind, serve, and start the background work and what else runs; readiness follows by itself."""
         for name, value in (("", False), (READINESS, False), (LIVENESS, True)):
             await self._set_health(name, serving=value)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -221,7 +228,7 @@ class _Server:
             raise StartError(f"cannot listen on {listen}: {error}") from None
         self.address = f"{listen.rpartition(':')[0]}:{port}"
         await self._server.start()
-        self._tasks = [asyncio.create_task(work()) for work in self._service.background]
+        self._tasks = [asyncio.create_task(work()) for work in (*self._service.background, *also)]
         self._readying = asyncio.create_task(self._become_ready())
 
     async def ready(self) -> None:
@@ -257,8 +264,8 @@ class _Server:
 
     async def stop(self, grace: float, *, pause: float = 0.0) -> None:
         """Say NOT_SERVING, let balancers notice, let running calls finish within the grace, end the background work."""
-        await self._set_health("", serving=False)
-        await self._set_health(READINESS, serving=False)
+        self._stopping = True
+        await self._tell_readiness()
         if self._readying is not None:
             self._readying.cancel()
         await asyncio.sleep(pause)
@@ -272,14 +279,35 @@ class _Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _become_ready(self) -> None:
-        if self._service.ready is not None:
-            await self._service.ready()
-        await self._set_health("", serving=True)
-        await self._set_health(READINESS, serving=True)
+        with HEALTH.checking("start", lambda: "it is still starting", needed=True):
+            if self._service.ready is not None:
+                await self._service.ready()
+        self._began = True
+        await self._tell_readiness()
+
+    async def follow_health(self) -> None:
+        """Look at the checks for ever, so that readiness says what they say."""
+        await HEALTH.follow(self._clock, self._tell_readiness)
+
+    async def _tell_readiness(self) -> None:
+        serving = self._began and not self._stopping and HEALTH.ready
+        for name in ("", READINESS):
+            await self._set_health(name, serving=serving)
 
     async def _set_health(self, name: str, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         await self._health.set(name, status)
+
+
+class _HealthServicer(health.aio.HealthServicer):
+    """Says with its answer which checks fail, so that whoever asks can name what is missing."""
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
+        """Answer, with the failing checks as trailing metadata."""
+        if failing := HEALTH.failing():
+            context.set_trailing_metadata(((FAILING_KEY, failing),))
+        answer: health_pb2.HealthCheckResponse = await super().Check(request, context)
+        return answer
 
 
 class _Registrar:

@@ -8,6 +8,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+METRICS_LISTEN = "Address of `/metrics` and `/healthz`, never a public one; empty = none."
+
 
 class ServiceSettings(BaseSettings):
     """Settings shared by all services; defaults run on one laptop.
@@ -19,6 +21,10 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     listen: str = Field(default="127.0.0.1:0", description="Address the server binds; port 0 picks a free one.")
+    metrics_listen: str = Field(
+        default="",
+        description=METRICS_LISTEN,
+    )
     data_dir: Path = Field(
         default=Path(".counterfoil"),
         validation_alias="COUNTERFOIL_DATA_DIR",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from counterfoil_chassis.backoff import Backoff, wait
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.errors import Code, OutOfRangeError
+from counterfoil_chassis.health import HEALTH
+from counterfoil_chassis.metrics import WATCH_AGE
 from counterfoil_chassis.status import failure_of
 from counterfoil_chassis.tables import TABLES
 
@@ -135,6 +138,7 @@ def _response(row: Row[Any]) -> WatchResponse:
 class Watcher:
     """Follows a Watch method for the process's life and keeps the last good state while it cannot be reached.
 
+    `name` says in health and metrics what is watched, e.g. `governance changes`.
     `open` starts the call: `lambda after: stub.WatchX(request(after_revision=after), **following(signer=signer))`.
     `on_put` gets the key and the resource as a packed `google.protobuf.Any`; `on_delete` gets the key. After a feed
     began anew, `on_delete` is called for what it no longer has.
@@ -146,8 +150,12 @@ class Watcher:
         on_put: Callable[[str, any_pb2.Any], None],
         on_delete: Callable[[str], None],
         *,
+        name: str,
         silence: timedelta = SILENCE,
     ) -> None:
+        self._name = name
+        self._heard = time.monotonic()
+        self._cause = ""
         self._open = open
         self._on_put = on_put
         self._on_delete = on_delete
@@ -164,11 +172,24 @@ class Watcher:
     async def run(self) -> None:
         """Follow for ever, connecting again when the stream ends, fails, or is silent for 20 seconds."""
         backoff = Backoff(first=0.1, longest=5.0)
-        while True:
-            cause = await self._follow(backoff)
-            if backoff.attempt == 0:
-                _logger.warning("watching is interrupted; the last good state is kept", extra={"cause": cause})
-            await backoff.pause()
+        self._heard = time.monotonic()
+        with HEALTH.checking(f"watch {self._name}", self._problem), WATCH_AGE.reading(self._name, read=self._age):
+            while True:
+                self._cause = await self._follow(backoff)
+                if backoff.attempt == 0:
+                    fields = {"watch": self._name, "cause": self._cause}
+                    _logger.warning("watching is interrupted; the last good state is kept", extra=fields)
+                await backoff.pause()
+
+    def _age(self) -> float:
+        return time.monotonic() - self._heard
+
+    def _problem(self) -> str:
+        if not self._cause and self._age() <= self._silence:
+            return ""
+        cause = self._cause or "nothing was heard of it"
+        kept = "the last good state is kept" if self._current.is_set() else "nothing is known of it yet"
+        return f"not heard of for {self._age():.0f} s ({cause}); {kept}: see that the service it comes from answers"
 
     async def _follow(self, backoff: Backoff) -> str:
         """Take in one stream to its end; return why it ended."""
@@ -178,6 +199,7 @@ class Watcher:
                 async with asyncio.timeout(self._silence):
                     response = await anext(responses)
                 self._take(response)
+                self._heard, self._cause = time.monotonic(), ""
                 backoff.reset()
         except StopAsyncIteration:
             return "the stream ended"

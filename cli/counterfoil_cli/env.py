@@ -28,6 +28,12 @@ DOORS = (
     Door("COUNTERFOIL_GRAPH_LISTEN", 7103, "graph"),
     Door("COUNTERFOIL_MODELS_LISTEN", 7104, "models"),
     Door("COUNTERFOIL_GOVERNANCE_LISTEN", 7105, "governance"),
+    Door("COUNTERFOIL_GATEWAY_METRICS_LISTEN", 9100, "the gateway's metrics"),
+    Door("COUNTERFOIL_INGEST_METRICS_LISTEN", 9101, "ingest's metrics"),
+    Door("COUNTERFOIL_CONTRACTS_METRICS_LISTEN", 9102, "contracts' metrics"),
+    Door("COUNTERFOIL_GRAPH_METRICS_LISTEN", 9103, "graph's metrics"),
+    Door("COUNTERFOIL_MODELS_METRICS_LISTEN", 9104, "models' metrics"),
+    Door("COUNTERFOIL_GOVERNANCE_METRICS_LISTEN", 9105, "governance's metrics"),
 )
 TRACE_DOORS = (
     Door("COUNTERFOIL_TRACES_LISTEN", 16686, "the trace sink's pages"),

@@ -123,7 +123,7 @@ class Launcher:
     def _readiness(self) -> ProcessSpec:
         gateway = self.addresses.rest.removeprefix("http://")
         listens = (self.variables[door.variable] for door in self._doors)
-        doors = [reachable(listen) for listen in listens if not listen.startswith("unix:")]
+        doors = [reachable(listen) for listen in listens if listen and not listen.startswith("unix:")]
         link = self._link if self._began else None
         waiting = partial(_await_readiness, gateway, doors, key=self.key, link=link)
         return ProcessSpec("readiness", waiting, on_end=self._on_ready, stop_seconds=1)

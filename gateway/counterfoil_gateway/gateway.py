@@ -123,7 +123,8 @@ def _api_keys(channel: grpc.aio.Channel, identity: Identity, *, attempts: Limite
         request = credentials_pb2.WatchCredentialsRequest(after_revision=after)
         return stub.WatchCredentials(request, **following(signer=signer))
 
-    return _followed(Keyring(API_KEY, look_up, signer=signer, clock=identity.clock, attempts=attempts), watch)
+    keyring = Keyring(API_KEY, look_up, signer=signer, clock=identity.clock, attempts=attempts)
+    return _followed(keyring, watch, name="governance API keys")
 
 
 def _write_keys(channel: grpc.aio.Channel, identity: Identity, *, attempts: Limiter) -> tuple[Keyring, Watcher]:
@@ -139,10 +140,11 @@ def _write_keys(channel: grpc.aio.Channel, identity: Identity, *, attempts: Limi
         request = sources_pb2.WatchCredentialsRequest(after_revision=after)
         return stub.WatchCredentials(request, **following(signer=signer))
 
-    return _followed(Keyring(WRITE_KEY, look_up, signer=signer, clock=identity.clock, attempts=attempts), watch)
+    keyring = Keyring(WRITE_KEY, look_up, signer=signer, clock=identity.clock, attempts=attempts)
+    return _followed(keyring, watch, name="ingest write keys")
 
 
-def _followed(keyring: Keyring, watch: Callable[[int], Any]) -> tuple[Keyring, Watcher]:
+def _followed(keyring: Keyring, watch: Callable[[int], Any], *, name: str) -> tuple[Keyring, Watcher]:
     def put(_key: str, resource: any_pb2.Any) -> None:
         credential = Credential()
         resource.Unpack(credential)
@@ -151,4 +153,4 @@ def _followed(keyring: Keyring, watch: Callable[[int], Any]) -> tuple[Keyring, W
     def delete(key: str) -> None:
         keyring.delete(bytes.fromhex(key))
 
-    return keyring, Watcher(watch, put, delete)
+    return keyring, Watcher(watch, put, delete, name=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from counterfoil_chassis.settings import ServiceSettings
+from counterfoil_chassis.settings import METRICS_LISTEN, ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -16,6 +16,7 @@ class Settings(ServiceSettings):
 
     listen: str = Field(default="127.0.0.1:8080", description="Address of the REST door.")
     grpc_listen: str = Field(default="127.0.0.1:8081", description="Address of the gRPC door.")
+    metrics_listen: str = Field(default="127.0.0.1:9100", description=METRICS_LISTEN)
     public_url: str = Field(
         default="",
         pattern="^(https?://[^/]+)?$",

@@ -214,7 +214,7 @@ async def watched(database: Database, data_dir: Any, feed: Feed) -> AsyncIterato
         def open_stream(after: int) -> Any:
             return stub.WatchCredentials(WatchCredentialsRequest(after_revision=after), **following(signer=gateway))
 
-        watcher = Watcher(open_stream, on_put, state.__delitem__)
+        watcher = Watcher(open_stream, on_put, state.__delitem__, name="things")
         task = asyncio.create_task(watcher.run())
         yield watcher, state, serving
         task.cancel()
@@ -276,7 +276,9 @@ async def test_a_silent_stream_is_opened_again_after_the_last_revision() -> None
         yield heartbeat
         await asyncio.Event().wait()
 
-    watcher = Watcher(open_stream, lambda _key, _resource: None, lambda _key: None, silence=timedelta(seconds=0.05))
+    watcher = Watcher(
+        open_stream, lambda _key, _resource: None, lambda _key: None, name="things", silence=timedelta(seconds=0.05)
+    )
     task = asyncio.create_task(watcher.run())
     async with asyncio.timeout(10):
         await again.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from counterfoil_chassis.settings import ServiceSettings
+from counterfoil_chassis.settings import METRICS_LISTEN, ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -13,6 +13,7 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="COUNTERFOIL_GOVERNANCE_", frozen=True, extra="ignore")
 
     listen: str = Field(default="127.0.0.1:7105", description="Address the server binds.")
+    metrics_listen: str = Field(default="127.0.0.1:9105", description=METRICS_LISTEN)
     bootstrap_key_sha256: str = Field(
         default="",
         pattern=r"^([0-9a-fA-F]{64})?$",

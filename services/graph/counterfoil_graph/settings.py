@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from counterfoil_chassis.settings import ServiceSettings
+from counterfoil_chassis.settings import METRICS_LISTEN, ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -15,6 +15,7 @@ class Settings(ServiceSettings):
     )
 
     listen: str = Field(default="127.0.0.1:7103", description="Address the server binds.")
+    metrics_listen: str = Field(default="127.0.0.1:9103", description=METRICS_LISTEN)
     ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
     image_digest: str = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from counterfoil_chassis.settings import ServiceSettings
+from counterfoil_chassis.settings import METRICS_LISTEN, ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -13,6 +13,7 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="COUNTERFOIL_INGEST_", frozen=True, extra="ignore")
 
     listen: str = Field(default="127.0.0.1:7101", description="Address the server binds.")
+    metrics_listen: str = Field(default="127.0.0.1:9101", description=METRICS_LISTEN)
     contracts_target: str = Field(default="127.0.0.1:7102", description="Address of the contracts service.")
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
     max_import_bytes: int = Field(

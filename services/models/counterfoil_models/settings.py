@@ -1,6 +1,6 @@
 """Everything the models service reads from the environment."""
 
-from counterfoil_chassis.settings import ServiceSettings
+from counterfoil_chassis.settings import METRICS_LISTEN, ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -13,6 +13,7 @@ class Settings(ServiceSettings):
     )
 
     listen: str = Field(default="127.0.0.1:7104", description="Address the server binds; port 0 picks a free one.")
+    metrics_listen: str = Field(default="127.0.0.1:9104", description=METRICS_LISTEN)
     ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
     graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")

@@ -63,7 +63,7 @@ class ContractsFollower:
         self.contracts = Contracts(self._lookup, monotonic=monotonic)
         self._client = client
         self._kept = kept
-        self._watcher = Watcher(client.watch, self._put, self._drop)
+        self._watcher = Watcher(client.watch, self._put, self._drop, name="contracts compiled contracts")
         self._unconfirmed: set[tuple[str, str]] = set()
         self._written: dict[tuple[str, str], bytes] = {}
         self._changes: deque[KeptContract | tuple[str, str]] = deque()

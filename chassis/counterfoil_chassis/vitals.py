@@ -1,0 +1,118 @@
+"""The door for whoever watches a process: `/metrics` and `/healthz`, on an address of its own that is never public.
+
+A web framework would cost each process some megabytes for two GETs; this answers them, refuses the rest, and is bounded
+in connections, bytes and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib import metadata
+from typing import TypeAlias
+
+import orjson
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+
+from counterfoil_chassis import health
+from counterfoil_chassis.clock import Clock
+from counterfoil_chassis.errors import StartError
+
+MOST_CONNECTIONS = 16
+_HEAD_BYTES = 8 * 1024
+_SECONDS = 5.0
+Answer: TypeAlias = tuple[int, str, bytes]
+"""Status, media type, body."""
+_logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def serving(
+    service: str, listen: str, clock: Clock, *, checks: health.Health = health.HEALTH
+) -> AsyncIterator[str]:
+    """Answer while the block runs; yield the address, "" when there is none to listen on. Raise StartError."""
+    if not listen:
+        yield ""
+        return
+    host, _, port = listen.rpartition(":")
+    door = _Door(service, clock, checks)
+    try:
+        server = await asyncio.start_server(door.serve, host.strip("[]"), int(port), limit=_HEAD_BYTES)
+    except (OSError, OverflowError, ValueError) as error:
+        raise StartError(
+            f"cannot listen on {listen} for metrics: {error}; stop what uses it, set another address, or none"
+        ) from None
+    try:
+        yield f"{host}:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await door.end()
+
+
+class _Door:
+    """Two paths, GET and HEAD only, one answer per connection."""
+
+    def __init__(self, service: str, clock: Clock, checks: health.Health) -> None:
+        self._service = service
+        self._clock = clock
+        self._checks = checks
+        self._serving: set[asyncio.Task[None]] = set()
+        self._paths: Mapping[str, Callable[[str], Awaitable[Answer]]] = {
+            "/metrics": self._metrics,
+            "/healthz": self._health,
+        }
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request and close; whoever is slow, silent or one too many is cut off."""
+        task = asyncio.current_task()
+        if task is None or len(self._serving) >= MOST_CONNECTIONS:
+            writer.close()
+            return
+        self._serving.add(task)
+        try:
+            async with asyncio.timeout(_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(await self._answer(head.decode("latin-1")))
+                await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            _logger.debug("a connection for metrics was cut off")
+        finally:
+            self._serving.discard(task)
+            writer.close()
+
+    async def end(self) -> None:
+        """End what is being answered."""
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _answer(self, head: str) -> bytes:
+        request, *lines = head.split("\r\n")
+        verb, _, rest = request.partition(" ")
+        path = rest.partition(" ")[0].partition("?")[0]
+        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if path not in self._paths:
+            status, kind, body = 404, "text/plain", b"there are /metrics and /healthz\n"
+        elif verb not in ("GET", "HEAD"):
+            status, kind, body = 405, "text/plain", b"GET it\n"
+        else:
+            status, kind, body = await self._paths[path](fields.get("accept", ""))
+        return (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {kind}\r\n"
+            f"content-length: {len(body)}\r\ncache-control: no-store\r\nconnection: close\r\n"
+            f"{'allow: GET, HEAD' + chr(13) + chr(10) if status == 405 else ''}\r\n"
+        ).encode() + (b"" if verb == "HEAD" else body)
+
+    async def _metrics(self, accept: str) -> Answer:
+        encode, kind = choose_encoder(accept)
+        return 200, kind, encode(REGISTRY)
+
+    async def _health(self, _accept: str) -> Answer:
+        checks = await self._checks.report(self._clock.now())
+        ready = self._checks.ready
+        found = health.document(self._service, metadata.version("counterfoil-chassis"), checks, ready=ready)
+        return 200 if ready else 503, "application/json", orjson.dumps(found)
