@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
-from counterfoil_chassis.errors import UnavailableError
+from counterfoil_chassis.errors import CounterfoilError, UnavailableError
+from counterfoil_chassis.health import HEALTH
+from counterfoil_chassis.lease import Lease, LeaseLostError
+from counterfoil_chassis.metrics import DATABASE_CONNECTIONS, DATABASE_WRITERS_WAITING
+from counterfoil_chassis.postgresql import connector, is_lost, is_postgresql
 
 _WRITES = "counterfoil_writes"
+_PING_SECONDS = 2.0
+_SLOW_PINGS = 3  # in a row: one alone may have waited behind a load that passes
 # What the disk or the machine is to blame for, and not the statement.
 _SQLITE_UNWELL = frozenset(
     (
@@ -29,8 +37,10 @@ _SQLITE_UNWELL = frozenset(
         sqlite3.SQLITE_READONLY,
     )
 )
-# PostgreSQL, appendix A: connection exception, insufficient resources, operator intervention, system error.
-_POSTGRESQL_UNWELL = ("08", "53", "57", "58")
+_POSTGRESQL: dict[bool, dict[str, Any]] = {
+    True: {"isolation_level": "READ COMMITTED", "postgresql_readonly": False},
+    False: {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},  # one state, as on SQLite
+}
 _PRAGMAS = (
     "PRAGMA busy_timeout = 10000",
     "PRAGMA journal_mode = WAL",
@@ -40,7 +50,7 @@ _PRAGMAS = (
 
 
 class StoreUnavailableError(UnavailableError):
-    """The database cannot be written or reached now; nothing was kept."""
+    """The database cannot be written or reached now; nothing was kept, unless its answer to the commit was lost."""
 
     reason = "STORE_UNAVAILABLE"
 
@@ -48,19 +58,34 @@ class StoreUnavailableError(UnavailableError):
 class Database:
     """Opens transactions on one SQLAlchemy URL; create it inside the running loop and close it at the end.
 
-    On SQLite the writers of this process queue for one lock, first come first served: SQLite's own busy handler polls.
+    The writers of this process queue for one lock, first come first served, on both engines: what a transaction has
+    read is still so when it writes. Other processes are kept away by SQLite itself (whose own busy handler polls) and
+    on PostgreSQL by the lease.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, lease: Lease | None = None) -> None:
         self.url = url
-        sqlite = make_url(url).get_backend_name() == "sqlite"
-        if sqlite:
-            self._engine = create_async_engine(url, pool_size=8, max_overflow=8, connect_args={"isolation_level": None})
-            set_up_sqlite(self._engine.sync_engine)
+        self._lease = lease
+        if is_postgresql(url):
+            name = make_url(url).database or "counterfoil"
+            idle = {} if lease is None else {"idle_in_transaction_session_timeout": f"{int(lease.seconds * 3000)}"}
+            self._reads = _postgresql(connector(url, name=name), size=4, more=8)
+            self._writes = _postgresql(connector(url, name=f"{name} writer", **idle), size=1, more=0)
         else:
-            self._engine = create_async_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True)
-        self._writer = asyncio.Lock() if sqlite else None
+            self._reads = self._writes = create_async_engine(
+                url, pool_size=8, max_overflow=8, connect_args={"isolation_level": None}
+            )
+            set_up_sqlite(self._reads.sync_engine)
+        self._writer = asyncio.Lock()
+        self._writers_waiting = 0
         self._writing: asyncio.Task[Any] | None = None
+        self._ping: asyncio.Task[None] | None = None
+        self._slow_pings = 0
+        self._watched = [
+            HEALTH.add("database", self._problem, needed=True),
+            DATABASE_CONNECTIONS.add(read=self._connections_in_use),
+            DATABASE_WRITERS_WAITING.add(read=lambda: self._writers_waiting),
+        ]
         self._callbacks: WeakKeyDictionary[AsyncConnection, list[Callable[[], None]]] = WeakKeyDictionary()
 
     @asynccontextmanager
@@ -68,12 +93,15 @@ class Database:
         """Open a write transaction: commit at exit, roll back on error; callbacks run after the commit.
 
         It does not nest: pass the connection on. A cancellation that arrives during the commit waits for its end.
-        Raises StoreUnavailableError when the disk is full, the database is away, or the like.
+        Raises LeaseLostError, and StoreUnavailableError when the disk is full, the database is away, or the like. When
+        the connection to PostgreSQL breaks during the commit, what was to be committed may be there, though the
+        callbacks did not run.
         """
         callbacks: list[Callable[[], None]] = []
         with _told():
             async with self._turn(), self._connection(writes=True) as connection:
                 self._callbacks[connection] = callbacks
+                await self._check_lease(connection)
                 yield connection
                 await _unbroken(_commit(connection, callbacks))
 
@@ -93,33 +121,87 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._engine.dispose()
+        for forget in self._watched:
+            forget()
+        if self._ping is not None:
+            await asyncio.wait([self._ping], timeout=_PING_SECONDS)
+        for engine in {self._reads, self._writes}:
+            await engine.dispose()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        if self._writer is None:
-            yield
-            return
         if self._writing is not None and self._writing is asyncio.current_task():
             raise RuntimeError("begin() inside begin(): pass the open connection on")
-        async with self._writer:
+        self._writers_waiting += 1
+        try:
+            await self._writer.acquire()
+        finally:
+            self._writers_waiting -= 1
+        try:
             self._writing = asyncio.current_task()
-            try:
-                yield
-            finally:
-                self._writing = None
+            yield
+        finally:
+            self._writing = None
+            self._writer.release()
+
+    async def _problem(self) -> str:
+        """Return what is wrong with the database; a ping that never ends is waited for by the next look, too."""
+        ping = self._ping
+        if ping is None or ping.done():
+            ping = self._ping = asyncio.create_task(self._select_one())
+        await asyncio.wait([ping], timeout=_PING_SECONDS)
+        if not ping.done():
+            self._slow_pings += 1
+            slow = self._slow_pings >= _SLOW_PINGS
+            return "it does not answer in time; look at its load and at the network to it" if slow else ""
+        self._slow_pings = 0
+        failure = ping.exception()
+        if failure is None:
+            return ""
+        if not isinstance(failure, SQLAlchemyError | CounterfoilError | OSError):
+            raise failure
+        return f"it cannot be reached ({type(failure).__name__}); see that it runs, and that its URL is right"
+
+    async def _select_one(self) -> None:
+        async with self.read() as connection:
+            await connection.execute(text("SELECT 1"))
 
     @asynccontextmanager
     async def _connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
-        connection = self._engine.connect()
+        connection = (self._writes if writes else self._reads).connect()
         try:
             await _unbroken(connection.start())  # a connecting that is broken off would leave its file open
-            await connection.execution_options(**{_WRITES: writes})
+            if connection.dialect.name == "postgresql":
+                await connection.execution_options(**_POSTGRESQL[writes])
+            else:
+                await connection.execution_options(**{_WRITES: writes})
             await connection.begin()
             yield connection
         finally:
             if connection.sync_connection is not None:
                 await _unbroken(connection.close())  # rolls back what was not committed
+
+    def _connections_in_use(self) -> int:
+        pools = [engine.sync_engine.pool for engine in {self._reads, self._writes}]
+        return sum(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
+
+    async def _check_lease(self, connection: AsyncConnection) -> None:
+        if self._lease is not None and self._lease.fence:
+            found = await connection.execute(text(self._lease.fence))
+            if found.first() is None:
+                self._lease.lose()
+                raise LeaseLostError
+
+
+def _postgresql(connect: Callable[..., Awaitable[Any]], *, size: int, more: int) -> AsyncEngine:
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=size,
+        max_overflow=more,
+        pool_timeout=10,
+        pool_pre_ping=True,  # connections that a restart of the server has ended are found before they are used
+    )
 
 
 def set_up_sqlite(engine: Engine) -> None:
@@ -148,22 +230,21 @@ def _told() -> Iterator[None]:
     """Tell a database that is unwell apart from a statement that is wrong."""
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, PoolTimeoutError, OSError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
         if not _is_unwell(error):
             raise
         raise StoreUnavailableError(
-            f"The database is unwell ({error.orig}); nothing was kept. Send it again, and look at its disk.",
+            f"The database is unwell ({cause}); nothing was kept. Send it again, and look at its disk.",
             retry_after=timedelta(seconds=1),
         ) from error
 
 
-def _is_unwell(error: DBAPIError) -> bool:
-    if error.connection_invalidated:
-        return True
-    code = getattr(error.orig, "sqlite_errorcode", None)
+def _is_unwell(error: Exception) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
     if code is not None:
         return code & 0xFF in _SQLITE_UNWELL  # the low byte is the primary code, the rest says where
-    return str(getattr(error.orig, "sqlstate", "")).startswith(_POSTGRESQL_UNWELL)
+    return is_lost(error)
 
 
 async def _commit(connection: AsyncConnection, callbacks: Sequence[Callable[[], None]]) -> None:

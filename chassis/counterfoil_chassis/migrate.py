@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from counterfoil_chassis import lease
 from counterfoil_chassis.database import set_up_sqlite
 from counterfoil_chassis.errors import StartError
+from counterfoil_chassis.postgresql import (
+    NO_DATABASE,
+    NOT_ALLOWED,
+    WHO_ARE_YOU,
+    connector,
+    dsn_of,
+    is_lost,
+    is_postgresql,
+    sqlstate,
+)
+
+T = TypeVar("T")
+_ORDERS = ("C", "POSIX", "C.UTF-8", "C.utf8")
 
 
 def upgrade(url: str, package: str) -> None:
@@ -32,10 +46,42 @@ def upgrade(url: str, package: str) -> None:
 
 def prepare(url: str, package: str) -> None:
     """Make the database fit before serving: SQLite is upgraded, an older PostgreSQL is refused by StartError."""
-    if make_url(url).get_backend_name() == "sqlite":
-        upgrade(url, package)
-    else:
+    if is_postgresql(url):
         require_newest(url, package)
+    else:
+        upgrade(url, package)
+
+
+def create(url: str) -> bool:
+    """Create a PostgreSQL database that is missing, and tell; its texts are ordered by their bytes, as in SQLite.
+
+    Raises StartError when the server cannot be reached or the role may not create databases.
+    """
+    place = make_url(url)
+    server = place.set(database="postgres").render_as_string(hide_password=False)
+
+    async def missing_made() -> bool:
+        try:
+            connection = await connector(server, name="counterfoil migrate")()
+        except Exception as error:
+            raise _refused(error, url) from error
+        try:
+            if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", place.database):
+                return False
+            name = '"' + str(place.database).replace('"', '""') + '"'
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+        except Exception as error:
+            if sqlstate(error) != NOT_ALLOWED:
+                raise
+            raise StartError(
+                f"{place.database} cannot be created: {error}. Have it created (ENCODING UTF8, LOCALE C, owned by "
+                f"{place.username}), then migrate again."
+            ) from None
+        finally:
+            await connection.close()
+        return True
+
+    return _in_thread(missing_made)
 
 
 def require_newest(url: str, package: str) -> None:
@@ -49,15 +95,30 @@ def require_newest(url: str, package: str) -> None:
         found = ", ".join(current) or "none"
         raise StartError(
             f"the database is at revision {found}, this release needs {', '.join(newest)}: "
-            f"run `python -m {package} migrate`"
+            f"run `counterfoil migrate`, or `python -m {package} migrate` for this service alone"
         )
 
 
 def _upgrade(connection: Connection, package: str) -> None:
     config = _config(package)
     _refuse_unknown(config, _revisions(connection))
+    if connection.dialect.name == "postgresql":
+        _refuse_other_order(connection)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    if connection.dialect.name == "postgresql":
+        lease.TABLE.create(connection, checkfirst=True)
+
+
+def _refuse_other_order(connection: Connection) -> None:
+    found = connection.execute(
+        text("SELECT datname, datcollate, getdatabaseencoding() FROM pg_database WHERE datname = current_database()")
+    ).one()
+    if found.datcollate not in _ORDERS or found[2] != "UTF8":
+        raise StartError(
+            f"the database {found.datname} has encoding {found[2]} and LC_COLLATE {found.datcollate}: it needs UTF8 "
+            "and C, so that texts are ordered by their bytes. Create it anew, or let `counterfoil migrate` create it."
+        )
 
 
 def _refuse_unknown(config: Config, revisions: list[str]) -> None:
@@ -89,24 +150,16 @@ def _config(package: str) -> Config:
 
 
 def _with_connection(url: str, work: Callable[[Connection], None]) -> None:
-    if make_url(url).get_backend_name() == "sqlite":
+    if is_postgresql(url):
+        _in_thread(lambda: _with_postgresql(url, work))
+    else:
         _with_sqlite(url, work)
-        return
 
-    # The driver is asyncio's and a loop may be running in this thread already.
-    failures: list[BaseException] = []
 
-    def in_thread() -> None:
-        try:
-            asyncio.run(_with_async_driver(url, work))
-        except BaseException as error:  # noqa: BLE001 - carried over to the waiting thread, whatever it is
-            failures.append(error)
-
-    thread = threading.Thread(target=in_thread)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+def _in_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run asynchronous work though a loop may be running in this thread already."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
 
 
 def _with_sqlite(url: str, work: Callable[[Connection], None]) -> None:
@@ -141,10 +194,24 @@ def _make_folder(folder: Path) -> None:
         raise StartError(f"the data folder {folder} cannot be created: {error.strerror}") from None
 
 
-async def _with_async_driver(url: str, work: Callable[[Connection], Any]) -> None:
-    engine = create_async_engine(url, poolclass=NullPool)
+async def _with_postgresql(url: str, work: Callable[[Connection], Any]) -> None:
+    connect = connector(url, name="counterfoil migrate", statement_timeout="0")
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(work)
+    except Exception as error:
+        raise _refused(error, url) from error
     finally:
         await engine.dispose()
+
+
+def _refused(error: Exception, url: str) -> Exception:
+    """Return what to say of a failure: one line when the server or the database is to blame."""
+    place = make_url(dsn_of(url))
+    shown = place.render_as_string(hide_password=True)
+    if sqlstate(error) == NO_DATABASE:
+        return StartError(f"there is no database {place.database} on {shown}: run `counterfoil migrate`")
+    if sqlstate(error).startswith(WHO_ARE_YOU) or is_lost(error):
+        return StartError(f"the database {shown} cannot be used: {error}")
+    return error

@@ -139,7 +139,7 @@ async def test_a_cancellation_during_the_commit_waits_for_its_end_and_its_callba
             await connection.execute(text("INSERT INTO note VALUES ('kept')"))
 
     task = asyncio.create_task(writes())
-    event.listen(database._engine.sync_engine, "commit", lambda _connection: task.cancel())
+    event.listen(database._writes.sync_engine, "commit", lambda _connection: task.cancel())
     with pytest.raises(asyncio.CancelledError):
         await task
     assert told == ["committed"]
