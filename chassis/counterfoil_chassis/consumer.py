@@ -29,9 +29,9 @@ _logger = logging.getLogger(__name__)
 
 
 class EpochUnknownError(FailedPreconditionError):
-    """The log's life is not the one the cursor belongs to: the log was restored, and offsets may mean other records."""
+    """The log was restored and does not continue the life of it that the cursor belongs to."""
 
-    reason = "EPOCH_UNKNOWN"
+    reason = "LOG_EPOCH_UNKNOWN"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,11 @@ class LogConsumer(Generic[T]):
     """Reads one partition of one workspace's log from its stored cursor and applies batch after batch.
 
     `read(cursor)` opens the stream; `apply(connection, records)` does the effect in the transaction that also moves
-    the cursor. A failing stream is opened again from the cursor; an error of `apply` ends the consumer.
+    the cursor. A failing stream is opened again from the cursor; an error of `apply` ends the consumer. `remedy` says
+    how what it made is made anew when the log was restored and this service was not.
+
+    The sender refuses a cursor that its log does not continue. So a stream that answers in another life of the log than
+    its cursor's continues that one, and the cursor goes over to it.
     """
 
     def __init__(
@@ -71,11 +75,14 @@ class LogConsumer(Generic[T]):
         partition: int,
         read: Callable[[Cursor], AsyncIterable[Batch[T]]],
         apply: Callable[[AsyncConnection, T], Awaitable[None]],
+        remedy: str,
     ) -> None:
         self._database = database
         self._key = {"workspace": workspace, "consumer": name, "partition": partition}
         self._read = read
         self._apply = apply
+        self._remedy = remedy
+        self._continued = ""  # the life of the log that the running stream was asked to go on from
         self._heard = time.monotonic()
         self._behind = 0.0
         self._cause = ""
@@ -92,7 +99,7 @@ class LogConsumer(Generic[T]):
             with CONSUMER_BEHIND.reading(name, read=self._lag):
                 await self._consume()
         except CounterfoilError as error:
-            self._cause = f"stopped: {error.message}"
+            self._cause = f"stopped ({error.reason}): {error.message}"
             raise
         except BaseException:
             forget()
@@ -110,6 +117,7 @@ class LogConsumer(Generic[T]):
         while True:
             try:
                 cursor = await self.cursor()
+                self._continued = cursor.log_epoch
                 async for batch in self._read(cursor):
                     await self._take(batch)
                     self._heard, self._cause = time.monotonic(), ""
@@ -118,7 +126,7 @@ class LogConsumer(Generic[T]):
             except grpc.aio.AioRpcError as error:
                 failure = failure_of(error)
                 if failure.reason == EpochUnknownError.reason:
-                    raise self._epoch_unknown("another") from error
+                    raise self._epoch_unknown(failure.metadata.get("log_epoch", ""), failure.detail) from error
                 self._cause = f"the log cannot be read ({failure.code.name}: {failure.detail}); it is tried again"
                 if backoff.attempt == 0:
                     fields = {**self._key, "cause": f"{failure.code.name}: {failure.detail}"}
@@ -133,25 +141,31 @@ class LogConsumer(Generic[T]):
     async def _take(self, batch: Batch[T]) -> None:
         if batch.records is None:
             known = (await self.cursor()).log_epoch
-            self._check_epoch(known, batch.log_epoch)
+            if self._goes_over(known, batch.log_epoch):
+                async with self._database.begin() as connection:
+                    cursor = await self._cursor(connection)
+                    await self._store(connection, Cursor(batch.log_epoch, cursor.next_offset))
             return
         async with self._database.begin() as connection:
             cursor = await self._cursor(connection)
-            self._check_epoch(cursor.log_epoch, batch.log_epoch)
+            self._goes_over(cursor.log_epoch, batch.log_epoch)
             if batch.next_offset <= cursor.next_offset:
                 return  # done by another reader of the same name
             await self._apply(connection, batch.records)
-            await self._store(connection, batch)
+            await self._store(connection, Cursor(batch.log_epoch, batch.next_offset))
 
-    def _check_epoch(self, known: str, found: str) -> None:
-        if known not in ("", found):
-            raise self._epoch_unknown(found)
+    def _goes_over(self, known: str, found: str) -> bool:
+        """Return whether the cursor goes over to another life of the log; raise EpochUnknownError when it must not."""
+        if known in ("", found):
+            return False
+        if known != self._continued:
+            raise self._epoch_unknown(found, "The log was restored while it was read.")
+        return True
 
-    def _epoch_unknown(self, found: str) -> EpochUnknownError:
-        consumer = self._key["consumer"]
+    def _epoch_unknown(self, found: str, why: str) -> EpochUnknownError:
         return EpochUnknownError(
-            f"the log was restored: consumer {consumer} stands in another life of it; rebuild what it made, "
-            "then delete its row of the table cursor to read from the start",
+            f"{why} The consumer {self._key['consumer']} of workspace {self._key['workspace']} stands still: restore "
+            f"this service from the backup that the log was restored from, or {self._remedy}.",
             metadata={"log_epoch": found, **{key: str(value) for key, value in self._key.items()}},
         )
 
@@ -160,8 +174,8 @@ class LogConsumer(Generic[T]):
         row = (await connection.execute(select(_table.c.log_epoch, _table.c.next_offset).where(here))).first()
         return Cursor(log_epoch=row.log_epoch, next_offset=row.next_offset) if row else Cursor("", 0)
 
-    async def _store(self, connection: AsyncConnection, batch: Batch[T]) -> None:
+    async def _store(self, connection: AsyncConnection, cursor: Cursor) -> None:
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        place = {"log_epoch": batch.log_epoch, "next_offset": batch.next_offset}
+        place = {"log_epoch": cursor.log_epoch, "next_offset": cursor.next_offset}
         row = insert(_table).values(**self._key, **place)
         await connection.execute(row.on_conflict_do_update(index_elements=list(_table.primary_key), set_=place))

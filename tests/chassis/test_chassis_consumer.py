@@ -35,7 +35,9 @@ async def apply(connection: AsyncConnection, records: list[str]) -> None:
 
 
 def consumer(database: Database, read: object, work: object = apply) -> LogConsumer[list[str]]:
-    return LogConsumer(database, name="series", workspace="acme", partition=0, read=read, apply=work)
+    return LogConsumer(
+        database, name="series", workspace="acme", partition=0, read=read, apply=work, remedy="count again"
+    )
 
 
 async def run_until(database: Database, reader: LogConsumer[list[str]], count: int) -> None:
@@ -102,15 +104,46 @@ async def test_a_log_that_was_restored_stops_the_consumer_and_says_what_to_do(da
         yield batches(cursor, epoch="e1")[0]
         yield Batch("e2", 99, None)
 
-    with pytest.raises(EpochUnknownError, match="delete its row") as failure:
+    with pytest.raises(EpochUnknownError, match="or count again") as failure:
         await consumer(database, read).run()
     assert failure.value.metadata["log_epoch"] == "e2"
     assert await written(database) == 3
 
 
+async def test_a_log_that_continues_the_cursors_life_takes_the_cursor_over(database: Database) -> None:
+    epochs = iter(["e1", "e2", "e2", "e3"])
+
+    async def read(cursor: Cursor) -> AsyncIterator[Batch[list[str]]]:
+        epoch = next(epochs, "e3")
+        yield Batch(epoch, cursor.next_offset, None)
+        for batch in batches(cursor, epoch=epoch)[:2]:
+            yield batch
+
+    reader = consumer(database, read)
+    await run_until(database, reader, 18)
+    assert await written(database) >= 18
+    assert (await reader.cursor()).log_epoch == "e2"
+
+    async def heartbeats(cursor: Cursor) -> AsyncIterator[Batch[list[str]]]:
+        assert cursor.log_epoch in ("e2", "e3")
+        yield Batch("e3", cursor.next_offset, None)
+
+    idle = consumer(database, heartbeats)
+    task = asyncio.create_task(idle.run())
+
+    async def went_over() -> bool:
+        return task.done() or (await idle.cursor()).log_epoch == "e3"
+
+    await eventually(went_over)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert await idle.cursor() == Cursor("e3", (await reader.cursor()).next_offset)
+
+
 async def test_a_senders_epoch_refusal_stops_the_consumer_too(database: Database) -> None:
     class SenderRefusesError(FailedPreconditionError):
-        reason = "EPOCH_UNKNOWN"
+        reason = "LOG_EPOCH_UNKNOWN"
 
     status = to_status(SenderRefusesError("no such epoch"))
     trailers = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
@@ -142,7 +175,8 @@ async def main():
         if n == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    await LogConsumer(Database(url), name="series", workspace="acme", partition=0, read=read, apply=apply).run()
+    place = {"name": "series", "workspace": "acme", "partition": 0}
+    await LogConsumer(Database(url), **place, read=read, apply=apply, remedy="").run()
 
 
 asyncio.run(main())

@@ -216,7 +216,7 @@ async def test_blocks_are_followed_as_they_commit(service: Service, monkeypatch:
     ]
     assert [each.next_offset for each in ended] == [1, 2, 3]
     foreign = records_pb2.ReadRecordsRequest(workspace="acme", log_epoch="another")
-    assert await refused(service.records.ReadRecords(foreign, **service.called())) == "EPOCH_UNKNOWN"
+    assert await refused(service.records.ReadRecords(foreign, **service.called())) == "LOG_EPOCH_UNKNOWN"
     theirs = [each async for each in service.records.ReadRecords(request_of("acme"), **service.called("zeta"))]
     assert [each.HasField("block") for each in theirs] == [False]
 

@@ -19,7 +19,7 @@ from tests.models.journey_rows import Event, at, table
 
 
 class EpochUnknownError(FailedPreconditionError):
-    reason = "EPOCH_UNKNOWN"
+    reason = "LOG_EPOCH_UNKNOWN"
 
 
 class RebuiltError(FailedPreconditionError):

@@ -46,7 +46,7 @@ class EpochUnknownError(FailedPreconditionError):
 
 
 class LogRestoredError(FailedPreconditionError):
-    reason = "EPOCH_UNKNOWN"
+    reason = "LOG_EPOCH_UNKNOWN"
 
 
 class DatasetNotFoundError(NotFoundError):

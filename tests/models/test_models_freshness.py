@@ -111,7 +111,7 @@ async def test_counting_continues_the_traces_of_the_requests_that_brought_the_re
     assert {span.attributes["counterfoil.workspace"] for span in spans} == {"acme"}
 
 
-@pytest.mark.parametrize(("change", "reason"), [("epoch", "EPOCH_UNKNOWN"), ("layout", "BLOCK_UNREADABLE")])
+@pytest.mark.parametrize(("change", "reason"), [("epoch", "LOG_EPOCH_UNKNOWN"), ("layout", "BLOCK_UNREADABLE")])
 async def test_a_log_that_cannot_be_counted_stops_the_counting_and_nothing_else(logged, caplog, change, reason):
     async with logged.serving() as running, logged.client(running) as client:
         await client(client.models.CreateModel, demand())

@@ -100,6 +100,8 @@ class Follower:
         self.workspace = workspace
         self.progress = Progress()
         self.in_force: InForce | None = None
+        self.predecessors: Mapping[str, int] | None = None
+        """The lives of the log before this one with their last offsets; None until ingest has said it."""
         self._replayed_to = 0  # what lies below was taken in before, and is no news
         self._means = means
 
@@ -120,13 +122,15 @@ class Follower:
             partition=PARTITION,
             read=partial(self._read, extractor),
             apply=partial(self._apply, absorber),
+            remedy="have the graph read the log again from its beginning: POST /v1/graph:rebuild",
         )
         self.progress.reached((await consumer.cursor()).next_offset)
         try:
             await consumer.run()
         except EpochUnknownError as error:
             # What was made of the other life stands until somebody asks for a rebuild.
-            _logger.critical("the log was restored: rebuild the graph", extra=error.metadata)
+            fields = {**error.metadata, "reason": error.reason, "cause": error.message}
+            _logger.critical("the log was restored: the graph stands still", extra=fields)
         except BlockUnreadableError as error:
             # Nothing after it can be taken in; other workspaces are not concerned.
             fields = {**error.metadata, "workspace": self.workspace, "cause": error.message}
@@ -135,7 +139,9 @@ class Follower:
     async def _read(self, extractor: Extractor, cursor: Cursor) -> AsyncIterator[Batch[Digest]]:
         blocks = self._means.log.follow(self.workspace, from_offset=cursor.next_offset, log_epoch=cursor.log_epoch)
         done, opened = cursor.next_offset, False
-        async for log_epoch, next_offset, block in blocks:
+        async for log_epoch, next_offset, block, predecessors in blocks:
+            if not opened:
+                self.predecessors = dict(predecessors)
             if block is None:
                 if opened and next_offset < self._replayed_to:  # the head of a log that is shorter now
                     await self._end_rebuild()
@@ -243,6 +249,16 @@ class Followers:
         Raises GraphBehindError when it takes too long.
         """
         await self.of(workspace).progress.wait(offset, seconds=seconds)
+
+    def predecessors(self, workspace: str) -> Mapping[str, int]:
+        """Return the lives of the log that it continues, each with the exclusive offset up to which it is the same.
+
+        Raises GraphBehindError until ingest has said it.
+        """
+        found = self.of(workspace).predecessors
+        if found is None:
+            raise GraphBehindError("The graph has not heard from the log since it started. Try again in a moment.")
+        return found
 
     def in_force(self, workspace: str) -> InForce:
         """Return the mappings under which a workspace's graph is made; call `wait` before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from counterfoil_graph.entities import State
@@ -22,8 +23,18 @@ async def present(reader: GraphReader) -> State:
     return state
 
 
-async def cited(reader: GraphReader, *, log_epoch: str, next_offset: int, mappings_sha256: str) -> State:
+async def cited(
+    reader: GraphReader,
+    *,
+    log_epoch: str,
+    next_offset: int,
+    mappings_sha256: str,
+    predecessors: Callable[[], Mapping[str, int]],
+) -> State:
     """Return a state as it was cited; without an epoch, the present one.
+
+    `predecessors` tells the lives of the log that the present one continues, each with the exclusive offset up to which
+    it is the same.
 
     Raises:
         GraphRebuiltError: it belongs to another life of the log, or other mappings are in force since.
@@ -33,8 +44,10 @@ async def cited(reader: GraphReader, *, log_epoch: str, next_offset: int, mappin
     now = await present(reader)
     if not log_epoch:
         return now
-    if log_epoch != now.log_epoch:
-        raise GraphRebuiltError("The state belongs to another life of the log, which was restored since.")
+    if log_epoch != now.log_epoch and next_offset > predecessors().get(log_epoch, -1):
+        raise GraphRebuiltError(
+            "The state belongs to another life of the log, which was restored since; ask again without it."
+        )
     if mappings_sha256 != now.mappings_sha256:
         until = await reader.former_until(mappings_sha256)
         if until is None or next_offset > until:

@@ -279,13 +279,23 @@ class LogBlock:
     headers: tuple[LogHeader, ...]
 
 
+class LogMessage(NamedTuple):
+    """A block or a heartbeat (None); the first message tells the lives of the log before `log_epoch`.
+
+    Up to their exclusive offsets, the records of `predecessors` are those of this one.
+    """
+
+    log_epoch: str
+    next_offset: int
+    block: LogBlock | None
+    predecessors: Mapping[str, int]
+
+
 class Log(Protocol):
     """The log of ingest."""
 
-    def follow(
-        self, workspace: str, *, from_offset: int, log_epoch: str
-    ) -> AsyncIterator[tuple[str, int, LogBlock | None]]:
-        """Yield (epoch, next offset, block or heartbeat) for ever."""
+    def follow(self, workspace: str, *, from_offset: int, log_epoch: str) -> AsyncIterator[LogMessage]:
+        """Yield blocks and heartbeats for ever."""
 
     async def append(self, workspace: str, dataset: str, records: Iterable[bytes]) -> list[int]:
         """Append records as this service; return their offsets. Raises DecisionNotKeptError for one not taken."""

@@ -31,13 +31,13 @@ class ColumnUnknownError(InvalidArgumentError):
 
 
 class EpochUnknownError(FailedPreconditionError):
-    """The offset belongs to another life of the log."""
+    """The offset belongs to a life of the log that this one does not continue, or lies beyond what was restored."""
 
-    reason = "EPOCH_UNKNOWN"
+    reason = "LOG_EPOCH_UNKNOWN"
 
 
 class SnapshotEpochUnknownError(FailedPreconditionError):
-    """The snapshot belongs to another life of the log."""
+    """The snapshot belongs to a life of the log that this one does not continue, or to records that a restore lost."""
 
     reason = "SNAPSHOT_EPOCH_UNKNOWN"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from counterfoil_ingest import blocks
 from counterfoil_ingest.entities import UNPLANNED, Block, LogRecord
-from counterfoil_ingest.read_errors import DatasetNotFoundError
+from counterfoil_ingest.read_errors import DatasetNotFoundError, EpochUnknownError
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.store import Log
 
@@ -49,6 +49,35 @@ class LogReader:
     def epoch(self) -> str:
         """The life of the log."""
         return self._log.epoch
+
+    def check(self, workspace: str, partition: int, *, log_epoch: str, from_offset: int) -> None:
+        """Raise EpochUnknownError when an offset of a life of the log does not mean the same records here.
+
+        No epoch means that its reader has read nothing yet.
+        """
+        if log_epoch in ("", self._log.epoch):
+            return
+        metadata = {"log_epoch": self._log.epoch}
+        life = self._log.predecessors.get(log_epoch)
+        if life is None:
+            raise EpochUnknownError(
+                "The log was restored, and it does not continue the life of the log that the offset belongs to. "
+                "Restore the reader from the same backup, or drop what it made and read again from offset 0 with an "
+                "empty log_epoch.",
+                metadata=metadata,
+            )
+        head = life.head(workspace, partition)
+        if from_offset > head:
+            raise EpochUnknownError(
+                f"The log was restored from a backup that ends at offset {head}; the records after it are lost, and "
+                "the reader has read some of them. Restore the reader from the same backup, or drop what it made and "
+                "read again from offset 0 with an empty log_epoch.",
+                metadata=metadata | {"head": str(head)},
+            )
+
+    def predecessors(self, workspace: str, partition: int) -> Mapping[str, int]:
+        """Return the lives of the log that this one continues, with the exclusive offset up to which each is it."""
+        return {epoch: life.head(workspace, partition) for epoch, life in self._log.predecessors.items()}
 
     async def page(self, workspace: str, dataset: str, *, partition: int, from_offset: int, limit: int) -> RecordPage:
         """Return the next records of a dataset; a page may be short, or empty, before the head is reached.

@@ -79,12 +79,8 @@ class Snapshots:
 
     def check(self, workspace: str, snapshot: Snapshot) -> None:
         """Raise SnapshotEpochUnknownError, SnapshotErasedError or SnapshotAheadError when it cannot be read."""
-        if snapshot.log_epoch != self._log.epoch:
-            raise SnapshotEpochUnknownError(
-                "The snapshot belongs to another life of the log, which was restored since. Take a new snapshot.",
-                metadata={"log_epoch": self._log.epoch},
-            )
-        if snapshot.erasure_revision != self._log.erasure_revision:
+        shared = self._shared_revision(workspace, snapshot)
+        if snapshot.erasure_revision != self._log.erasure_revision or snapshot.erasure_revision > shared:
             raise SnapshotErasedError(
                 "An erasure has changed records since this snapshot was taken. Take a new snapshot.",
                 metadata={"erasure_revision": str(self._log.erasure_revision)},
@@ -94,6 +90,24 @@ class Snapshots:
         ]
         if ahead:
             raise SnapshotAheadError("The snapshot names offsets that the log does not have. Take a new snapshot.")
+
+    def _shared_revision(self, workspace: str, snapshot: Snapshot) -> int:
+        """Return the last erasure revision that the snapshot's life of the log shares with this one."""
+        if snapshot.log_epoch == self._log.epoch:
+            return self._log.erasure_revision
+        life = self._log.predecessors.get(snapshot.log_epoch)
+        if life is None:
+            raise SnapshotEpochUnknownError(
+                "The snapshot belongs to another life of the log, which was restored since. Take a new snapshot.",
+                metadata={"log_epoch": self._log.epoch},
+            )
+        if any(offset > life.head(workspace, partition) for partition, offset in snapshot.offsets.items()):
+            raise SnapshotEpochUnknownError(
+                "The snapshot names records that came in after the backup which the log was restored from; they are "
+                "lost. Take a new snapshot.",
+                metadata={"log_epoch": self._log.epoch},
+            )
+        return life.erasure_revision
 
     async def open(self, workspace: str, snapshot: Snapshot, *, columns: Sequence[str], within: float) -> Reading:
         """Bring the lake to a snapshot (at most `within` seconds) and open it; raises also ColumnUnknownError.

@@ -10,6 +10,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_ingest.entities import Block, DatasetCounts, KeptContract, Quarantined, Source, Verdicts, WriteKey
+from counterfoil_ingest.lineage import Predecessor
 
 
 class Log(Protocol):
@@ -20,6 +21,9 @@ class Log(Protocol):
 
     erasure_revision: int
     """How many erasures have been carried out."""
+
+    predecessors: Mapping[str, Predecessor]
+    """The lives that this one continues after restores, by epoch."""
 
     def head(self, workspace: str, partition: int = 0) -> int:
         """Return the offset that the next record gets: 0 when there is none yet."""

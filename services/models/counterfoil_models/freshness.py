@@ -93,6 +93,8 @@ class Freshness:
             partition=PARTITION,
             read=partial(self._read, workspace),
             apply=partial(self._apply, workspace),
+            remedy="delete the consumer's row from the table `cursor` of the models database and start models again, "
+            "which counts all records as new",
         )
         try:
             await consumer.run()

@@ -13,7 +13,7 @@ from counterfoil_chassis.identity import TokenSigner
 
 from counterfoil_graph.entities import PARTITION
 from counterfoil_graph.errors import BlockUnreadableError, DecisionNotKeptError
-from counterfoil_graph.store import LogBlock, LogHeader
+from counterfoil_graph.store import LogBlock, LogHeader, LogMessage
 
 LAYOUT = 1
 """The layout of blocks that is understood: zstd of JSON lines."""
@@ -29,16 +29,14 @@ class IngestLog:
         self._records = records_pb2_grpc.RecordServiceStub(channel)
         self._signer = signer
 
-    async def follow(
-        self, workspace: str, *, from_offset: int, log_epoch: str
-    ) -> AsyncIterator[tuple[str, int, LogBlock | None]]:
-        """Yield (epoch, next offset, block or heartbeat) for ever."""
+    async def follow(self, workspace: str, *, from_offset: int, log_epoch: str) -> AsyncIterator[LogMessage]:
+        """Yield blocks and heartbeats for ever."""
         request = records_pb2.ReadRecordsRequest(
             workspace=workspace, partition=PARTITION, from_offset=from_offset, follow=True, log_epoch=log_epoch
         )
         async for answer in self._records.ReadRecords(request, **following(signer=self._signer)):
             block = _block(answer.block, answer.next_offset) if answer.HasField("block") else None
-            yield answer.log_epoch, answer.next_offset, block
+            yield LogMessage(answer.log_epoch, answer.next_offset, block, answer.predecessors)
 
     async def append(self, workspace: str, dataset: str, records: Iterable[bytes]) -> list[int]:
         """Append records as this service; return their offsets. Raises DecisionNotKeptError for one not taken."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -265,6 +266,7 @@ class ReceiptProducerServicer(receipts_pb2_grpc.ReceiptProducerServiceServicer):
                     log_epoch=state.log_epoch,
                     next_offset=state.next_offset,
                     mappings_sha256=state.mappings_sha256,
+                    predecessors=partial(self._services.followers.predecessors, export.workspace),
                 )
             except GraphRebuiltError as error:
                 return Result.EXPIRED, "", error.message

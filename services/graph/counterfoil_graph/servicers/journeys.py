@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -95,6 +96,7 @@ class JourneyServicer(journeys_pb2_grpc.JourneyServiceServicer):
                 log_epoch=request.log_epoch,
                 next_offset=request.next_offset,
                 mappings_sha256=request.mappings_sha256,
+                predecessors=partial(self._services.followers.predecessors, request.workspace),
             )
             at = state.next_offset
             campaigns = await reader.campaigns(at=at)
@@ -132,6 +134,7 @@ class JourneyServicer(journeys_pb2_grpc.JourneyServiceServicer):
                 log_epoch=reading.state.log_epoch,
                 next_offset=at,
                 mappings_sha256=reading.state.mappings_sha256,
+                predecessors=partial(self._services.followers.predecessors, workspace),
             )
             found = await reader.identifiers(some, at=at)
             places = {person: [one.place for one in each] for person, each in found.items()}

@@ -20,7 +20,7 @@ from counterfoil_ingest.append import Appender
 from counterfoil_ingest.entities import Batch, Block, LogRecord, Verdict
 from counterfoil_ingest.protocols import API_SOURCE, Request, records
 from counterfoil_ingest.protocols.body import inflate
-from counterfoil_ingest.read_errors import EpochUnknownError, WorkspaceRequiredError
+from counterfoil_ingest.read_errors import WorkspaceRequiredError
 from counterfoil_ingest.reading import DatasetShown, LogReader
 from counterfoil_ingest.snapshots import Reading, Snapshot, Snapshots
 
@@ -109,16 +109,12 @@ class RecordServicer(RecordServiceServicer):
     ) -> AsyncIterator[pb.ReadRecordsResponse]:
         """Stream blocks of the log."""
         workspace = _workspace(request.workspace)
-        if request.log_epoch not in ("", self._reader.epoch):
-            raise EpochUnknownError(
-                "The offset belongs to another life of the log, which was restored since. "
-                "Drop what was made from it and read again from offset 0 with an empty log_epoch.",
-                metadata={"log_epoch": self._reader.epoch},
-            )
-        async for next_offset, block in self._reader.follow(
-            workspace, request.partition, request.from_offset, follow=request.follow
-        ):
-            message = pb.ReadRecordsResponse(log_epoch=self._reader.epoch, next_offset=next_offset)
+        partition, from_offset = request.partition, request.from_offset
+        self._reader.check(workspace, partition, log_epoch=request.log_epoch, from_offset=from_offset)
+        lives = self._reader.predecessors(workspace, partition)
+        async for next_offset, block in self._reader.follow(workspace, partition, from_offset, follow=request.follow):
+            message = pb.ReadRecordsResponse(log_epoch=self._reader.epoch, next_offset=next_offset, predecessors=lives)
+            lives = {}
             if block is not None:
                 message.block.CopyFrom(_block(block))
             yield message

@@ -21,6 +21,7 @@ from counterfoil_chassis.errors import StartError
 from counterfoil_ingest import blocks
 from counterfoil_ingest.entities import Block, DatasetCounts, Finding, Quarantined
 from counterfoil_ingest.errors import BlockUnreadableError, LogUnavailableError
+from counterfoil_ingest.lineage import Predecessor, from_text
 
 _READ = (
     "SELECT workspace, partition, first_offset, count, layout, payload, headers FROM log_block"
@@ -67,7 +68,8 @@ class SqliteLog:
         self._writer = self._connect()
         self._named: OrderedDict[tuple[str, int, int], list[tuple[str, str, str]]] = OrderedDict()
         self._waiting: dict[tuple[str, int], set[asyncio.Future[None]]] = {}
-        self.epoch, self.erasure_revision = self._life(new_epoch)
+        self.predecessors: Mapping[str, Predecessor]
+        self.epoch, self.erasure_revision, self.predecessors = self._life(new_epoch)
         rows = self._writer.execute(
             "SELECT workspace, partition, max(first_offset + count) FROM log_block GROUP BY workspace, partition"
         )
@@ -195,11 +197,12 @@ class SqliteLog:
         """Return the sequence of the newest block."""
         return self._sequence
 
-    def _life(self, new_epoch: Callable[[], str]) -> tuple[str, int]:
+    def _life(self, new_epoch: Callable[[], str]) -> tuple[str, int, dict[str, Predecessor]]:
         self._writer.execute("INSERT OR IGNORE INTO log_state VALUES ('epoch', ?)", (new_epoch(),))
         self._writer.execute("INSERT OR IGNORE INTO log_state VALUES ('erasure_revision', '0')")
         state = dict(self._writer.execute("SELECT name, value FROM log_state").fetchall())
-        return state["epoch"], int(state["erasure_revision"])
+        predecessors = from_text(state.get("predecessors", "[]"))
+        return state["epoch"], int(state["erasure_revision"]), {life.epoch: life for life in predecessors}
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)

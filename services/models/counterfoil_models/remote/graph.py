@@ -21,7 +21,7 @@ from counterfoil_models.remote.arrow import table_of
 from counterfoil_models.store import JourneyQuestion, OpenJourneys
 
 _SECONDS = 600.0
-_GONE = frozenset({GraphRebuiltError.reason, "EPOCH_UNKNOWN"})
+_GONE = frozenset({GraphRebuiltError.reason, "LOG_EPOCH_UNKNOWN"})
 _EMPTY = pa.table(
     {
         name: pa.array([], kind)
