@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -19,7 +20,8 @@ class Store:
     """One service's store: the tables of its database and the folders below the data folder that belong to it.
 
     `metadata` has the chassis' tables, too; views are not in it. `migrations` is the package that holds the folder
-    `migrations`.
+    `migrations`. `restoring` names a module with `describe(connection)`, what a backup says of a SQLite database of this
+    service, and maybe `restore(connection, Restored)`, what a restore changes in it.
     """
 
     service: str
@@ -27,10 +29,20 @@ class Store:
     migrations: str
     files: tuple[str, ...] = ()
 
-    @property
-    def database(self) -> str:
-        """The name of its database on a server."""
-        return f"counterfoil_{self.service}"
+
+@dataclass(frozen=True)
+class Restored:
+    """A restore under way: the log's new life, and what the audit log is told of it.
+
+    `erasures` counts, by workspace, those that newer data knows and that are carried out again.
+    """
+
+    log_epoch: str
+    now_us: int
+    new_id: Callable[[], str]
+    backup_taken_at: str
+    workspaces: Sequence[str]
+    erasures: Mapping[str, int]
 
 
 @cache

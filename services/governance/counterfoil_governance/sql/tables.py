@@ -207,4 +207,9 @@ PRIVACY_REPORTS = Table(
     Column("completed_at", BigInteger, nullable=False),
 )
 
-STORE = Store("governance", metadata=METADATA, migrations="counterfoil_governance")
+STORE = Store(
+    "governance",
+    metadata=METADATA,
+    migrations="counterfoil_governance",
+    restoring="counterfoil_governance.sql.restoring",
+)

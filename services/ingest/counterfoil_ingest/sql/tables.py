@@ -144,4 +144,10 @@ IMPORT = Table(
 )
 """Imports; 0 is no time, -1 no offset."""
 
-STORE = Store("ingest", metadata=metadata, migrations="counterfoil_ingest", files=("lake", "imports"))
+STORE = Store(
+    "ingest",
+    metadata=metadata,
+    migrations="counterfoil_ingest",
+    files=("lake", "imports"),
+    restoring="counterfoil_ingest.sql.restoring",
+)
