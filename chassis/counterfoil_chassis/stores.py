@@ -20,14 +20,15 @@ class Store:
     """One service's store: the tables of its database and the folders below the data folder that belong to it.
 
     `metadata` has the chassis' tables, too; views are not in it. `migrations` is the package that holds the folder
-    `migrations`. `restoring` names a module with `describe(connection)`, what a backup says of a SQLite database of this
-    service, and maybe `restore(connection, Restored)`, what a restore changes in it.
+    `migrations`. `restoring` names a module with `describe(connection)`, what a backup says of a SQLite database of
+    this service, and maybe `restore(connection, Restored)`, what a restore changes in it.
     """
 
     service: str
     metadata: MetaData
     migrations: str
     files: tuple[str, ...] = ()
+    restoring: str = ""
 
 
 @dataclass(frozen=True)

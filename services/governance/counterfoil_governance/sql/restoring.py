@@ -12,7 +12,10 @@ OUTSTANDING = (
 )
 """How many erasures nobody has reported yet; runs on either engine."""
 
-_REQUESTS = "workspace, privacy_request_id, kind, identifier_types, identifier_hashes, reference, created_by, created_at, due_at"
+_REQUESTS = (
+    "workspace, privacy_request_id, kind, identifier_types, identifier_hashes, reference, created_by, created_at,"
+    " due_at"
+)
 _CONSENTS = (
     "workspace, consent_id, subject, purpose, state, basis, happened_at, expires_at, evidence, content, recorded_at,"
     " recorded_by"
