@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client
 ARGS ?=
 
-.PHONY: help setup up demo test check format protos locks bench docs clean
+.PHONY: help setup up demo test soak check format protos locks bench docs clean
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ demo: setup ## A grocer's real year and a synthetic store: forecast, attribution
 test: setup ## Run the tests. ARGS are those of pytest.
 	@$(BIN)/python -m pytest $(ARGS)
 
+soak: setup ## Kill every process 50 times under load (half an hour). SOAK_ROUNDS=n for fewer.
+	@SOAK_ROUNDS=$${SOAK_ROUNDS:-50} $(BIN)/python -m pytest -s tests/system/test_kills.py $(ARGS)
+
 check: setup ## Format, lint, types, import directions, protos.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -43,6 +46,7 @@ check: setup ## Format, lint, types, import directions, protos.
 	@$(BIN)/buf breaking protos/gen/counterfoil/api.binpb --path counterfoil --against protos/released.binpb
 	@$(BIN)/buf format --diff --exit-code protos --exclude-path protos/gen
 	@$(BIN)/python tools/docs.py --check
+	@$(BIN)/python tools/client.py --check
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
@@ -60,8 +64,9 @@ locks: setup ## Resolve the dependencies anew into locks/ (all, and one per serv
 bench: setup ## Measure, as ratios within one run; prints the table for docs/benchmarks.md.
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-docs: setup ## Write docs/reference/ from the code.
+docs: setup ## Write docs/reference/ and the typed client from the code.
 	@$(BIN)/python tools/docs.py
+	@$(BIN)/python tools/client.py
 
 clean: ## Remove the virtual environment and caches, never data.
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
