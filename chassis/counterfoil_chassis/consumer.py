@@ -18,7 +18,7 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.errors import CounterfoilError, FailedPreconditionError
 from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.metrics import CONSUMER_BEHIND
-from counterfoil_chassis.status import failure_of
+from counterfoil_chassis.status import cause_of, failure_of
 from counterfoil_chassis.tables import TABLES
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class LogConsumer(Generic[T]):
                 failure = failure_of(error)
                 if failure.reason == EpochUnknownError.reason:
                     raise self._epoch_unknown(failure.metadata.get("log_epoch", ""), failure.detail) from error
-                self._cause = f"the log cannot be read ({failure.code.name}: {failure.detail}); it is tried again"
+                self._cause = f"the log cannot be read ({cause_of(error)}); it is tried again"
                 if backoff.attempt == 0:
                     fields = {**self._key, "cause": f"{failure.code.name}: {failure.detail}"}
                     _logger.warning("reading the log is interrupted", extra=fields)

@@ -108,11 +108,12 @@ class Health:
         failing = {check.name: check.detail[:_SENTENCE] for check in self.checks[:_MOST_TOLD] if not check.ok}
         return orjson.dumps(failing) if failing else b""
 
-    async def follow(self, clock: Clock, changed: Callable[[], Awaitable[None]]) -> None:
+    async def follow(self, clock: Clock, changed: Callable[[], Awaitable[None]] | None = None) -> None:
         """Report for ever, every five seconds, and say each time that readiness may have changed."""
         while True:
             await self.report(clock.now())
-            await changed()
+            if changed is not None:
+                await changed()
             await asyncio.sleep(_EVERY_SECONDS)
 
     def _note(self, check: Check) -> Check:

@@ -19,7 +19,7 @@ from counterfoil_chassis.errors import Code, CounterfoilError, DeadlineExceededE
 from counterfoil_chassis.fields import check_fields
 from counterfoil_chassis.identity import MissingTokenError, TokenVerifier, enter_call
 from counterfoil_chassis.methods import Method, methods_of
-from counterfoil_chassis.metrics import SERVER_CALLS, Series
+from counterfoil_chassis.metrics import SERVER_CALLS, Counted
 from counterfoil_chassis.status import DETAILS_KEY, code_of, status_of, to_status
 
 # The classes take parameters in the stubs only.
@@ -116,11 +116,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
         series = SERVER_CALLS.of(method.path.removeprefix("/"))
 
         async def answer(request: Any, context: Context) -> Any:
-            with self._runs(), _Counted(series, context):
+            with self._runs(), series.counted("CANCELLED") as counted:
                 try:
-                    return await behaviour(self._enter(method, request, context), context)
+                    found = await behaviour(self._enter(method, request, context), context)
                 except Exception as error:  # noqa: BLE001 - every failure becomes a status
-                    await _fail(method.path, error, context)
+                    await _fail(method.path, error, context, counted=counted)
+                counted.outcome = "OK"
+                return found
 
         return answer
 
@@ -129,7 +131,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             follows = _remaining(context) is None
-            with _Counted(series, context):
+            with series.counted("CANCELLED") as counted:
                 try:
                     with self._runs(), self._follower(follows=follows):
                         async for message in behaviour(self._enter(method, request, context), context):
@@ -137,9 +139,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 except asyncio.CancelledError:
                     if not (follows and self._draining and _uncancelled()):
                         raise
-                    await _fail(method.path, DrainingError(_DRAINING), context)
+                    await _fail(method.path, DrainingError(_DRAINING), context, counted=counted)
                 except Exception as error:  # noqa: BLE001 - every failure becomes a status
-                    await _fail(method.path, error, context)
+                    await _fail(method.path, error, context, counted=counted)
+                counted.outcome = "OK"
 
         return answer
 
@@ -207,25 +210,6 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return _checked(request)
 
 
-class _Counted:
-    """Counts one call; written out, since a generator's context manager costs more than the counting."""
-
-    __slots__ = ("_begun", "_context", "_series")
-
-    def __init__(self, series: Series, context: Context) -> None:
-        self._series = series
-        self._context = context
-
-    def __enter__(self) -> None:
-        self._begun = self._series.begin()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
-        outcome = "OK" if kind is None else "CANCELLED"
-        if isinstance(error, grpc.aio.AbortError):
-            outcome = self._context.code().name
-        self._series.end(self._begun, outcome)
-
-
 async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
     async for request in requests:
         check_fields(request)
@@ -251,11 +235,15 @@ def _uncancelled() -> bool:
     return task is not None and task.uncancel() == 0
 
 
-async def _fail(path: str, error: Exception, context: Context) -> NoReturn:
+async def _fail(path: str, error: Exception, context: Context, *, counted: Counted | None = None) -> NoReturn:
     """End the call with the status of a failure; what nobody expected is logged and told as INTERNAL."""
     if isinstance(error, grpc.aio.AbortError):
+        if counted is not None:
+            counted.outcome = context.code().name
         raise error
     status = _status(path, error)
+    if counted is not None:
+        counted.outcome = _CODES[status.code].name
     span = trace.get_current_span()
     if span.is_recording() and isinstance(error, CounterfoilError):
         span.set_attribute(telemetry.ATTRIBUTE_REASON, error.reason)

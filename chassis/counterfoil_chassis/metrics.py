@@ -12,8 +12,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
-from prometheus_client import REGISTRY, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -46,6 +47,33 @@ class Series:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.buckets[bisect_left(SECONDS, taken)] += 1
         self.seconds += taken
+
+    def counted(self, otherwise: str) -> Counted:
+        """Return the block that is one call, which ends `otherwise` unless it says how."""
+        return Counted(self, otherwise)
+
+
+class Counted:
+    """One call as a block; written out, since a generator's context manager costs more than the counting."""
+
+    __slots__ = ("_begun", "_series", "outcome")
+
+    def __init__(self, series: Series, otherwise: str) -> None:
+        self._series = series
+        self.outcome = otherwise
+
+    def __enter__(self) -> Self:
+        self._begun = self._series.begin()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._series.end(self._begun, self.outcome)
+
+    def move(self, series: Series) -> None:
+        """Count it as one of another series, now that it is known for what it is."""
+        self._series.in_flight -= 1
+        self._series = series
+        series.in_flight += 1
 
 
 class Calls(Collector):
@@ -141,6 +169,24 @@ LOOP_LAG = Histogram(
     "counterfoil_event_loop_lag_seconds",
     "How much later than asked for the event loop came back to a task, looked at twice a second.",
     buckets=SECONDS,
+)
+DEPENDENCY_OPEN = Sampled(
+    "counterfoil_dependency_open",
+    "Whether the breaker of a service that this process calls is open: 1 = it is called once a second only.",
+    by=["dependency"],
+)
+DEPENDENCY_CALLS = Sampled(
+    "counterfoil_dependency_calls", "Calls to another service that run or wait for their turn.", by=["dependency"]
+)
+DEPENDENCY_REFUSED = Counter(
+    "counterfoil_dependency_refused_total",
+    "Calls that were not made, since the breaker was open or too many ran already (`open`, `busy`).",
+    ["dependency", "cause"],
+)
+OVERLOAD_REFUSED = Counter(
+    "counterfoil_overload_refused_total",
+    "Requests that were refused at once, by the bound that was reached (`running`, `delay`, `bytes`, `streams`).",
+    ["bound"],
 )
 OUTBOX_MESSAGES = Sampled(
     "counterfoil_outbox_messages", "Messages that wait to be delivered, by their topic.", by=["topic"]

@@ -19,7 +19,7 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.errors import CounterfoilError
 from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.metrics import OUTBOX_AGE, OUTBOX_MESSAGES
-from counterfoil_chassis.status import failure_of
+from counterfoil_chassis.status import cause_of
 from counterfoil_chassis.tables import TABLES
 
 _BATCH_ITEMS = 100
@@ -140,7 +140,4 @@ class OutboxRelay:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        failure = failure_of(error)
-        return f"{failure.code.name}: {failure.detail}"
-    return str(error)
+    return cause_of(error) if isinstance(error, grpc.aio.AioRpcError) else str(error)

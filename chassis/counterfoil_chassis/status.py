@@ -87,6 +87,12 @@ def failure_of(error: grpc.aio.AioRpcError) -> RemoteFailure:
     )
 
 
+def cause_of(error: grpc.aio.AioRpcError) -> str:
+    """Return why a call failed, for people: its code, and the callee's words but not gRPC's, which name addresses."""
+    status = status_of(error)
+    return f"{error.code().name}: {status.message}" if status else error.code().name
+
+
 def code_of(error: grpc.aio.AioRpcError) -> Code:
     """Return the canonical code of a failed call."""
     return Code(error.code().value[0])

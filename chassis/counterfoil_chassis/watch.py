@@ -22,7 +22,7 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.errors import Code, OutOfRangeError
 from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.metrics import WATCH_AGE
-from counterfoil_chassis.status import failure_of
+from counterfoil_chassis.status import cause_of, failure_of
 from counterfoil_chassis.tables import TABLES
 
 HEARTBEAT = timedelta(seconds=5)
@@ -209,7 +209,7 @@ class Watcher:
             failure = failure_of(error)
             if failure.code is Code.OUT_OF_RANGE:
                 self._revision, self._seen = 0, set()
-            return f"{failure.code.name}: {failure.detail}"
+            return cause_of(error)
 
     def _take(self, response: WatchResponse) -> None:
         kind = response.WhichOneof("change")

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from counterfoil_gateway.asgi import App, secured
 from counterfoil_gateway.console.routes import Console
 from counterfoil_gateway.events import EventDoor
+from counterfoil_gateway.metrics import REFUSALS
 from counterfoil_gateway.problems import C, Problem
 from counterfoil_gateway.readiness import Readiness
 from counterfoil_gateway.serve import Rest
@@ -70,6 +71,7 @@ async def _problem(_request: Request, error: Exception) -> Response:
     else:
         problem = Problem(C.NOT_FOUND, "no such path", "PATH_NOT_FOUND", http=status)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    REFUSALS.labels(problem.reason).inc()
     return Response(problem.json(), problem.status, headers=headers, media_type="application/problem+json")
 
 
@@ -77,6 +79,7 @@ async def _refused(_request: Request, problem: Exception) -> Response:
     """Answer for a route of ours that raised a problem."""
     if not isinstance(problem, Problem):
         raise problem
+    REFUSALS.labels(problem.reason).inc()
     media_type = "application/problem+json"
     return Response(problem.json(), problem.status, headers=problem.headers, media_type=media_type)
 

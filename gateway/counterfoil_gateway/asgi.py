@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from counterfoil_gateway.metrics import COUNTED, LEFT, OTHER, REQUESTS
+
 Scope: TypeAlias = MutableMapping[str, Any]
 Event: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Event]]
@@ -42,15 +44,22 @@ class Reply:
 
 
 def secured(app: App) -> App:
-    """Put the security header fields on every answer of an application, unless it set its own."""
+    """Put the security header fields on every answer of an application, unless it set its own; count its requests."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+
         async def with_fields(event: Event) -> None:
             if event["type"] == "http.response.start":
                 present = {name.lower() for name, _ in event.get("headers", ())}
                 event["headers"] = [*event.get("headers", ()), *(f for f in SECURITY if f[0] not in present)]
+                counted.outcome = str(event["status"])
             await send(event)
 
-        await app(scope, receive, with_fields if scope["type"] == "http" else send)
+        with REQUESTS.of(OTHER).counted(LEFT) as counted:
+            scope[COUNTED] = counted
+            await app(scope, receive, with_fields)
 
     return serve

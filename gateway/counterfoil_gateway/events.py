@@ -23,7 +23,9 @@ from counterfoil_gateway.asgi import SECURITY, App, CallerLeftError, Fields, Rec
 from counterfoil_gateway.bodies import read_body
 from counterfoil_gateway.credentials import Keyring, SignedIn, unauthenticated
 from counterfoil_gateway.limits import Limiter
+from counterfoil_gateway.metrics import LEFT, REQUESTS
 from counterfoil_gateway.problems import Problem, internal
+from counterfoil_gateway.serve import refusal
 
 GROUP = "counterfoil.routes"
 log = logging.getLogger(__name__)
@@ -147,18 +149,21 @@ class EventDoor:
         parent = context_of(request.headers.get(b"traceparent", b"").decode("latin-1"))
         name = f"{route.verb} {route.path}"
         attributes = {"http.request.method": route.verb, "http.route": route.path}
-        with tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
+        with (
+            REQUESTS.of(name).counted(LEFT) as counted,
+            tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER, attributes=attributes) as span,
+        ):
             try:
                 reply = await route.answer(self, request)
             except Problem as problem:
-                reply = Reply(problem.status, problem.json(), problem.fields())
+                reply = refusal(problem)
             except CallerLeftError:
                 return
             except Exception:
                 log.exception("event request failed", extra={"route": route.path})
-                failure = internal()
-                reply = Reply(failure.status, failure.json(), failure.fields())
+                reply = refusal(internal())
             span.set_attribute("http.response.status_code", reply.status)
+            counted.outcome = str(reply.status)
             fields = [*reply.fields, *_ALWAYS, *_origin(request.headers)]
             await Reply(reply.status, reply.content, fields).to(send)
 

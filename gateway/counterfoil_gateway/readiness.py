@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
+import orjson
+from counterfoil_chassis.health import FAILING_KEY, Read
 from counterfoil_chassis.serve import READINESS
 from grpc_health.v1 import health_pb2
 
@@ -42,6 +45,16 @@ class Readiness:
             for name, channel in channels.items()
         }
 
+    def checks(self) -> Mapping[str, Read]:
+        """Return the same as checks of this process's health."""
+        return {f"service {name}": partial(self._problem, name) for name in self._checks} | {
+            "start": lambda: ", ".join(f"{name} have not arrived" for name in self._watchers.keys() - self._current)
+        }
+
+    async def _problem(self, name: str) -> str:
+        text = await self._check(name)
+        return "" if text == OK else text
+
     def drain(self) -> None:
         """Say no from now on."""
         self._draining = True
@@ -65,8 +78,13 @@ class Readiness:
         return all(text == OK for text in checks.values()), checks
 
     async def _check(self, name: str) -> str:
+        call = self._checks[name](health_pb2.HealthCheckRequest(service=READINESS), timeout=PATIENCE)
         try:
-            answer = await self._checks[name](health_pb2.HealthCheckRequest(service=READINESS), timeout=PATIENCE)
+            answer = await call
+            trailers = await call.trailing_metadata()
         except grpc.aio.AioRpcError as error:
             return f"does not answer: {error.code().name}"
-        return OK if answer.status == health_pb2.HealthCheckResponse.SERVING else "is not ready"
+        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            return OK
+        failing = orjson.loads(next((value for key, value in trailers or () if key == FAILING_KEY), b"{}"))
+        return "; ".join(f"{check}: {text}" for check, text in failing.items()) or "is not ready"
