@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import grpc
 import orjson
 from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
+from counterfoil_chassis.dependency import Dependency
 from counterfoil_chassis.errors import DeadlineExceededError
+from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.identity import TokenSigner, current_token
+from counterfoil_chassis.methods import repeatable
 from counterfoil_chassis.tracing import is_traced
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -22,31 +27,23 @@ MESSAGE_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 )
-# No methodConfig.timeout: it fires early, and the server sees no deadline. Every call says its own.
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+_RETRY_POLICY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
 }
+# Ten failures in a row use up the retries; a hundred successes allow ten more.
+_RETRY_THROTTLING = {"maxTokens": 20, "tokenRatio": 0.1}
 _CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
     *MESSAGE_OPTIONS,
-    ("grpc.service_config", orjson.dumps(_SERVICE_CONFIG).decode()),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A connection that swallows what it is sent is found out within 15 s; the server allows a ping every 5 s.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # and how long one attempt may take
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -85,17 +82,34 @@ async def _waited(call: Any) -> Any:
     return call
 
 
-def connect(target: str, *, traced: bool = True) -> grpc.aio.Channel:
-    """Open a channel: retries on UNAVAILABLE with a budget, keepalive, 8 MiB messages, traced. The caller closes it.
+def connect(target: str, *, to: Dependency | None = None, traced: bool = True) -> GuardedChannel:
+    """Open a channel to a dependency, by default one named like the target. The caller closes it.
 
-    A caller who is cancelled ends the call. Without tracing a call costs half as much; that is for shared calls, whose
-    items carry their own `traceparent`.
+    Calls need a timeout, unless they follow something without end. A call that nobody answered is repeated within it
+    where that is harmless, and as long as most calls succeed. A dependency that does not answer is not called, and no
+    dependency gets more calls at once than it may: see `Dependency`. A caller who is cancelled ends the call. Without
+    tracing a call costs half as much; that is for shared calls, whose items carry their own `traceparent`.
     """
-    if not traced:
-        return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
-    tracing = aio_client_interceptors(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
-    interceptors = [*tracing, _CancelsUnary(), _CancelsUpload()]
-    return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS, interceptors=interceptors)
+    options = [*_CHANNEL_OPTIONS, ("grpc.service_config", _service_config())]
+    interceptors: list[Any] = []
+    if traced:
+        tracing = aio_client_interceptors(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
+        interceptors = [*tracing, _CancelsUnary(), _CancelsUpload()]
+    channel = grpc.aio.insecure_channel(target, options=options, interceptors=interceptors or None)
+    return GuardedChannel(channel, to or Dependency(target))
+
+
+@cache
+def _service_config() -> str:
+    """Return what gRPC is told of retries; no timeouts, which it lets fire early and hides from the server."""
+    image = importlib.resources.files("counterfoil").joinpath("api.binpb").read_bytes()
+    names = [{"service": service, "method": method} for service, method in repeatable(image)]
+    config = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}],
+        "retryThrottling": _RETRY_THROTTLING,
+    }
+    return orjson.dumps(config).decode()
 
 
 def budget(default: float) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from counterfoil.common.v1 import options_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -51,6 +52,40 @@ def methods_of(service: str) -> Iterator[Method]:
         raise StartError(f"the service {service} is not in the imported protos") from None
     for method in descriptor.methods:
         yield _method(method)
+
+
+def follows(path: str) -> bool:
+    """Say whether a method's answers go on without end: a Watch, or one that is read from an offset on."""
+    descriptor = _descriptor(path)
+    asked = descriptor.input_type.fields_by_name if descriptor is not None else {}
+    return descriptor is not None and ("after_revision" in asked or "from_offset" in asked)
+
+
+def repeatable(image: bytes) -> list[tuple[str, str]]:
+    """Return service and name of the methods that may be called again when nobody knows whether the first call did it.
+
+    Reads change nothing. What only services call takes the same message twice, since outboxes deliver at least once.
+    Anything else could happen twice: its caller repeats it, with a `request_id`.
+    """
+    return [
+        (f"{file.package}.{service.name}", method.name)
+        for file in FileDescriptorSet.FromString(image).file
+        for service in file.service
+        for method in service.method
+        if file.package.startswith("counterfoil.") and _is_repeatable(method.options)
+    ]
+
+
+def _is_repeatable(options: MethodOptions) -> bool:
+    scope = options.Extensions[options_pb2.scope]
+    return scope.endswith(".read") if scope else bool(options.Extensions[options_pb2.services])
+
+
+def _descriptor(path: str) -> MethodDescriptor | None:
+    try:
+        return descriptor_pool.Default().FindMethodByName(path.removeprefix("/").replace("/", "."))
+    except KeyError:
+        return None
 
 
 def _method(method: MethodDescriptor) -> Method:

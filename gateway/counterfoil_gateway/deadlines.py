@@ -1,8 +1,10 @@
-"""How long a caller waits: `Request-Timeout`, else the method's default, never more than a minute."""
+"""How long a caller waits: `Request-Timeout`, at most a minute, else the method's default."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from counterfoil_chassis.call import budget
 
 from counterfoil_gateway.api import Method
 from counterfoil_gateway.problems import bad_request
@@ -10,6 +12,8 @@ from counterfoil_gateway.values import Fault
 
 DEFAULT = 10.0
 LONGEST = 60.0
+STREAM = 6 * 3600.0
+"""Seconds of an upload, an export or another stream that has an end: its size has no bound, but its connection does."""
 LONGER: Mapping[str, float] = {
     "/counterfoil.governance.v1.ReceiptService/ReplayReceipt": 60.0,
     "/counterfoil.models.v1.ForecastService/CreateForecast": 60.0,
@@ -18,11 +22,20 @@ LONGER: Mapping[str, float] = {
 """Default seconds of the methods that compute."""
 
 
+def default_of(method: Method) -> float | None:
+    """Return the seconds of a call whose caller named none; None for what is followed without end."""
+    if method.follows:
+        return None
+    if method.server_streaming or method.client_streaming:
+        return STREAM
+    return LONGER.get(method.name, DEFAULT)
+
+
 def timeout_of(headers: Mapping[bytes, bytes], method: Method) -> float | None:
-    """Return the seconds a REST call may take; None for a stream whose caller named none; raise Problem."""
+    """Return the seconds a REST call may take; None for what is followed without end; raise Problem."""
     text = headers.get(b"request-timeout")
     if text is None:
-        return None if method.server_streaming else LONGER.get(method.name, DEFAULT)
+        return default_of(method)
     try:
         seconds = float(text)
     except ValueError:
@@ -30,3 +43,9 @@ def timeout_of(headers: Mapping[bytes, bytes], method: Method) -> float | None:
     if not 0 < seconds < float("inf"):
         raise bad_request([Fault("Request-Timeout", "format", "must be seconds such as 2.5")])
     return min(seconds, LONGEST)
+
+
+def left(headers: Mapping[bytes, bytes], method: Method) -> float | None:
+    """Return what is left of it since the request came, for the call onwards; raise DeadlineExceededError."""
+    timeout = timeout_of(headers, method)
+    return None if timeout is None else budget(timeout)

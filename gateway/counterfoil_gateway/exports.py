@@ -12,7 +12,7 @@ from counterfoil.governance.v1.audit_pb2 import ExportAuditRequest, ExportAuditR
 from counterfoil_gateway.api import Api, Binding
 from counterfoil_gateway.asgi import Reply
 from counterfoil_gateway.calls import Calls
-from counterfoil_gateway.deadlines import timeout_of
+from counterfoil_gateway.deadlines import left
 from counterfoil_gateway.problems import from_rpc
 from counterfoil_gateway.serve import Exchange
 from counterfoil_gateway.streams import start, until_gone
@@ -33,8 +33,8 @@ class ExportAudit:
         self._call = calls.stream(self.method)
 
     async def answer(self, exchange: Exchange) -> Reply | None:
-        """Send the archive on as it comes; no deadline but the caller's own, since its size has no bound."""
-        timeout = timeout_of(exchange.headers, self.method)
+        """Send the archive on as it comes; its size has no bound."""
+        timeout = left(exchange.headers, self.method)
         request = ExportAuditRequest().SerializeToString()
         call = self._call(request, timeout=timeout, metadata=exchange.metadata)
         gone = asyncio.ensure_future(until_gone(exchange.receive, call))

@@ -15,6 +15,7 @@ from counterfoil_chassis.telemetry import current_traceparent
 from counterfoil_gateway.api import Api, Binding
 from counterfoil_gateway.asgi import Receive, Reply
 from counterfoil_gateway.bodies import refuse_encoding
+from counterfoil_gateway.deadlines import left
 from counterfoil_gateway.fields import descriptor
 from counterfoil_gateway.problems import bad_request
 from counterfoil_gateway.read import Reader
@@ -40,12 +41,14 @@ class UploadImport:
         self._reader = Reader()
 
     async def answer(self, exchange: Exchange) -> Reply | None:
-        """Send the file on as it comes; no deadline, since its size has none."""
+        """Send the file on as it comes; its size has no bound."""
         refuse_encoding(exchange.headers)
         header = self._header(exchange.scope["query_string"])
         upload = _Upload(header, exchange.receive)
         trace = ("traceparent", current_traceparent())
-        call = self._call(upload.messages(), timeout=None, metadata=(*exchange.metadata, trace))
+        call = self._call(
+            upload.messages(), timeout=left(exchange.headers, self.method), metadata=(*exchange.metadata, trace)
+        )
         upload.accepted = call.initial_metadata
         try:
             raw: bytes = await call

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 import grpc
 import orjson
 from counterfoil_chassis.errors import CounterfoilError
-from counterfoil_chassis.status import DETAILS_KEY, DOMAIN, failure_of, status_of
+from counterfoil_chassis.status import DETAILS_KEY, DOMAIN, failure_of
 from counterfoil_chassis.telemetry import current_trace_id
 from google.rpc import error_details_pb2, status_pb2
 
@@ -116,9 +115,9 @@ def from_rpc(error: grpc.aio.AioRpcError, body: str = "") -> Problem:
     code = error.code()
     violations = failure.violations
     faults = [Fault(v.field.removeprefix(f"{body}."), v.reason or "rule", v.description) for v in violations]
-    wait = failure.retry_after or (timedelta(seconds=1) if unreachable(error) else None)
+    wait = failure.retry_after
     headers = {"retry-after": str(math.ceil(wait.total_seconds()))} if wait is not None else {}
-    text = HIDDEN_DETAIL if code in HIDDEN else told(error)
+    text = HIDDEN_DETAIL if code in HIDDEN else failure.detail or code.name
     return Problem(code, text, failure.reason, errors=faults, metadata=failure.metadata, headers=headers)
 
 
@@ -128,18 +127,6 @@ def from_failure(error: CounterfoilError) -> Problem:
     wait = error.retry_after
     headers = {"retry-after": str(math.ceil(wait.total_seconds()))} if wait is not None else {}
     return Problem(code, error.message, error.reason, metadata=error.metadata, headers=headers)
-
-
-def unreachable(error: grpc.aio.AioRpcError) -> bool:
-    """Return whether gRPC itself gave up on a service, which then said nothing of its own."""
-    return error.code() is C.UNAVAILABLE and status_of(error) is None
-
-
-def told(error: grpc.aio.AioRpcError) -> str:
-    """Return the text for the caller: the service's own, but not gRPC's, which names our addresses."""
-    if unreachable(error):
-        return "a service behind the gateway does not answer; try again"
-    return error.details() or error.code().name
 
 
 def internal() -> Problem:

@@ -8,11 +8,13 @@ from contextlib import nullcontext
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
+from counterfoil_chassis.metrics import SERVER_CALLS, Counted
 
 from counterfoil_gateway.api import Api, Method
 from counterfoil_gateway.calls import Calls, Metadata, kind_of
-from counterfoil_gateway.deadlines import LONGEST
-from counterfoil_gateway.problems import C, Problem, told
+from counterfoil_gateway.deadlines import LONGEST, STREAM
+from counterfoil_gateway.metrics import REFUSALS
+from counterfoil_gateway.problems import C, Problem
 from counterfoil_gateway.streams import Following, is_being_cancelled
 
 _OURS = frozenset(
@@ -20,6 +22,7 @@ _OURS = frozenset(
 )
 """Metadata that is not forwarded: of this hop, a secret, or for us alone to set."""
 _RESERVED = ("grpc-", ":")
+_LEFT = C.CANCELLED.name  # how a call ends whose caller left
 _DRAINING = Problem(C.UNAVAILABLE, "the gateway is about to stop; follow again", "DRAINING")
 Identify: TypeAlias = Callable[[Mapping[str, str | bytes], Method, str], Awaitable[Metadata]]
 """Metadata, the method and the peer to the metadata of the call onwards; raises Problem."""
@@ -45,13 +48,14 @@ class _Passage:
         self._calls = calls
         self._identify = identify
         self._following = following
+        self._series = SERVER_CALLS.of(method.name.removeprefix("/"))
 
     def handler(self) -> Any:
         """Return it as gRPC takes it, bytes in and out."""
         behaviour = self._many if self._method.server_streaming else self._one
         return getattr(grpc, f"{kind_of(self._method)}_rpc_method_handler")(behaviour)
 
-    async def _begin(self, request: Any, context: Context) -> Any:
+    async def _begin(self, request: Any, context: Context, counted: Counted) -> Any:
         received = tuple(context.invocation_metadata() or ())
         try:
             mine = await self._identify(dict(received), self._method, context.peer())
@@ -59,55 +63,68 @@ class _Passage:
             timeout = _timeout(self._method, context)
             call = self._calls.any(self._method)(request, timeout=timeout, metadata=(*kept, *mine))
         except Problem as problem:
+            counted.outcome = problem.code.name
             await _refuse(context, problem)
+        except grpc.aio.AioRpcError as error:  # the call was not made
+            counted.outcome = error.code().name
+            await _fail(context, error)
         else:
             return call
 
     async def _one(self, request: Any, context: Context) -> bytes:
-        call = await self._begin(request, context)
-        try:
-            answer: bytes = await call
-            await context.send_initial_metadata(await call.initial_metadata())
-            context.set_trailing_metadata(await call.trailing_metadata())
-        except grpc.aio.AioRpcError as error:
-            await _fail(context, error)
-        else:
-            return answer
-        finally:
-            call.cancel()
+        with self._series.counted(_LEFT) as counted:
+            call = await self._begin(request, context, counted)
+            try:
+                answer: bytes = await call
+                await context.send_initial_metadata(await call.initial_metadata())
+                context.set_trailing_metadata(await call.trailing_metadata())
+            except grpc.aio.AioRpcError as error:
+                counted.outcome = error.code().name
+                await _fail(context, error)
+            else:
+                counted.outcome = "OK"
+                return answer
+            finally:
+                call.cancel()
 
     async def _many(self, request: Any, context: Context) -> AsyncIterator[bytes]:
-        call = await self._begin(request, context)
-        try:
-            with self._following.holding(call) if self._method.follows else nullcontext():
-                initial = await call.initial_metadata()
-                if initial is None:  # what grpc makes of being cancelled while it waits for them
-                    raise asyncio.CancelledError
-                await context.send_initial_metadata(initial)
-                async for item in call:
-                    yield item
-            context.set_trailing_metadata(await call.trailing_metadata())
-        except grpc.aio.AioRpcError as error:
-            await _fail(context, error)
-        except asyncio.CancelledError:
-            if not (self._method.follows and self._following.ended) or is_being_cancelled():
-                raise
-            await _refuse(context, _DRAINING)
-        finally:
-            call.cancel()
+        with self._series.counted(_LEFT) as counted:
+            call = await self._begin(request, context, counted)
+            try:
+                with self._following.holding(call) if self._method.follows else nullcontext():
+                    initial = await call.initial_metadata()
+                    if initial is None:  # what grpc makes of being cancelled while it waits for them
+                        raise asyncio.CancelledError
+                    await context.send_initial_metadata(initial)
+                    async for item in call:
+                        yield item
+                context.set_trailing_metadata(await call.trailing_metadata())
+                counted.outcome = "OK"
+            except grpc.aio.AioRpcError as error:
+                counted.outcome = error.code().name
+                await _fail(context, error)
+            except asyncio.CancelledError:
+                if not (self._method.follows and self._following.ended) or is_being_cancelled():
+                    raise
+                counted.outcome = _DRAINING.code.name
+                await _refuse(context, _DRAINING)
+            finally:
+                call.cancel()
 
 
 def _timeout(method: Method, context: Context) -> float | None:
-    """Return the caller's own deadline; without one only calls with one request and one answer get an end."""
+    """Return what is left of the caller's own time, or the most there is; None for what is followed without end."""
+    most = STREAM if method.server_streaming or method.client_streaming else LONGEST
     remaining: float | None = context.time_remaining()  # the stubs forget the None
-    if remaining is not None:
-        return max(remaining, 0.0)
-    return None if method.server_streaming or method.client_streaming else LONGEST
+    if remaining is None:
+        return None if method.follows else most
+    return min(max(remaining, 0.0), most)
 
 
 async def _fail(context: Context, error: grpc.aio.AioRpcError) -> NoReturn:
-    await context.abort(error.code(), told(error), tuple(error.trailing_metadata() or ()))
+    await context.abort(error.code(), error.details() or error.code().name, tuple(error.trailing_metadata() or ()))
 
 
 async def _refuse(context: Context, problem: Problem) -> NoReturn:
+    REFUSALS.labels(problem.reason).inc()
     await context.abort(problem.code, problem.detail, problem.trailers())

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import grpc
+from counterfoil_chassis.call import enter_deadline
+from counterfoil_chassis.errors import CounterfoilError
 from opentelemetry import trace
 
 from counterfoil_gateway.api import Api, Binding, Method
 from counterfoil_gateway.asgi import CallerLeftError, Receive, Reply, Scope, Send
 from counterfoil_gateway.bodies import read_body, refuse_encoding
 from counterfoil_gateway.calls import Calls, Metadata, UnaryCall
-from counterfoil_gateway.deadlines import timeout_of
-from counterfoil_gateway.problems import Problem, from_rpc, internal
+from counterfoil_gateway.deadlines import left, timeout_of
+from counterfoil_gateway.metrics import COUNTED, REFUSALS, REQUESTS
+from counterfoil_gateway.problems import Problem, from_failure, from_rpc, internal
 from counterfoil_gateway.read import Reader
 from counterfoil_gateway.routes import Routes
 from counterfoil_gateway.streams import Following, stream, until_gone
@@ -76,7 +79,7 @@ class Transcoded:
             body = await read_body(exchange.receive, headers)
         arrived = Arrived(exchange.found, exchange.scope["query_string"], body, headers)
         request = self.transcoder.request(arrived)
-        timeout = timeout_of(headers, self.method)
+        timeout = left(headers, self.method)
         if self.method.server_streaming:
             call = self._calls.stream(self.method)(request, timeout=timeout, metadata=exchange.metadata)
             kept = self._following if self.method.follows else Following()
@@ -131,11 +134,14 @@ class Rest:
             endpoint = end.endpoint
             body = endpoint.binding.body
             _name(scope, endpoint.binding)
+            enter_deadline(timeout_of(headers, endpoint.method))
             metadata = await self._identify(scope, headers, endpoint.method)
             exchange = Exchange(scope, receive, send, headers, found, metadata)
             reply = await endpoint.answer(exchange)
         except grpc.aio.AioRpcError as error:
             reply = refusal(from_rpc(error, body))
+        except CounterfoilError as error:
+            reply = refusal(from_failure(error))
         except Problem as problem:
             reply = refusal(problem)
         except CallerLeftError:
@@ -148,15 +154,19 @@ class Rest:
 
 
 def refusal(problem: Problem) -> Reply:
-    """Return the answer that carries a problem document."""
+    """Return the answer that carries a problem document, and count it."""
+    REFUSALS.labels(problem.reason).inc()
     return Reply(problem.status, problem.json(), problem.fields())
 
 
 def _name(scope: Scope, binding: Binding) -> None:
-    """Name the request's span by the template, never by the ids in it."""
+    """Name the request's span and its metrics by the template, never by the ids in it."""
     scope["route"] = binding
     span = trace.get_current_span()
-    span.update_name(f"{binding.verb} {binding.path}")
+    name = f"{binding.verb} {binding.path}"
+    span.update_name(name)
+    if counted := scope.get(COUNTED):
+        counted.move(REQUESTS.of(name))
     span.set_attribute("http.route", binding.path)
 
 

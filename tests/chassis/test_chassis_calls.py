@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from counterfoil.common.v1.receipts_pb2 import GetReceiptRequest, Receipt
+from counterfoil.common.v1.receipts_pb2_grpc import ReceiptProducerServiceStub
 from counterfoil.ingest.v1.imports_pb2 import Import, ImportHeader, UploadImportRequest
 from counterfoil.ingest.v1.imports_pb2_grpc import ImportServiceStub
 from counterfoil.ingest.v1.records_pb2 import ReadRecordsRequest, ReadRecordsResponse
@@ -174,13 +175,15 @@ async def test_a_call_goes_on_with_what_is_left_of_the_callers_time_less_a_margi
         default = 0.5 if request.receipt_id == "short" else 30.0
         return await back.GetReceipt(request, **outgoing(default=default))
 
-    front = await serve(stack, settings, Probe(get=at_the_front))
+    running = await stack.enter_async_context(started("probe", settings, Probe(get=at_the_front).build))
+    front = await open_stub(stack, running)
     answered = await front.GetReceipt(receipt_of("long"), **bearer(principal_token(data_dir), timeout=3.0))
     assert answered.workspace == "acme"
     assert 2.0 < left["long"] <= left["front"] - 0.04
     await front.GetReceipt(receipt_of("short"), **bearer(principal_token(data_dir), timeout=3.0))
     assert 0.0 < left["short"] <= 0.51
-    await front.GetReceipt(receipt_of("none"), **bearer(principal_token(data_dir), timeout=None))
+    stranger = ReceiptProducerServiceStub(await stack.enter_async_context(grpc.aio.insecure_channel(running.address)))
+    await stranger.GetReceipt(receipt_of("none"), **bearer(principal_token(data_dir), timeout=None))
     assert 25.0 < left["none"] <= 30.1
 
 

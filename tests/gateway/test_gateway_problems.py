@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from counterfoil_gateway.problems import from_rpc, told
+from counterfoil_chassis.call import connect
+from counterfoil_chassis.dependency import Dependency
+from counterfoil_gateway.problems import from_rpc
 
 
 async def unreached() -> grpc.aio.AioRpcError:
     """Call a port where nobody listens, for real."""
-    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+    async with connect("127.0.0.1:1", to=Dependency("models")) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await channel.unary_unary("/counterfoil.models.v1.ModelService/GetModel")(b"", timeout=5)
     return failure.value
 
 
-async def test_a_service_that_does_not_answer_is_told_without_its_address() -> None:
-    error = await unreached()
-    assert "127.0.0.1" in (error.details() or "")
-    problem = from_rpc(error)
+async def test_a_service_that_does_not_answer_is_told_by_its_name_and_without_its_address() -> None:
+    problem = from_rpc(await unreached())
     assert (problem.status, problem.headers["retry-after"]) == (503, "1")
-    assert problem.detail == told(error) == "a service behind the gateway does not answer; try again"
+    assert (problem.reason, problem.metadata) == ("DEPENDENCY_UNAVAILABLE", {"dependency": "models"})
+    assert problem.detail == "models does not answer; try again"
     assert b"127.0.0.1" not in problem.json()
