@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from counterfoil.common.v1 import options_pb2 as counterfoil_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$counterfoil/ingest/v1/erasures.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\"\x8a\x01\n\x13\x45raseRecordsRequest\x12\x1c\n\tworkspace\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12%\n\x12privacy_request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x1b\n\x07offsets\x18\x04 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xa0\x8d\x06\"\x7f\n\x14\x45raseRecordsResponse\x12\x12\n\x06\x65rased\x18\x01 \x01(\x03\x42\x02\x30\x02\x12\x1e\n\x12quarantined_erased\x18\x02 \x01(\x03\x42\x02\x30\x02\x12\x1c\n\x10\x65rasure_revision\x18\x03 \x01(\x03\x42\x02\x30\x02\x12\x15\n\tremaining\x18\x04 \x01(\x03\x42\x02\x30\x02\x32\x84\x01\n\x0e\x45rasureService\x12r\n\x0c\x45raseRecords\x12*.counterfoil.ingest.v1.EraseRecordsRequest\x1a+.counterfoil.ingest.v1.EraseRecordsResponse\"\t\xba\xbb\x18\x05graphb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$counterfoil/ingest/v1/erasures.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\"\xb3\x01\n\x13\x45raseRecordsRequest\x12\x1c\n\tworkspace\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12%\n\x12privacy_request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x1b\n\x07offsets\x18\x04 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xa0\x8d\x06\x12\'\n\x0bidentifiers\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xf4\x03\"\x7f\n\x14\x45raseRecordsResponse\x12\x12\n\x06\x65rased\x18\x01 \x01(\x03\x42\x02\x30\x02\x12\x1e\n\x12quarantined_erased\x18\x02 \x01(\x03\x42\x02\x30\x02\x12\x1c\n\x10\x65rasure_revision\x18\x03 \x01(\x03\x42\x02\x30\x02\x12\x15\n\tremaining\x18\x04 \x01(\x03\x42\x02\x30\x02\x32\x84\x01\n\x0e\x45rasureService\x12r\n\x0c\x45raseRecords\x12*.counterfoil.ingest.v1.EraseRecordsRequest\x1a+.counterfoil.ingest.v1.EraseRecordsResponse\"\t\xba\xbb\x18\x05graphb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASERECORDSREQUEST'].fields_by_name['privacy_request_id']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_ERASERECORDSREQUEST'].fields_by_name['offsets']._loaded_options = None
   _globals['_ERASERECORDSREQUEST'].fields_by_name['offsets']._serialized_options = b'\272H\007\222\001\004\020\240\215\006'
+  _globals['_ERASERECORDSREQUEST'].fields_by_name['identifiers']._loaded_options = None
+  _globals['_ERASERECORDSREQUEST'].fields_by_name['identifiers']._serialized_options = b'\272H\017\222\001\014\020\350\007\"\007r\005\020\001\030\364\003'
   _globals['_ERASERECORDSRESPONSE'].fields_by_name['erased']._loaded_options = None
   _globals['_ERASERECORDSRESPONSE'].fields_by_name['erased']._serialized_options = b'0\002'
   _globals['_ERASERECORDSRESPONSE'].fields_by_name['quarantined_erased']._loaded_options = None
@@ -50,9 +52,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASURESERVICE'].methods_by_name['EraseRecords']._loaded_options = None
   _globals['_ERASURESERVICE'].methods_by_name['EraseRecords']._serialized_options = b'\272\273\030\005graph'
   _globals['_ERASERECORDSREQUEST']._serialized_start=130
-  _globals['_ERASERECORDSREQUEST']._serialized_end=268
-  _globals['_ERASERECORDSRESPONSE']._serialized_start=270
-  _globals['_ERASERECORDSRESPONSE']._serialized_end=397
-  _globals['_ERASURESERVICE']._serialized_start=400
-  _globals['_ERASURESERVICE']._serialized_end=532
+  _globals['_ERASERECORDSREQUEST']._serialized_end=309
+  _globals['_ERASERECORDSRESPONSE']._serialized_start=311
+  _globals['_ERASERECORDSRESPONSE']._serialized_end=438
+  _globals['_ERASURESERVICE']._serialized_start=441
+  _globals['_ERASURESERVICE']._serialized_end=573
 # @@protoc_insertion_point(module_scope)

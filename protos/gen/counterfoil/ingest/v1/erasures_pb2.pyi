@@ -28,6 +28,7 @@ class EraseRecordsRequest(_message.Message):
     PRIVACY_REQUEST_ID_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
     OFFSETS_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace."""
     privacy_request_id: _builtins.str
@@ -38,6 +39,10 @@ class EraseRecordsRequest(_message.Message):
     def offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The records' offsets."""
 
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The person's identifiers, as far as each can mean nobody else: quarantined records that hold one are deleted, too."""
+
     def __init__(
         self,
         *,
@@ -45,10 +50,11 @@ class EraseRecordsRequest(_message.Message):
         privacy_request_id: _builtins.str = ...,
         partition: _builtins.int = ...,
         offsets: _abc.Iterable[_builtins.int] | None = ...,
+        identifiers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offsets", b"offsets", "partition", b"partition", "privacy_request_id", b"privacy_request_id", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifiers", b"identifiers", "offsets", b"offsets", "partition", b"partition", "privacy_request_id", b"privacy_request_id", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,7 +77,7 @@ class EraseRecordsResponse(_message.Message):
     erasure_revision: _builtins.int
     """The log's erasure revision afterwards."""
     remaining: _builtins.int
-    """Rows of the named offsets that the lake still holds afterwards, by its own search: 0."""
+    """Records of the named offsets that the log or the lake still holds afterwards, by its own search: 0."""
     def __init__(
         self,
         *,

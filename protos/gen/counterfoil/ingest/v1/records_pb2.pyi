@@ -495,7 +495,9 @@ class Block(_message.Message):
     count: _builtins.int
     """How many records it holds."""
     layout: _builtins.int
-    """The layout of `payload`; 1 = zstd of JSON lines, each `{"o":offset,"h":header index,"d":dataset,"i":record id,"r":record}`."""
+    """The layout of `payload`; 1 = zstd of JSON lines, each `{"o":offset,"h":header index,"d":dataset,"i":record id,"r":record}`.
+    Of an erased record a tombstone is left: dataset and record id are empty, the record is null, and "x" is there.
+    """
     payload: _builtins.bytes
     """The records."""
     @_builtins.property
