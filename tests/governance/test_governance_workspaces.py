@@ -125,3 +125,37 @@ async def test_nobody_updates_another_workspace(governance: Governance) -> None:
     request = pb.UpdateWorkspaceRequest(workspace=pb.Workspace(workspace_id="other", display_name="mine"))
     with refused("WORKSPACE_NOT_FOUND"):
         await governance.workspaces.UpdateWorkspace(request, **governance.as_principal())
+
+
+async def test_quotas_are_set_by_the_platform_watched_and_taken_back(governance: Governance) -> None:
+    platform = governance.as_principal()
+    quotas = pb.Quotas(requests_per_second=5, records_per_day=1_000)
+    changed = await governance.workspaces.SetQuotas(
+        pb.SetQuotasRequest(workspace_id="default", quotas=quotas), **platform
+    )
+    assert changed.quotas == quotas
+    read = await governance.workspaces.GetWorkspace(pb.GetWorkspaceRequest(workspace_id="default"), **platform)
+    assert (read.quotas, read.etag) == (quotas, changed.etag)
+
+    stream = governance.workspaces.WatchWorkspaces(pb.WatchWorkspacesRequest(), **governance.as_service("ingest"))
+    state = [await stream.read(), await stream.read()]
+    watched = pb.Workspace()
+    assert state[0].put.resource.Unpack(watched)
+    assert watched == changed
+
+    stale = pb.SetQuotasRequest(workspace_id="default", quotas=pb.Quotas(), etag="old")
+    with refused("ETAG_MISMATCH"):
+        await governance.workspaces.SetQuotas(stale, **platform)
+    without = pb.SetQuotasRequest(workspace_id="default", quotas=pb.Quotas(), etag=changed.etag)
+    assert not (await governance.workspaces.SetQuotas(without, **platform)).HasField("quotas")
+    assert (await stream.read()).delete.key == "default"
+    stream.cancel()
+
+
+async def test_a_workspace_cannot_set_its_own_quotas(governance: Governance) -> None:
+    request = pb.SetQuotasRequest(workspace_id="default", quotas=pb.Quotas(records_per_day=1))
+    with refused("SCOPE_MISSING"):
+        await governance.workspaces.SetQuotas(request, **governance.as_principal(scopes=WORKSPACE_SCOPES))
+    with refused("WORKSPACE_NOT_FOUND"):
+        missing = pb.SetQuotasRequest(workspace_id="nobody", quotas=pb.Quotas())
+        await governance.workspaces.SetQuotas(missing, **governance.as_principal())

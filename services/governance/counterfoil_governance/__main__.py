@@ -47,6 +47,8 @@ from counterfoil_governance.sql.credentials import to_credential
 from counterfoil_governance.sql.policy_bundles import TOPIC as POLICY_BUNDLES
 from counterfoil_governance.sql.privacy_requests import TOPIC as ERASURES
 from counterfoil_governance.sql.transactions import Feeds, SqlTransactions
+from counterfoil_governance.sql.workspaces import TOPIC as WORKSPACES
+from counterfoil_governance.sql.workspaces import workspace_message
 from counterfoil_governance.store import Transactions
 
 _log = logging.getLogger("counterfoil_governance")  # __name__ is __main__ here
@@ -54,19 +56,22 @@ _log = logging.getLogger("counterfoil_governance")  # __name__ is __main__ here
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
     """Open the database, bootstrap an empty installation, and return what is served."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, lease=host.lease)
     stack.push_async_callback(database.close)
     feeds = Feeds(
         credentials=Feed(database, CREDENTIALS),
         policy_bundles=Feed(database, POLICY_BUNDLES),
         changes=Feed(database, CHANGES),
         erasures=Feed(database, ERASURES),
+        workspaces=Feed(database, WORKSPACES),
     )
     transactions = SqlTransactions(database, feeds)
     await _bootstrap(settings, host, transactions)
     clock, pager, idempotency = host.clock, Pager(host.secret), Idempotency(host.secret, host.clock)
     workspaces = WorkspaceServicer(
         transactions,
+        feed=feeds.workspaces,
+        to_message=workspace_message,
         idempotency=idempotency,
         pager=pager,
         clock=clock,

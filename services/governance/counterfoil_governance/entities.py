@@ -12,6 +12,16 @@ from typing import Any, Final
 
 
 @dataclass(frozen=True)
+class Quotas:
+    """What a workspace may use; 0 = no bound but the installation's."""
+
+    requests_per_second: int = 0
+    event_requests_per_second: int = 0
+    records_per_day: int = 0
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Workspace:
     """A tenant; `timezone` is an IANA name."""
 
@@ -19,11 +29,14 @@ class Workspace:
     display_name: str
     timezone: str
     created_at: datetime
+    quotas: Quotas = Quotas()
 
     @property
     def etag(self) -> str:
         """Name the content: equal workspaces have equal etags."""
         content = f"{self.workspace_id}\n{self.timezone}\n{self.display_name}"
+        if self.quotas != Quotas():
+            content += f"\n{self.quotas}"
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import zoneinfo
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Final
 
 from counterfoil_chassis.errors import EtagMismatchError, FieldViolation
 
-from counterfoil_governance.entities import Key, Principal, PrincipalKind, Workspace
+from counterfoil_governance.entities import Key, Principal, PrincipalKind, Quotas, Workspace
 from counterfoil_governance.errors import TimezoneUnknownError, UpdateMaskError, WorkspaceNotFoundError
 from counterfoil_governance.policy_shipping import ship_bundle
 from counterfoil_governance.recording import Recorder
@@ -103,11 +103,7 @@ async def update_workspace(
             violations=[FieldViolation("update_mask", "UPDATE_MASK_INVALID", f"cannot change {p}") for p in unknown],
         )
     current = await visible_workspace(stores, wanted.workspace_id, own=recorder.workspace, service="")
-    if etag and etag != current.etag:
-        raise EtagMismatchError(
-            "The workspace changed since you read it. Get it again and send its present etag.",
-            metadata={"etag": current.etag},
-        )
+    _require_etag(current, etag)
     changed = current
     if "display_name" in paths:
         changed = replace(changed, display_name=wanted.display_name or wanted.workspace_id)
@@ -119,3 +115,33 @@ async def update_workspace(
             stores, "workspace.update", f"workspaces/{changed.workspace_id}", fields=sorted(set(paths))
         )
     return changed
+
+
+async def set_quotas(stores: Stores, workspace_id: str, *, quotas: Quotas, etag: str, recorder: Recorder) -> Workspace:
+    """Set what any workspace may use, only when it still has the etag (if one is given).
+
+    Written down in its own log and in that of who did it. Raises WorkspaceNotFoundError, EtagMismatchError.
+    """
+    current = await stores.workspaces.get(workspace_id)
+    _require_etag(current, etag)
+    changed = replace(current, quotas=quotas)
+    if changed != current:
+        await stores.workspaces.change(changed)
+        for log in sorted({recorder.workspace, workspace_id}):
+            await recorder.record(
+                stores,
+                "workspace.set_quotas",
+                f"workspaces/{workspace_id}",
+                workspace=log,
+                by_workspace=recorder.workspace,
+                **asdict(quotas),
+            )
+    return changed
+
+
+def _require_etag(current: Workspace, etag: str) -> None:
+    if etag and etag != current.etag:
+        raise EtagMismatchError(
+            "The workspace changed since you read it. Get it again and send its present etag.",
+            metadata={"etag": current.etag},
+        )

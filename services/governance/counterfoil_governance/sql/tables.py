@@ -19,6 +19,10 @@ WORKSPACES = Table(
     Column("display_name", Text, nullable=False),
     Column("timezone", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    *(
+        Column(name, BigInteger, nullable=False, server_default="0")
+        for name in ("requests_per_second", "event_requests_per_second", "records_per_day", "stored_bytes")
+    ),
 )
 
 PRINCIPALS = Table(

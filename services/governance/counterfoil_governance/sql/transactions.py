@@ -32,6 +32,7 @@ class Feeds:
     policy_bundles: Feed
     changes: Feed
     erasures: Feed
+    workspaces: Feed
 
 
 class SqlTransactions:
@@ -59,7 +60,7 @@ class SqlTransactions:
 
     def _stores(self, connection: AsyncConnection) -> Stores:
         return Stores(
-            workspaces=SqlWorkspaces(connection),
+            workspaces=SqlWorkspaces(connection, self._feeds.workspaces),
             principals=SqlPrincipals(connection),
             keys=SqlKeys(connection),
             credentials=SqlCredentialFeed(connection, self._feeds.credentials),

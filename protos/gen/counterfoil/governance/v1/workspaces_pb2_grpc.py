@@ -109,7 +109,7 @@ class WorkspaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchWorkspaces(self, request, context):
-        """Follow every workspace: the state first, then changes. Each resource is a `Workspace`.
+        """Follow the workspaces that have quotas: the state first, then changes. Each resource is a `Workspace`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

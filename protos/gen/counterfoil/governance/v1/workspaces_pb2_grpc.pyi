@@ -47,7 +47,7 @@ class WorkspaceServiceStub:
     SetQuotas: _grpc.UnaryUnaryMultiCallable[_workspaces_pb2.SetQuotasRequest, _workspaces_pb2.Workspace]
     """Set what a workspace may use; any workspace, by whoever runs the installation."""
     WatchWorkspaces: _grpc.UnaryStreamMultiCallable[_workspaces_pb2.WatchWorkspacesRequest, _watch_pb2.WatchResponse]
-    """Follow every workspace: the state first, then changes. Each resource is a `Workspace`."""
+    """Follow the workspaces that have quotas: the state first, then changes. Each resource is a `Workspace`."""
 
 @_typing.type_check_only
 class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
@@ -67,7 +67,7 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     SetQuotas: _aio.UnaryUnaryMultiCallable[_workspaces_pb2.SetQuotasRequest, _workspaces_pb2.Workspace]  # type: ignore[assignment]
     """Set what a workspace may use; any workspace, by whoever runs the installation."""
     WatchWorkspaces: _aio.UnaryStreamMultiCallable[_workspaces_pb2.WatchWorkspacesRequest, _watch_pb2.WatchResponse]  # type: ignore[assignment]
-    """Follow every workspace: the state first, then changes. Each resource is a `Workspace`."""
+    """Follow the workspaces that have quotas: the state first, then changes. Each resource is a `Workspace`."""
 
 class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Workspaces: the tenants of an installation. A credential belongs to one workspace and sees no other."""
@@ -120,6 +120,6 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workspaces_pb2.WatchWorkspacesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchResponse], _abc.AsyncIterator[_watch_pb2.WatchResponse]]:
-        """Follow every workspace: the state first, then changes. Each resource is a `Workspace`."""
+        """Follow the workspaces that have quotas: the state first, then changes. Each resource is a `Workspace`."""
 
 def add_WorkspaceServiceServicer_to_server(servicer: WorkspaceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
