@@ -7,13 +7,16 @@ import gc
 import logging
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 import uvloop
-from counterfoil_chassis import logs, telemetry
+from counterfoil_chassis import logs, telemetry, vitals
 from counterfoil_chassis.clock import SystemClock
 from counterfoil_chassis.errors import StartError
+from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.identity import TokenSigner, derive_secret, load_private_key
+from counterfoil_chassis.metrics import measure_loop_lag
 from pydantic import ValidationError
 
 from counterfoil_gateway.doors import DRAIN_PAUSE, serving
@@ -64,7 +67,11 @@ async def _serve(settings: Settings, identity: Identity) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with serving(settings, identity, pause=DRAIN_PAUSE) as gateway:
+    follow_health = partial(HEALTH.follow, identity.clock)
+    async with (
+        vitals.serving(NAME, settings.metrics_listen, identity.clock),
+        serving(settings, identity, pause=DRAIN_PAUSE, also=[measure_loop_lag, follow_health]) as gateway,
+    ):
         log.info("serving", extra={"address": gateway.rest, "grpc_address": gateway.grpc})
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again

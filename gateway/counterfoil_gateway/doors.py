@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 import grpc
 import uvicorn
 from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
+from counterfoil_chassis.dependency import Dependency
 from counterfoil_chassis.errors import StartError
+from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.serve import LIVENESS, READINESS
 from counterfoil_chassis.tracing import is_traced
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -40,19 +42,27 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, identity: Identity, *, pause: float = 0.0) -> AsyncIterator[Serving]:
+async def serving(
+    settings: Settings,
+    identity: Identity,
+    *,
+    pause: float = 0.0,
+    also: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+) -> AsyncIterator[Serving]:
     """Serve while the block runs; at its end say "not ready", wait `pause` seconds, finish what runs, stop.
 
-    Raises StartError when an address is taken.
+    `also` is what runs beside, for the process's life. Raises StartError when an address is taken.
     """
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings.listen))
-        channels = {name: connect(target) for name, target in settings.targets().items()}
-        untraced = connect(settings.ingest_target, traced=False)
+        channels = {name: connect(target, to=Dependency(name)) for name, target in settings.targets().items()}
+        untraced = connect(settings.ingest_target, to=channels["ingest"].dependency, traced=False)
         for channel in (*channels.values(), untraced):
             stack.push_async_callback(channel.close)
         gateway = compose(settings, channels, untraced, identity=identity)
-        tasks = [asyncio.create_task(w.run()) for w in gateway.watchers.values()]
+        tasks = [asyncio.create_task(work()) for work in (*(w.run for w in gateway.watchers.values()), *also)]
+        for name, read in gateway.readiness.checks().items():
+            stack.enter_context(HEALTH.checking(name, read, needed=True))
         stack.push_async_callback(_end, tasks)
         door, grpc_address, stop_grpc = await _grpc_door(settings, gateway)
         stack.push_async_callback(stop_grpc, settings.drain_seconds)
