@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry import trace
 
@@ -20,6 +21,7 @@ from counterfoil_chassis.fields import check_fields
 from counterfoil_chassis.identity import MissingTokenError, TokenVerifier, enter_call
 from counterfoil_chassis.methods import Method, methods_of
 from counterfoil_chassis.metrics import SERVER_CALLS, Counted
+from counterfoil_chassis.shedding import Load
 from counterfoil_chassis.status import DETAILS_KEY, code_of, status_of, to_status
 
 # The classes take parameters in the stubs only.
@@ -35,6 +37,8 @@ _MAKERS: dict[tuple[bool, bool], Callable[..., Handler]] = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+# Whoever is told when to come again is not to be asked sooner by gRPC's own retries.
+_NO_RETRY = (("grpc-retry-pushback-ms", "-1"),)
 _DRAINING = "the server is stopping; connect again and go on from the last message"
 _logger = logging.getLogger(__name__)
 
@@ -52,8 +56,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
     drains, so that they do not hold it up.
     """
 
-    def __init__(self, verifier: TokenVerifier) -> None:
+    def __init__(self, verifier: TokenVerifier, load: Load) -> None:
         self._verifier = verifier
+        self._load = load
         self._methods: dict[str, Method] = {}
         self._handlers: dict[str, Handler] = {}
         self._followers: set[asyncio.Task[Any]] = set()
@@ -118,7 +123,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: Context) -> Any:
             with self._runs(), series.counted("CANCELLED") as counted:
                 try:
-                    found = await behaviour(self._enter(method, request, context), context)
+                    with self._load:
+                        found = await behaviour(self._enter(method, request, context), context)
                 except Exception as error:  # noqa: BLE001 - every failure becomes a status
                     await _fail(method.path, error, context, counted=counted)
                 counted.outcome = "OK"
@@ -133,7 +139,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             follows = _remaining(context) is None
             with series.counted("CANCELLED") as counted:
                 try:
-                    with self._runs(), self._follower(follows=follows):
+                    with self._runs(), self._follower() if follows else self._load:
                         async for message in behaviour(self._enter(method, request, context), context):
                             yield message
                 except asyncio.CancelledError:
@@ -159,9 +165,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
             self._running.discard(task)
 
     @contextmanager
-    def _follower(self, *, follows: bool) -> Iterator[None]:
+    def _follower(self) -> Iterator[None]:
         task = asyncio.current_task()
-        if task is None or not follows:
+        if task is None:
             yield
             return
         if self._draining:
@@ -177,7 +183,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         async def answer(request: Any, context: Context) -> None:
             try:
-                with self._follower(follows=True):
+                with self._follower():
                     await behaviour(request, context)
             except asyncio.CancelledError:
                 # gRPC sends nothing for a task that was cancelled by anybody but the client.
@@ -247,9 +253,10 @@ async def _fail(path: str, error: Exception, context: Context, *, counted: Count
     span = trace.get_current_span()
     if span.is_recording() and isinstance(error, CounterfoilError):
         span.set_attribute(telemetry.ATTRIBUTE_REASON, error.reason)
-    await context.abort(
-        _CODES[status.code], status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),)
-    )
+    trailers: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, status.SerializeToString()),)
+    if any(detail.Is(RetryInfo.DESCRIPTOR) for detail in status.details):
+        trailers += _NO_RETRY
+    await context.abort(_CODES[status.code], status.message, trailing_metadata=trailers)
 
 
 def _status(path: str, error: Exception) -> Status:
@@ -269,14 +276,7 @@ def _status_of_callee(path: str, error: grpc.aio.AioRpcError) -> Status:
     if code in {Code.UNAUTHENTICATED, Code.INTERNAL, Code.UNKNOWN, Code.UNIMPLEMENTED}:
         _logger.error("call to another service failed", exc_info=error, extra={"method": path})
         return to_status(_internal())
-    status = status_of(error)
-    if status is not None:
-        return status
-    if code is Code.DEADLINE_EXCEEDED:
-        return to_status(DeadlineExceededError("another service took too long; try again or allow more time"))
-    if code is Code.UNAVAILABLE:
-        return to_status(UnavailableError("another service is not available; try again"))
-    return Status(code=int(code), message=error.details() or code.name)
+    return status_of(error) or Status(code=int(code), message=error.details() or code.name)
 
 
 def _internal() -> InternalError:

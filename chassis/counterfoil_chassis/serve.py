@@ -34,6 +34,7 @@ from counterfoil_chassis.interceptor import Interceptor
 from counterfoil_chassis.metrics import measure_loop_lag
 from counterfoil_chassis.migrate import prepare, upgrade
 from counterfoil_chassis.settings import ServiceSettings
+from counterfoil_chassis.shedding import Load
 from counterfoil_chassis.startup import make_data_dir, read_settings, require_free
 from counterfoil_chassis.tracing import is_traced
 
@@ -62,6 +63,7 @@ class Host:
     signer: TokenSigner
     verifier: TokenVerifier
     secret: bytes
+    load: Load
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def make_host(name: str, settings: ServiceSettings, *, clock: Clock | None = Non
         signer=TokenSigner(name, key, clock),
         verifier=TokenVerifier(load_trusted_keys(settings.trusted_keys_dir), clock),
         secret=derive_secret(key),
+        load=Load(most=settings.max_running, delay=settings.max_delay_seconds),
     )
 
 
@@ -201,7 +204,8 @@ class _Server:
     def __init__(self, service: Service, host: Host) -> None:
         self.address = ""
         self._service = service
-        self._interceptor = Interceptor(host.verifier)
+        self._load = host.load
+        self._interceptor = Interceptor(host.verifier, host.load)
         self._clock = host.clock
         self._health = _HealthServicer()
         self._began = False
@@ -228,7 +232,8 @@ class _Server:
             raise StartError(f"cannot listen on {listen}: {error}") from None
         self.address = f"{listen.rpartition(':')[0]}:{port}"
         await self._server.start()
-        self._tasks = [asyncio.create_task(work()) for work in (*self._service.background, *also)]
+        background = (self._load.watch, *self._service.background, *also)
+        self._tasks = [asyncio.create_task(work()) for work in background]
         self._readying = asyncio.create_task(self._become_ready())
 
     async def ready(self) -> None:

@@ -63,6 +63,21 @@ class ServiceSettings(BaseSettings):
         validation_alias="COUNTERFOIL_LOG_LEVEL",
         description="Lowest level that is logged: DEBUG, INFO, WARNING or ERROR.",
     )
+    max_running: int = Field(
+        default=512, ge=1, description="Requests that are worked on at once; more are refused with OVERLOADED."
+    )
+    max_delay_seconds: float = Field(
+        default=1.0,
+        gt=0,
+        description="How late the event loop may come back to what waits for it before requests are refused with "
+        "OVERLOADED.",
+    )
+    max_calls_per_dependency: int = Field(
+        default=256,
+        ge=1,
+        description="Calls to one other service that run at once; as many again wait for up to a second, more are "
+        "refused with DEPENDENCY_BUSY.",
+    )
     drain_seconds: float = Field(
         default=5.0, ge=0, description="How long running calls may go on after the process was told to stop."
     )
