@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "keys": ("counterfoil_cli.commands.keys", "keys", "Create, list and revoke API keys."),
     "import": ("counterfoil_cli.commands.imports", "import_file", "Import a file into a dataset."),
     "contract": ("counterfoil_cli.commands.contract", "contract", "Check contracts."),
+    "backup": ("counterfoil_cli.commands.backup", "backup", "Take a backup of everything, while it runs."),
     "audit": ("counterfoil_cli.commands.audit", "audit", "Export and verify the audit log."),
 }
 
