@@ -13,9 +13,9 @@ from counterfoil_gateway.asgi import Scope
 from counterfoil_gateway.calls import Metadata
 from counterfoil_gateway.console.sessions import SIGN_IN_AGAIN, Session, Sessions
 from counterfoil_gateway.credentials import Keyring, SignedIn, unauthenticated
-from counterfoil_gateway.limits import Limiter
 from counterfoil_gateway.permission import Permission
 from counterfoil_gateway.problems import C, Problem
+from counterfoil_gateway.quotas import Bound
 
 API_KEY = "cfk_"
 WRITE_KEY = "cfw_"
@@ -32,7 +32,7 @@ class Access:
         *,
         address: PublicAddress,
         permission: Permission,
-        requests: Limiter,
+        requests: Bound,
     ) -> None:
         self._keys = keys
         self._sessions = sessions
@@ -51,8 +51,12 @@ class Access:
 
     async def rpc(self, metadata: Mapping[str, str | bytes], method: Method, peer: str) -> Metadata:
         """Return the metadata for the call onwards; raise Problem."""
+        return await self._admit(await self.by_metadata(metadata, peer), method)
+
+    async def by_metadata(self, metadata: Mapping[str, str | bytes], peer: str) -> SignedIn:
+        """Return who holds a call's API key; raise Problem 401 or 429."""
         key, authorization = metadata.get("x-api-key", ""), metadata.get("authorization", "")
-        return await self._admit(await self._by_key(_text(key), _text(authorization), peer_of(peer)), method)
+        return await self._by_key(_text(key), _text(authorization), peer_of(peer))
 
     async def by_key(self, scope: Scope, headers: Mapping[bytes, bytes]) -> SignedIn:
         """Return who holds a request's API key; raise Problem 401 or 429."""
@@ -68,7 +72,7 @@ class Access:
 
     async def _again(self, scope: Scope, session: Session) -> SignedIn:
         holder = await self._keys.sign_in_again(session.digest, address=client_of(scope))
-        self._requests.take(holder.digest)  # the same bucket as its key's
+        self._requests.take(holder)  # the same bucket as its key's
         return holder
 
     async def _by_key(self, key: str, authorization: str, address: str) -> SignedIn:
@@ -77,7 +81,7 @@ class Access:
             text = "this is a write key: it is for event routes only. " + SEND_A_KEY
             raise unauthenticated(text, "CREDENTIAL_WRONG_KIND")
         holder = await self._keys.sign_in(secret, address=address)
-        self._requests.take(holder.digest)
+        self._requests.take(holder)
         return holder
 
     async def _admit(self, holder: SignedIn, method: Method) -> Metadata:

@@ -22,9 +22,9 @@ from counterfoil_gateway.append import Appender
 from counterfoil_gateway.asgi import SECURITY, App, CallerLeftError, Fields, Receive, Reply, Scope, Send
 from counterfoil_gateway.bodies import read_body
 from counterfoil_gateway.credentials import Keyring, SignedIn, unauthenticated
-from counterfoil_gateway.limits import Limiter
 from counterfoil_gateway.metrics import LEFT, REQUESTS
 from counterfoil_gateway.problems import Problem, internal
+from counterfoil_gateway.quotas import Bound
 from counterfoil_gateway.serve import refusal
 
 GROUP = "counterfoil.routes"
@@ -99,7 +99,7 @@ _ByVerb: TypeAlias = dict[str, EventRoute]
 class EventDoor:
     """Serves event routes and passes every other request on."""
 
-    def __init__(self, routes: Sequence[EventRoute], keys: Keyring, appender: Appender, *, requests: Limiter) -> None:
+    def __init__(self, routes: Sequence[EventRoute], keys: Keyring, appender: Appender, *, requests: Bound) -> None:
         """Serve these routes; raise ValueError when two take one verb and path."""
         self.appender = appender
         self._keys = keys
@@ -187,7 +187,7 @@ class EventDoor:
             text = "this is an API key, and event routes take write keys only; POST /v1/sources makes one"
             raise unauthenticated(text, "CREDENTIAL_WRONG_KIND")
         signed_in = await self._keys.sign_in(key, address=client_of(request.scope))
-        self._requests.take(signed_in.digest)
+        self._requests.take(signed_in)
         describe(signed_in)
         return signed_in
 

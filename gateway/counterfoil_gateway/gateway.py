@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from counterfoil.common.v1.credentials_pb2 import Credential
-from counterfoil.governance.v1 import credentials_pb2, credentials_pb2_grpc
+from counterfoil.governance.v1 import credentials_pb2, credentials_pb2_grpc, workspaces_pb2, workspaces_pb2_grpc
 from counterfoil.ingest.v1 import sources_pb2, sources_pb2_grpc
 from counterfoil_chassis.call import following, outgoing
 from counterfoil_chassis.clock import Clock
@@ -38,6 +38,7 @@ from counterfoil_gateway.imports import UploadImport
 from counterfoil_gateway.limits import Limiter, Rate
 from counterfoil_gateway.permission import Permission
 from counterfoil_gateway.proxy import Proxy
+from counterfoil_gateway.quotas import Bound, Quotas
 from counterfoil_gateway.readiness import Follower, Readiness
 from counterfoil_gateway.serve import Endpoint, Rest
 from counterfoil_gateway.settings import Settings
@@ -78,20 +79,24 @@ def compose(
     signer, clock = identity.signer, identity.clock
     api = apis.load(apis.image())
     calls = Calls(api, channels, receipts.composed(channels))
-    limiters = _limiters(settings)
-    keys, follow_keys = _api_keys(channels["governance"], identity, attempts=limiters["failed sign-ins"])
-    write_keys, follow_write_keys = _write_keys(channels["ingest"], identity, attempts=limiters["failed sign-ins"])
+    requests, event_requests, attempts = _bounds(settings)
+    keys, follow_keys = _api_keys(channels["governance"], identity, attempts=attempts)
+    write_keys, follow_write_keys = _write_keys(channels["ingest"], identity, attempts=attempts)
     policies = PolicyChecker(channels["governance"], signer, clock)
     address = PublicAddress(settings.public_url)
     sessions = Sessions(identity.secret, clock, secrets.token_bytes)
-    access = Access(
-        keys, sessions, address=address, permission=Permission(api, policies), requests=limiters["requests"]
-    )
+    access = Access(keys, sessions, address=address, permission=Permission(api, policies), requests=requests)
     console = Console(access, sessions, Links(clock, secrets.token_bytes), address=address)
     routes = load_routes()
     appender = Appender(untraced, signer=signer, clock=clock)
-    events = EventDoor(routes, write_keys, appender, requests=limiters["event requests"])
-    watchers: dict[str, Follower] = {"api_keys": follow_keys, "write_keys": follow_write_keys, "policies": policies}
+    events = EventDoor(routes, write_keys, appender, requests=event_requests)
+    quotas = Quotas(requests=requests, events=event_requests)
+    watchers: dict[str, Follower] = {
+        "api_keys": follow_keys,
+        "write_keys": follow_write_keys,
+        "policies": policies,
+        "quotas": _follow_quotas(channels["governance"], identity.signer, quotas),
+    }
     readiness = Readiness(channels, watchers)
     following = Following()
     by_hand: list[Endpoint] = [UploadImport(api, untraced), ExportAudit(api, calls)]
@@ -101,13 +106,29 @@ def compose(
     return Gateway(app, Proxy(api, calls, access.rpc, following=following), readiness, watchers, following)
 
 
-def _limiters(settings: Settings) -> dict[str, Limiter]:
-    rates = {
-        "requests": Rate(settings.requests_per_second, settings.requests_burst),
-        "event requests": Rate(settings.event_requests_per_second, settings.event_requests_burst),
-        "failed sign-ins": Rate(settings.failed_sign_ins_per_second, settings.failed_sign_ins_burst),
-    }
-    return {name: Limiter(name, rate, time.monotonic) for name, rate in rates.items()}
+def _bounds(settings: Settings) -> tuple[Bound, Bound, Limiter]:
+    """Return what bounds requests, event requests, and sign-ins that fail."""
+    return (
+        Bound("requests", Rate(settings.requests_per_second, settings.requests_burst), time.monotonic),
+        Bound(
+            "event requests", Rate(settings.event_requests_per_second, settings.event_requests_burst), time.monotonic
+        ),
+        Limiter(
+            "failed sign-ins",
+            Rate(settings.failed_sign_ins_per_second, settings.failed_sign_ins_burst),
+            time.monotonic,
+        ),
+    )
+
+
+def _follow_quotas(channel: grpc.aio.Channel, signer: TokenSigner, quotas: Quotas) -> Watcher:
+    stub: Any = workspaces_pb2_grpc.WorkspaceServiceStub(channel)
+
+    def watch(after: int) -> Any:
+        request = workspaces_pb2.WatchWorkspacesRequest(after_revision=after)
+        return stub.WatchWorkspaces(request, **following(signer=signer))
+
+    return Watcher(watch, quotas.put, quotas.delete, name="governance quotas")
 
 
 def _api_keys(channel: grpc.aio.Channel, identity: Identity, *, attempts: Limiter) -> tuple[Keyring, Watcher]:

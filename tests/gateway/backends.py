@@ -183,6 +183,7 @@ class Backend:
     api_keys: ApiKeys = field(default_factory=ApiKeys)
     write_keys: WriteKeys = field(default_factory=WriteKeys)
     policies: Policies = field(default_factory=Policies)
+    quota_watchers: list[asyncio.Queue[WatchResponse]] = field(default_factory=list)
     workspace: workspaces_pb2.Workspace = field(default_factory=workspaces_pb2.Workspace)
     requests: list[Any] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -208,6 +209,15 @@ class Backend:
         self.callers.append(self.verifier.verify(metadata["authorization"].removeprefix("Bearer ")))
         return self.callers[-1]
 
+    def set_quotas(self, workspace: str, **quotas: int) -> None:
+        """Let a workspace have quotas from now on."""
+        resource = workspaces_pb2.Workspace(workspace_id=workspace, quotas=workspaces_pb2.Quotas(**quotas))
+        response = WatchResponse(revision=1)
+        response.put.key = workspace
+        response.put.resource.Pack(resource)
+        for watcher in self.quota_watchers:
+            watcher.put_nowait(response)
+
     def reset(self) -> None:
         for kept in (self.requests, self.callers, self.metadata, self.remaining, self.items):
             kept.clear()
@@ -225,6 +235,13 @@ class Backend:
 class Workspaces:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+
+    async def WatchWorkspaces(self, request: Any, context: Any) -> AsyncIterator[WatchResponse]:
+        queue: asyncio.Queue[WatchResponse] = asyncio.Queue()
+        self.backend.quota_watchers.append(queue)
+        yield WatchResponse(revision=0, heartbeat={})
+        while True:
+            yield await queue.get()
 
     async def GetWorkspace(self, request: Any, context: Any) -> Any:
         caller = self.backend.seen(request, context)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 import pytest_asyncio
 from counterfoil.governance.v1 import workspaces_pb2, workspaces_pb2_grpc
@@ -17,7 +18,7 @@ from counterfoil_gateway.problems import Problem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.gateway.conftest import ADMIN, READER, UNKNOWN, WRITE, Doors, gateway_and_backend
+from tests.gateway.conftest import ADMIN, DENIED, READER, UNKNOWN, WRITE, Doors, gateway_and_backend
 
 on_session_loop = pytest.mark.asyncio(loop_scope="session")
 URL = "/v1/workspaces/mine"
@@ -167,3 +168,29 @@ async def test_event_routes_have_a_bucket_of_their_own(slow: Doors):
     asked = [await slow.http.post("/v1/track", json={"event": "E", "writeKey": WRITE}) for _ in range(3)]
     assert [answer.status_code for answer in asked] == [200, 200, 429]
     assert "retry-after" in asked[-1].headers, "so that SDKs keep their events"
+
+
+@on_session_loop
+async def test_a_workspace_with_a_quota_is_bound_over_all_of_its_keys(keys_dir: Path):
+    async for doors in gateway_and_backend(keys_dir):
+        for _ in range(5):
+            assert (await _ask(doors, ADMIN)).status_code == 200
+        doors.backend.set_quotas("w", requests_per_second=1)
+        refused = None
+        for key in (ADMIN, READER) * 50:
+            answer = await _ask(doors, key)
+            if answer.status_code == 429:
+                refused = answer
+                break
+        assert refused is not None
+        assert refused.json()["reason"] == "RATE_LIMITED"
+        assert refused.json()["metadata"] == {"limit": "requests of the workspace"}
+        assert (await _ask(doors, DENIED)).status_code == 403, "another workspace has its own"
+        doors.backend.set_quotas("w", requests_per_second=0)
+        for _ in range(50):
+            last = await _ask(doors, ADMIN)
+        assert last.status_code == 200
+
+
+async def _ask(doors: Doors, key: str) -> httpx.Response:
+    return await doors.http.get(URL, headers={"x-api-key": key})
