@@ -161,6 +161,13 @@ STORY: dict[str, Step] = {
     "WorkspaceService/GetWorkspace": Step(lambda w: workspaces_pb2.GetWorkspaceRequest(workspace_id=w.workspace)),
     "WorkspaceService/ListWorkspaces": Step(lambda w: workspaces_pb2.ListWorkspacesRequest(page_size=10)),
     "WorkspaceService/UpdateWorkspace": Step(_update_workspace),
+    "WorkspaceService/SetQuotas": Step(
+        lambda w: workspaces_pb2.SetQuotasRequest(
+            workspace_id=w.workspace,
+            quotas=workspaces_pb2.Quotas(requests_per_second=100_000, records_per_day=1_000_000_000),
+        ),
+        as_admin=True,
+    ),
     "PrincipalService/CreatePrincipal": Step(
         lambda w: principals_pb2.CreatePrincipalRequest(
             principal_id="robot", kind=principals_pb2.Principal.PROGRAM, request_id="make-principal"

@@ -17,6 +17,7 @@ from tests.system.trust_story import WHOLE_STORY
 
 NAMES_NOTHING = {
     "WorkspaceService/CreateWorkspace": "makes a new one",
+    "WorkspaceService/SetQuotas": "sets any workspace's, and takes a scope that no workspace's own keys can have",
     "PrincipalService/CreatePrincipal": "makes a new one in the caller's workspace",
     "ContractService/CheckContract": "judges the document it is given",
     "ContractService/SubmitContract": "makes a new one in the caller's workspace",
