@@ -90,13 +90,18 @@ def require_newest(url: str, package: str) -> None:
     _with_connection(url, lambda connection: current.extend(_revisions(connection)))
     config = _config(package)
     _refuse_unknown(config, current)
-    newest = list(ScriptDirectory.from_config(config).get_heads())
+    newest = newest_revisions(package)
     if current != newest:
         found = ", ".join(current) or "none"
         raise StartError(
             f"the database is at revision {found}, this release needs {', '.join(newest)}: "
             f"run `counterfoil migrate`, or `python -m {package} migrate` for this service alone"
         )
+
+
+def newest_revisions(package: str) -> list[str]:
+    """Return the revision that `<package>/migrations` leads to."""
+    return list(ScriptDirectory.from_config(_config(package)).get_heads())
 
 
 def _upgrade(connection: Connection, package: str) -> None:

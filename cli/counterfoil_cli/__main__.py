@@ -14,6 +14,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "import": ("counterfoil_cli.commands.imports", "import_file", "Import a file into a dataset."),
     "contract": ("counterfoil_cli.commands.contract", "contract", "Check contracts."),
     "backup": ("counterfoil_cli.commands.backup", "backup", "Take a backup of everything, while it runs."),
+    "restore": ("counterfoil_cli.commands.restore", "restore", "Restore a backup into an empty folder."),
+    "migrate-engine": (
+        "counterfoil_cli.commands.migrate_engine",
+        "migrate_engine",
+        "Copy the databases of a stopped installation to PostgreSQL.",
+    ),
     "audit": ("counterfoil_cli.commands.audit", "audit", "Export and verify the audit log."),
 }
 

@@ -19,6 +19,10 @@ API_KEY = re.compile(r"cfk_[A-Za-z0-9_-]{43}")
 _REVISION = re.compile(r"^revision\b[^=\n]*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)
 
 
+RESTORING = "RESTORING"
+"""A file that a data folder has while it is being restored."""
+
+
 @dataclass(frozen=True)
 class DataFolder:
     """A data folder that this process holds the lock of, for as long as it or a child lives."""
@@ -48,7 +52,9 @@ def open_folder(path: Path) -> DataFolder:
         raise StartError(f"{error.filename} is a file where a folder should be; move it or choose --data.") from error
     except OSError as error:
         raise StartError(_unusable(path, error)) from error
-    return DataFolder(path, _lock(path / "lock"))
+    if (path / RESTORING).exists():
+        raise StartError(f"{path} is being restored, or that was broken off: delete it and restore the backup again.")
+    return DataFolder(path, hold(path / "lock"))
 
 
 def admin_key(folder: DataFolder) -> str:
@@ -101,7 +107,8 @@ def check_database(file: Path, *, migrations: Path) -> None:
         )
 
 
-def _lock(file: Path) -> int:
+def hold(file: Path) -> int:
+    """Take the lock of a folder and return the descriptor that holds it; raise StartError when another start has it."""
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
