@@ -46,7 +46,7 @@ class _Bench:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         ours = stack.enter_context(Platform.running(folder / "data"))
         untraced = stack.enter_context(Platform.running(folder / "untraced", traces=False))
-        schema = ours.events_schema()
+        schema = ours.schema_of("events")
         self.raw = RawLoop(schema)
         (folder / "schema.json").write_bytes(orjson.dumps(schema))
         templates = {"one": event_template(), "batch": batch_template(BATCH), "large": batch_template(LARGE_BATCH)}

@@ -62,12 +62,12 @@ class Platform:
         }
         return port, made | UNLIMITED | doors
 
-    def events_schema(self) -> dict[str, Any]:
-        """Return the schema that the contract `events` compiles to."""
+    def schema_of(self, dataset: str) -> dict[str, Any]:
+        """Return the schema that the contract in force for a dataset compiles to."""
         http = self.tenant.http
-        contract = next(c for c in ok(http.get("/v1/contracts"))["contracts"] if "events" in c["datasets"])
+        contract = next(c for c in ok(http.get("/v1/contracts"))["contracts"] if dataset in c["datasets"])
         version = ok(http.get(f"/v1/contracts/{contract['contract_id']}/versions/{contract['active_version']}"))
-        schema: dict[str, Any] = next(c["json_schema"] for c in version["compiled"] if c["dataset"] == "events")
+        schema: dict[str, Any] = next(c["json_schema"] for c in version["compiled"] if c["dataset"] == dataset)
         return schema
 
 
