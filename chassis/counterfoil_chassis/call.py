@@ -19,6 +19,7 @@ from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.identity import TokenSigner, current_token
 from counterfoil_chassis.methods import repeatable
 from counterfoil_chassis.tracing import is_traced
+from counterfoil_chassis.transport import Certificate
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 MARGIN_SECONDS = 0.05
@@ -82,21 +83,29 @@ async def _waited(call: Any) -> Any:
     return call
 
 
-def connect(target: str, *, to: Dependency | None = None, traced: bool = True) -> GuardedChannel:
+def connect(
+    target: str, *, to: Dependency | None = None, traced: bool = True, tls: Certificate | None = None
+) -> GuardedChannel:
     """Open a channel to a dependency, by default one named like the target. The caller closes it.
 
     Calls need a timeout, unless they follow something without end. A call that nobody answered is repeated within it
     where that is harmless, and as long as most calls succeed. A dependency that does not answer is not called, and no
     dependency gets more calls at once than it may: see `Dependency`. A caller who is cancelled ends the call. Without
-    tracing a call costs half as much; that is for shared calls, whose items carry their own `traceparent`.
+    tracing a call costs half as much; that is for shared calls, whose items carry their own `traceparent`. With `tls`
+    both sides show certificates, and the other one's has to name the dependency.
     """
+    to = to or Dependency(target)
     options = [*_CHANNEL_OPTIONS, ("grpc.service_config", _service_config())]
     interceptors: list[Any] = []
     if traced:
         tracing = aio_client_interceptors(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
         interceptors = [*tracing, _CancelsUnary(), _CancelsUpload()]
-    channel = grpc.aio.insecure_channel(target, options=options, interceptors=interceptors or None)
-    return GuardedChannel(channel, to or Dependency(target))
+    if tls is None:
+        return GuardedChannel(grpc.aio.insecure_channel(target, options=options, interceptors=interceptors or None), to)
+    options.append(("grpc.ssl_target_name_override", to.name))
+    credentials = tls.channel_credentials()
+    channel = grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors or None)
+    return GuardedChannel(channel, to)
 
 
 @cache

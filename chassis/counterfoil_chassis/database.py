@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
+from counterfoil_chassis.backoff import Backoff
 from counterfoil_chassis.errors import CounterfoilError, UnavailableError
 from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.lease import Lease, LeaseLostError
@@ -47,6 +49,7 @@ _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
 )
+_logger = logging.getLogger(__name__)
 
 
 class StoreUnavailableError(UnavailableError):
@@ -191,6 +194,20 @@ class Database:
             if found.first() is None:
                 self._lease.lose()
                 raise LeaseLostError
+
+
+async def lasting(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do work that stands on the database; begin it again when the database was away, which is no reason to end."""
+    backoff = Backoff(first=0.2, longest=5.0)
+    while True:
+        try:
+            await work()
+        except StoreUnavailableError as error:
+            if backoff.attempt == 0:
+                _logger.warning("work is interrupted: the database is away", extra={"cause": str(error)})
+        else:
+            return
+        await backoff.pause()
 
 
 def _postgresql(connect: Callable[..., Awaitable[Any]], *, size: int, more: int) -> AsyncEngine:

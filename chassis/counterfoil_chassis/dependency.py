@@ -13,6 +13,7 @@ import grpc
 
 from counterfoil_chassis.breaker import PAUSE, Breaker
 from counterfoil_chassis.errors import Code, CounterfoilError, DeadlineExceededError, UnavailableError
+from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.metrics import DEPENDENCY_CALLS, DEPENDENCY_OPEN, DEPENDENCY_REFUSED
 from counterfoil_chassis.status import DETAILS_KEY, code_of, status_of, to_status
 
@@ -50,6 +51,11 @@ class Dependency:
             (DEPENDENCY_CALLS, lambda: float(found.running + found.waiting) if (found := itself()) else 0.0),
         ):
             weakref.finalize(self, metric.add(name, read=read))
+        weakref.finalize(self, HEALTH.add(f"service {name}", lambda: found.problem() if (found := itself()) else ""))
+
+    def problem(self) -> str:
+        """Return what is wrong with it, for this process's health."""
+        return "it does not answer, and is tried once a second; see that it runs" if self.breaker.is_open else ""
 
     @property
     def is_full(self) -> bool:

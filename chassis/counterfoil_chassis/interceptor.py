@@ -23,12 +23,14 @@ from counterfoil_chassis.methods import Method, methods_of
 from counterfoil_chassis.metrics import SERVER_CALLS, Counted
 from counterfoil_chassis.shedding import Load
 from counterfoil_chassis.status import DETAILS_KEY, code_of, status_of, to_status
+from counterfoil_chassis.transport import require_peer
 
 # The classes take parameters in the stubs only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 HEALTH = "/grpc.health.v1.Health/"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/"
 _BEARER = "Bearer "
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _MAKERS: dict[tuple[bool, bool], Callable[..., Handler]] = {
@@ -56,7 +58,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
     drains, so that they do not hold it up.
     """
 
-    def __init__(self, verifier: TokenVerifier, load: Load) -> None:
+    def __init__(self, verifier: TokenVerifier, load: Load, *, mutual: bool = False) -> None:
+        """With `mutual` TLS a service's token counts only from whoever shows a certificate with its name."""
+        self._mutual = mutual
         self._verifier = verifier
         self._load = load
         self._methods: dict[str, Method] = {}
@@ -106,6 +110,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
         guarded: Any
         if path.startswith(HEALTH):
             guarded = self._unending(path, behaviour) if handler.response_streaming else behaviour
+        elif path.startswith(REFLECTION):
+            guarded = behaviour  # it tells what this project publishes anyway
         elif handler.response_streaming:
             guarded = self._many(self._methods[path], behaviour)
         else:
@@ -203,6 +209,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
         enter_deadline(remaining)
         token = _token(context)
         caller = self._verifier.verify(token)
+        if self._mutual and caller.service:
+            require_peer(caller.service, context)
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attributes(

@@ -80,6 +80,9 @@ class Lease(Protocol):
     fence: str
     """The query that a write transaction must begin with, or none: it finds one row while the lease is held."""
 
+    barrier: str
+    """The same, waiting for every write transaction that is open, and keeping others waiting."""
+
     def lose(self) -> None:
         """Say that a transaction found the lease in other hands."""
         ...
@@ -102,7 +105,7 @@ class FileLease:
 
     def __init__(self, database: Path) -> None:
         self.seconds = 0.0
-        self.fence = ""
+        self.fence = self.barrier = ""
         self._path = database.with_suffix(".lock")
         self._file: IO[bytes] | None = None
 
@@ -136,7 +139,7 @@ class TableLease:
 
     def __init__(self, name: str, url: str, *, seconds: float) -> None:
         self.seconds = seconds
-        self.fence = ""
+        self.fence = self.barrier = ""
         self._name = name
         self._connect = connector(url, name=f"counterfoil {name} lease")
         self._connection: PgConnection | None = None
@@ -165,7 +168,8 @@ class TableLease:
             # Or a transaction of the holder's is still running: taking over waits for its end.
             _logger.warning("the lease cannot be asked for", extra={"cause": f"{type(error).__name__}: {error}"})
             return False
-        self.fence = f"SELECT 1 FROM lease WHERE name = '{self._name}' AND token = {self._token} FOR SHARE"  # noqa: S608
+        held = f"SELECT 1 FROM lease WHERE name = '{self._name}' AND token = {self._token}"  # noqa: S608
+        self.fence, self.barrier = f"{held} FOR SHARE", f"{held} FOR UPDATE"
         return self._token > 0
 
     async def keep(self) -> None:

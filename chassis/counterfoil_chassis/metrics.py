@@ -104,6 +104,8 @@ class Calls(Collector):
         """Return the three families with their values."""
         total, durations, running = self._families()
         for value, series in self._series.items():
+            if not series.outcomes and not series.in_flight:
+                continue  # a hundred methods that nobody calls would be most of the page
             for outcome, count in series.outcomes.items():
                 total.add_metric([value, outcome], count)
             reached, buckets = 0, []

@@ -15,13 +15,17 @@ from typing import Any, TypeVar
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
 from counterfoil_chassis import logs, telemetry, vitals
-from counterfoil_chassis.call import MESSAGE_OPTIONS
+from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
 from counterfoil_chassis.clock import Clock, Ids, SystemClock, SystemIds
+from counterfoil_chassis.database import lasting
+from counterfoil_chassis.dependency import CALLS, Dependency
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.fields import warm
+from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.health import FAILING_KEY, HEALTH, disk_space
 from counterfoil_chassis.identity import (
     TokenSigner,
@@ -31,12 +35,14 @@ from counterfoil_chassis.identity import (
     load_trusted_keys,
 )
 from counterfoil_chassis.interceptor import Interceptor
+from counterfoil_chassis.lease import Lease, lease_of, wait_for
 from counterfoil_chassis.metrics import measure_loop_lag
 from counterfoil_chassis.migrate import prepare, upgrade
 from counterfoil_chassis.settings import ServiceSettings
 from counterfoil_chassis.shedding import Load
 from counterfoil_chassis.startup import make_data_dir, read_settings, require_free
 from counterfoil_chassis.tracing import is_traced
+from counterfoil_chassis.transport import Certificate, certificate_of
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
@@ -55,7 +61,10 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Host:
-    """What the process gives to the service it hosts; `secret` is 32 bytes derived from the private key."""
+    """What the process gives to the service it hosts; `secret` is 32 bytes derived from the private key.
+
+    `lease` is held while a service with a database is built and serves.
+    """
 
     name: str
     clock: Clock
@@ -64,6 +73,13 @@ class Host:
     verifier: TokenVerifier
     secret: bytes
     load: Load
+    lease: Lease | None = None
+    tls: Certificate | None = None
+    calls_per_dependency: int = CALLS
+
+    def connect(self, name: str, target: str) -> GuardedChannel:
+        """Open a channel to a service by its name and address; the caller closes it."""
+        return connect(target, to=Dependency(name, self.calls_per_dependency), tls=self.tls)
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,8 @@ def make_host(name: str, settings: ServiceSettings, *, clock: Clock | None = Non
         verifier=TokenVerifier(load_trusted_keys(settings.trusted_keys_dir), clock),
         secret=derive_secret(key),
         load=Load(most=settings.max_running, delay=settings.max_delay_seconds),
+        tls=certificate_of(settings),
+        calls_per_dependency=settings.max_calls_per_dependency,
     )
 
 
@@ -136,25 +154,27 @@ def _main(name: str, settings_type: type[SettingsT], build: Build[SettingsT], mi
     host = make_host(name, settings)
     require_free(settings.listen)
     make_data_dir(settings)
-    if migrations:
-        prepare(settings.database_url, migrations)
     telemetry.configure(name, settings.otlp_endpoint, ratio=settings.trace_ratio)
     try:
-        return uvloop.run(_serve(settings, host, build))
+        return uvloop.run(_serve(settings, host, build, migrations))
     finally:
         telemetry.flush()
 
 
-async def _serve(settings: SettingsT, host: Host, build: Build[SettingsT]) -> int:
+async def _serve(settings: SettingsT, host: Host, build: Build[SettingsT], migrations: str | None) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        server = _Server(await build(settings, host, stack), host)
-        stack.enter_context(HEALTH.checking("disk", disk_space(settings.data_dir)))
         await stack.enter_async_context(vitals.serving(host.name, settings.metrics_listen, host.clock))
-        await server.start(settings.listen, also=[measure_loop_lag, server.follow_health])
+        stack.enter_context(HEALTH.checking("disk", disk_space(settings.data_dir)))
+        if host.tls is not None:
+            stack.enter_context(HEALTH.checking("certificate", host.tls.check(host.clock, channels=True)))
+        if migrations and not await _may_write(settings, host, migrations, stack, stopping=stopping):
+            return 0
+        server = _Server(await build(settings, host, stack), host)
+        await server.start(settings.listen, also=[*_lease_work(host), measure_loop_lag, server.follow_health])
         stack.push_async_callback(server.stop, settings.drain_seconds, pause=_DRAIN_PAUSE_SECONDS)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
@@ -186,16 +206,53 @@ async def started(
     host = make_host(name, settings, clock=clock, ids=ids)
     require_free(settings.listen)
     make_data_dir(settings)
-    if migrations:
-        await asyncio.to_thread(prepare, settings.database_url, migrations)
     telemetry.configure(name, settings.otlp_endpoint, ratio=settings.trace_ratio)
     async with AsyncExitStack() as stack:
+        if migrations:
+            await _may_write(settings, host, migrations, stack, stopping=asyncio.Event())
         server = _Server(await build(settings, host, stack), host)
-        await server.start(settings.listen)
+        await server.start(settings.listen, also=_lease_work(host))
         stack.push_async_callback(server.stop, settings.drain_seconds)
         await server.ready()
         yield Running(address=server.address, host=host)
         server.check()
+
+
+def _lease_work(host: Host) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    return [] if host.lease is None else [host.lease.keep]
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+async def _may_write(
+    settings: ServiceSettings, host: Host, migrations: str, stack: AsyncExitStack, *, stopping: asyncio.Event
+) -> bool:
+    """Return True once this process holds its database's lease and the database is fit; False when told to stop.
+
+    Until then it is a standby, which answers health alone: it lives, and is not ready.
+    """
+    lease = host.lease = lease_of(host.name, settings.database_url, seconds=settings.lease_seconds)
+    stack.push_async_callback(lease.give_back)
+    if not await lease.taken():
+        _logger.warning("another process writes the database: standing by", extra={"lease": host.name})
+        standby = _Server(Service(servicers=(), ready=_never), host)
+        await standby.start(settings.listen)
+        waiting, told = asyncio.create_task(wait_for(lease)), asyncio.create_task(stopping.wait())
+        try:
+            with HEALTH.checking("lease", lambda: "another process holds it: this one stands by", needed=True):
+                await HEALTH.report(host.clock.now())
+                await asyncio.wait([waiting, told], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+            waiting.cancel()
+            await standby.stop(0)
+        if not waiting.done() or waiting.cancelled():
+            return False
+        waiting.result()
+    await asyncio.to_thread(prepare, settings.database_url, migrations)
+    return True
 
 
 class _Server:
@@ -205,8 +262,9 @@ class _Server:
         self.address = ""
         self._service = service
         self._load = host.load
-        self._interceptor = Interceptor(host.verifier, host.load)
+        self._interceptor = Interceptor(host.verifier, host.load, mutual=host.tls is not None)
         self._clock = host.clock
+        self._tls = host.tls
         self._health = _HealthServicer()
         self._began = False
         self._stopping = False
@@ -226,14 +284,18 @@ class _Server:
         for service in registrar.services:
             for method in self._interceptor.serve(service):
                 warm(method.request)
+        reflection.enable_server_reflection([*registrar.services, health.SERVICE_NAME], self._server)
         try:
-            port = self._server.add_insecure_port(listen)
+            if self._tls is None:
+                port = self._server.add_insecure_port(listen)
+            else:
+                port = self._server.add_secure_port(listen, self._tls.server_credentials())
         except RuntimeError as error:
             raise StartError(f"cannot listen on {listen}: {error}") from None
         self.address = f"{listen.rpartition(':')[0]}:{port}"
         await self._server.start()
         background = (self._load.watch, *self._service.background, *also)
-        self._tasks = [asyncio.create_task(work()) for work in background]
+        self._tasks = [asyncio.create_task(lasting(work)) for work in background]
         self._readying = asyncio.create_task(self._become_ready())
 
     async def ready(self) -> None:

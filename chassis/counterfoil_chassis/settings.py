@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,10 +41,38 @@ class ServiceSettings(BaseSettings):
         default=None,
         description="The service's own Ed25519 key; by default `keys/<service>.pem` in the data folder.",
     )
+    databases_url: str = Field(
+        default="",
+        validation_alias="COUNTERFOIL_DATABASE_URL",
+        description="The PostgreSQL server of every service, `postgresql://user:password@host:5432`; each uses its "
+        "database `counterfoil_<service>` there, or `<name>_<service>` when the URL ends in `/<name>`.",
+    )
     database_url: str = Field(
         default="",
-        description="SQLAlchemy URL of the service's database; by default the SQLite file `<service>.db` in the data "
-        "folder.",
+        description="URL of the service's database; by default that on the server of `COUNTERFOIL_DATABASE_URL`, "
+        "without one the SQLite file `<service>.db` in the data folder.",
+    )
+    lease_seconds: float = Field(
+        default=10.0,
+        ge=1,
+        validation_alias="COUNTERFOIL_LEASE_SECONDS",
+        description="How long a process that writes PostgreSQL may be silent before another one takes over.",
+    )
+    tls_cert_file: Path | None = Field(
+        default=None,
+        validation_alias="COUNTERFOIL_TLS_CERT_FILE",
+        description="Certificate, with its chain, that a process shows to the other services: PEM, with the service's "
+        "name as a DNS name. `{service}` in it stands for that name. None = no TLS between services.",
+    )
+    tls_key_file: Path | None = Field(
+        default=None,
+        validation_alias="COUNTERFOIL_TLS_KEY_FILE",
+        description="Its private key; `{service}` stands for the name.",
+    )
+    tls_ca_file: Path | None = Field(
+        default=None,
+        validation_alias="COUNTERFOIL_TLS_CA_FILE",
+        description="Certificate of the one authority whose certificates services accept from each other.",
     )
     otlp_endpoint: str = Field(
         default="",
@@ -90,8 +119,14 @@ class ServiceSettings(BaseSettings):
             fill(self, "trusted_keys_dir", self.data_dir / "keys" / "trusted")
         if self.private_key_file is None:
             fill(self, "private_key_file", self.data_dir / "keys" / f"{name}.pem")
+        given = [each for each in (self.tls_cert_file, self.tls_key_file, self.tls_ca_file) if each is not None]
+        if len(given) not in (0, 3):
+            raise ValueError("COUNTERFOIL_TLS_CERT_FILE, _KEY_FILE and _CA_FILE are set together or not at all")
+        for each in ("tls_cert_file", "tls_key_file", "tls_ca_file") if given else ():
+            fill(self, each, Path(str(getattr(self, each)).replace("{service}", name)))
         if not self.database_url:
-            fill(self, "database_url", f"sqlite+aiosqlite:///{self.data_dir / f'{name}.db'}")
+            file = f"sqlite+aiosqlite:///{self.data_dir / f'{name}.db'}"
+            fill(self, "database_url", url_of(name, self.databases_url) if self.databases_url else file)
         return self
 
     @classmethod
@@ -99,3 +134,9 @@ class ServiceSettings(BaseSettings):
         """Return the service's name as its environment prefix gives it, e.g. `models`."""
         prefix = cls.model_config.get("env_prefix") or "COUNTERFOIL_SERVICE_"
         return prefix.removeprefix("COUNTERFOIL_").removesuffix("_").lower()
+
+
+def url_of(service: str, server: str) -> str:
+    """Return the URL of a service's database; the server's URL names none, or what the names of all begin with."""
+    place = urlsplit(server)
+    return place._replace(path=f"/{place.path.strip('/') or 'counterfoil'}_{service}").geturl()
