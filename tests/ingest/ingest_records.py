@@ -50,7 +50,8 @@ def compiled(
 ) -> Compiled:
     """Return a compiled contract as the contracts service would send it."""
     text = orjson.dumps(schema or EVENTS_SCHEMA)
-    return Compiled(workspace, dataset, dataset, version, hashlib.sha256(text).hexdigest(), validator_of(text), columns)
+    digest = hashlib.sha256(text).hexdigest()
+    return Compiled(workspace, dataset, dataset, version, digest, validator_of(text), columns, text)
 
 
 def event(message_id: str, **fields: Any) -> Candidate:

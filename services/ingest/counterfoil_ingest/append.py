@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 from counterfoil_chassis.clock import Ids
 
 from counterfoil_ingest import validation
 from counterfoil_ingest.dedup import DedupTable, boot_id, load_table
-from counterfoil_ingest.entities import Batch, Candidate, Finding, Header, Quarantined, Verdicts
+from counterfoil_ingest.entities import Batch, Candidate, Columns, Finding, Header, Quarantined, Verdicts
 from counterfoil_ingest.errors import ContractsUnavailableError, LogBusyError, LogUnavailableError
 from counterfoil_ingest.placing import Group, Judged
 from counterfoil_ingest.registry import Compiled, Contracts
@@ -29,6 +30,7 @@ _WAITING_BYTES = 256 << 20  # what may wait for the writer before callers are to
 _AT_ONCE = 1_000  # records judged before the event loop gets its turn
 
 _logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -66,9 +68,31 @@ class Appender:
         del batch  # the parsed values are freed here, still in the processor's cache, and not after the commit
         return await self.append_judged(judged, effect=effect)
 
+    async def judge_columns(
+        self, columns: Columns, *, workspace: str, source_id: str, received_at: int, traceparent: str
+    ) -> Judged | None:
+        """Return records as what the log takes; None when it is not sure that each of them keeps its contract."""
+        try:
+            compiled = await self._contracts.find(workspace, columns.dataset)
+        except ContractsUnavailableError:
+            return None
+        checks = compiled.validator.columnwise if compiled else None
+        if compiled is None or checks is None or not checks.keep(columns):
+            return None
+        return Judged(
+            workspace=workspace,
+            header=Header(source_id, received_at, traceparent, {columns.dataset: compiled.version}),
+            ids=columns.ids,
+            datasets=[columns.dataset] * len(columns.ids),
+            datas=columns.records,
+            refused={},
+            unknown=frozenset(),
+            size=columns.size,
+        )
+
     async def append_judged(self, judged: Judged, *, effect: Effect | None = None) -> Verdicts:
         """Do as `append` does with records that were held against their contracts already."""
-        size = sum(map(len, judged.datas))
+        size = judged.bytes()
         if self._closed or self._waiting_bytes + size > _WAITING_BYTES:
             raise LogBusyError(
                 "Too much waits for the log. Send it again after a second.", retry_after=timedelta(seconds=1)
@@ -79,6 +103,10 @@ class Appender:
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all())
         return await done
+
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        """Do work of the log's writer between two commits; raise what it raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
         """Write what waits, then end; later appends are refused."""
@@ -182,7 +210,7 @@ class Appender:
             verdicts = group.place([job.batch for job in jobs], transaction)
             for job, of_job in zip(jobs, verdicts, strict=True):
                 if job.effect is not None:
-                    job.effect(transaction.connection, of_job)
+                    job.effect(transaction.statements, of_job)
             self._table.reserve(len(group.hashes))  # may need disk, so it has to come before the commit
         if group.hashes:
             self._table.enter(group.hashes, group.offsets, watermark=self._log.last_sequence())

@@ -1,15 +1,21 @@
-"""The codec of the log's blocks, layout 1: zstd of JSON lines, as documented on `Block` in `records.proto`."""
+"""The codec of the log's blocks, layout 1: zstd of JSON lines, as documented on `Block` in `records.proto`.
+
+An erased record leaves a tombstone: a line with its offset and header, an empty dataset and id, and `null` for itself.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from itertools import repeat
+from typing import Any
 
 import msgspec
 import orjson
 import zstandard
 
-from counterfoil_ingest.entities import Block, Header, LogRecord
+from counterfoil_ingest.entities import Block, Erased, Header, LogRecord, RecordName
 from counterfoil_ingest.errors import BlockUnreadableError
 
 LAYOUT = 1
@@ -18,13 +24,24 @@ _LEVEL = 1  # at level 1 a block is as small as at 3 within 5 % and costs half t
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """One line of a payload: offset, header index, dataset, record id, record."""
+    """One line of a payload: offset, header index, dataset, record id, record; `x` makes it a tombstone."""
 
     o: int
     h: int
     d: str
     i: str
     r: msgspec.Raw
+    x: Erased | None = None
+
+
+class _NewLine(msgspec.Struct, gc=False):
+    """The same, to be written."""
+
+    o: int
+    h: int
+    d: str
+    i: str
+    r: Any
 
 
 class Name(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +51,7 @@ class Name(msgspec.Struct, frozen=True, gc=False):
     h: int
     d: str
     i: str
+    x: Erased | None = None
 
 
 class _Codecs(threading.local):
@@ -42,6 +60,7 @@ class _Codecs(threading.local):
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(level=_LEVEL)
         self.decompressor = zstandard.ZstdDecompressor()
+        self.encoder = msgspec.json.Encoder()
         self.lines = msgspec.json.Decoder(Line)
         self.names = msgspec.json.Decoder(Name)
 
@@ -56,40 +75,55 @@ def id_texts(ids: Sequence[str]) -> list[bytes]:
 
 
 def lines(
-    offset: int, header: int, datasets: Sequence[str], id_texts: Sequence[bytes], datas: Sequence[bytes]
-) -> list[bytes]:
-    r"""Return the lines of consecutive records of one request, from `offset` on; `header` is its index in the block.
+    offset: int, header: int, datasets: Sequence[str], ids: Sequence[str], records: Sequence[bytes | msgspec.Struct]
+) -> bytes:
+    """Return the lines of consecutive records of one request, from `offset` on; `header` is its index in the block.
 
-    Each of `datas` is JSON text without a raw newline, which JSON has only between tokens.
+    Each of `records` is JSON text without a raw newline, which JSON has only between tokens, or a struct to be written.
     """
-    between = {dataset: b',"h":%d,"d":"%b","i":"' % (header, dataset.encode()) for dataset in set(datasets)}
-    columns = zip(range(offset, offset + len(datasets)), datasets, id_texts, datas, strict=True)
-    return [b'{"o":%d%b%b","r":%b}\n' % (at, between[dataset], text, data) for at, dataset, text, data in columns]
+    values = [msgspec.Raw(each) if isinstance(each, bytes) else each for each in records]
+    places = range(offset, offset + len(records))
+    return _codecs.encoder.encode_lines(list(map(_NewLine, places, repeat(header), datasets, ids, values)))
 
 
 def encode(lines: Iterable[bytes]) -> bytes:
-    """Return the payload of a block made of `line`s."""
+    """Return the payload of a block made of `lines`."""
     return _codecs.compressor.compress(b"".join(lines))
 
 
 def decode(block: Block) -> list[LogRecord]:
-    """Return the records of a block; raise BlockUnreadableError when it is damaged or of a layout not known here."""
+    """Return the records of a block that are not erased.
+
+    Raises BlockUnreadableError when it is damaged or of a layout not known here.
+    """
     try:
         found = _codecs.lines.decode_lines(_text(block))
     except (msgspec.MsgspecError, zstandard.ZstdError) as error:
         raise _unreadable(block, str(error)) from error
     headers = block.headers
-    return [LogRecord(each.o, each.d, each.i, bytes(each.r), headers[each.h]) for each in found]
+    return [LogRecord(each.o, each.d, each.i, bytes(each.r), headers[each.h]) for each in found if each.x is None]
 
 
-def names(block: Block) -> list[tuple[str, str, str]]:
-    """Return (source id, dataset, record id) of each record of a block, in order: what a duplicate is told by."""
-    try:
-        found = _codecs.names.decode_lines(_text(block))
-    except (msgspec.MsgspecError, zstandard.ZstdError) as error:
-        raise _unreadable(block, str(error)) from error
+def names(block: Block) -> list[RecordName]:
+    """Return what each record of a block is named, in order: what a duplicate is told by."""
     headers = block.headers
-    return [(headers[each.h].source_id, each.d, each.i) for each in found]
+    return [(headers[each.h].source_id, each.d, each.i) if each.x is None else each.x for each in _names(block)]
+
+
+def erase(
+    block: Block, offsets: Collection[int], erased_name: Callable[[str, str, str], Erased]
+) -> tuple[Block, list[tuple[int, str, str, str]]]:
+    """Return the block with tombstones at some offsets; and where which records lay, by source id, dataset and id.
+
+    `erased_name` gives what stays of a name. Of a record that is erased already nothing is said.
+    """
+    lines, gone = _text(block).split(b"\n"), []
+    for index, each in enumerate(_names(block)):
+        if each.o in offsets and each.x is None:
+            name = (block.headers[each.h].source_id, each.d, each.i)
+            lines[index] = b'{"o":%d,"h":%d,"d":"","i":"","r":null,"x":[%d,%d]}' % (each.o, each.h, *erased_name(*name))
+            gone.append((each.o, *name))
+    return replace(block, payload=_codecs.compressor.compress(b"\n".join(lines))) if gone else block, gone
 
 
 def encode_headers(headers: Sequence[Header]) -> bytes:
@@ -100,6 +134,13 @@ def encode_headers(headers: Sequence[Header]) -> bytes:
 def decode_headers(stored: bytes) -> tuple[Header, ...]:
     """Return stored headers."""
     return tuple(Header(*each) for each in orjson.loads(stored))
+
+
+def _names(block: Block) -> list[Name]:
+    try:
+        return _codecs.names.decode_lines(_text(block))
+    except (msgspec.MsgspecError, zstandard.ZstdError) as error:
+        raise _unreadable(block, str(error)) from error
 
 
 def _text(block: Block) -> bytes:

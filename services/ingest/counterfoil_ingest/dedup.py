@@ -25,6 +25,7 @@ import numpy.typing as npt
 import xxhash
 
 from counterfoil_ingest import blocks
+from counterfoil_ingest.entities import Erased, RecordName
 from counterfoil_ingest.store import LogWriter
 
 Hashes = npt.NDArray[np.uint64]
@@ -36,6 +37,7 @@ _HEAD_BYTES = 4096
 _HEAD = struct.Struct("<8sQQQ36s36s?")  # magic, capacity, entries, watermark, log epoch, boot id, closed
 _MAGIC = b"cfdedup1"
 _FULL = 0.6  # beyond this load, probes grow long
+_CHECK = 0x9E3779B97F4A7C15  # any constant: it makes the second hash of a name another function than the first
 _FEW = 256  # below so many ids a plain loop beats numpy's fixed cost per call
 
 
@@ -56,6 +58,13 @@ def hashes_of(seeds: Sequence[int], id_texts: Sequence[bytes]) -> list[int]:
     """
     digest = xxhash.xxh3_64_intdigest
     return [digest(text, seed) or 1 for text, seed in zip(id_texts, seeds, strict=True)]
+
+
+def erased_name(workspace: str, source_id: str, dataset: str, record_id: str) -> Erased:
+    """Return what stays of the name of an erased record: its hash in the table, and one under another seed."""
+    seed = seed_of(workspace, source_id, dataset)
+    (text,) = blocks.id_texts([record_id])
+    return Erased(hashes_of([seed], [text])[0], xxhash.xxh3_64_intdigest(text, seed ^ _CHECK))
 
 
 class DedupTable:
@@ -261,11 +270,15 @@ def load_table(path: Path, log: LogWriter, *, boot_id: str) -> DedupTable:
         table = new_table(path, epoch=log.epoch, entries=log.records(), boot_id=boot_id)
     for sequence, block in log.blocks_after(table.watermark):
         names = blocks.names(block)
-        places = {(source_id, dataset) for source_id, dataset, _ in names}
-        seeds = {place: seed_of(block.workspace, *place) for place in places}
-        hashes = hashes_of([seeds[each[:2]] for each in names], blocks.id_texts([each[2] for each in names]))
-        table.enter(hashes, range(block.first_offset, block.next_offset), watermark=sequence)
+        table.enter(_hashes(block.workspace, names), range(block.first_offset, block.next_offset), watermark=sequence)
     return table
+
+
+def _hashes(workspace: str, names: Sequence[RecordName]) -> list[int]:
+    live = [each for each in names if not isinstance(each, Erased)]
+    seeds = {place: seed_of(workspace, *place) for place in {(source_id, dataset) for source_id, dataset, _ in live}}
+    found = iter(hashes_of([seeds[each[:2]] for each in live], blocks.id_texts([each[2] for each in live])))
+    return [each.hash if isinstance(each, Erased) else next(found) for each in names]
 
 
 def boot_id() -> str:

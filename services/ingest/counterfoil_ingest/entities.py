@@ -10,7 +10,7 @@ import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import msgspec
 
@@ -77,6 +77,22 @@ class Batch:
     received_at: int
     traceparent: str
     candidates: Sequence[Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Records of one dataset as columns, none larger or nested deeper than allowed.
+
+    `records` are what msgspec writes as the records' JSON, `size` bytes at most. `texts` and `objects` hold the same by
+    property, in the same order: texts with None for a record that has none, JSON objects as text without those.
+    """
+
+    dataset: str
+    ids: Sequence[str]
+    records: Sequence[msgspec.Struct]
+    size: int
+    texts: Mapping[str, Sequence[str | None]]
+    objects: Mapping[str, Sequence[msgspec.Raw]]
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -152,6 +168,30 @@ class Block:
     def next_offset(self) -> int:
         """The offset after its last record."""
         return self.first_offset + self.count
+
+
+class Erased(NamedTuple):
+    """What is left of the name of an erased record: two hashes of it, so that nothing brings the record back.
+
+    `hash` is the one that the dedup table knows it by, `check` another: the two together are no other record's.
+    """
+
+    hash: int
+    check: int
+
+
+RecordName = tuple[str, str, str] | Erased
+"""Source id, dataset and record id of a record; of an erased one, hashes of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What one transaction of the log has erased: how many of the offsets it was given are `done`, in their order."""
+
+    done: int
+    records: int
+    quarantined: int
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,32 +12,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
 
+import msgspec
+
 from counterfoil_ingest import blocks
-from counterfoil_ingest.dedup import DedupTable, hashes_of, seed_of
-from counterfoil_ingest.entities import Block, Header, Outcome, Quarantined, Verdict, Verdicts
+from counterfoil_ingest.dedup import DedupTable, erased_name, hashes_of, seed_of
+from counterfoil_ingest.entities import Block, Erased, Header, Outcome, Quarantined, RecordName, Verdict, Verdicts
 from counterfoil_ingest.store import LogTransaction, LogWriter
 
 PARTITION = 0
 """The one partition that version 1 writes."""
 
 _BLOCK_RECORDS = 5_000
-_BLOCK_BYTES = 2 << 20  # of lines; with one record of at most 1 MiB on top, a block fits into a gRPC message of 8 MiB
+_BLOCK_BYTES = 2 << 20  # of lines; with what is written at once on top, a block fits into a gRPC message of 8 MiB
+_WHOLE_BYTES = 1 << 20  # a batch of more is written in parts; no single record is larger
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One batch on its way to the log, as columns; their indexes are those of its records.
 
-    `refused` holds what goes to quarantine; of a dataset in `unknown` nobody can say now what its contract is.
+    `datas` are the records' JSON, as text in one line or as structs that msgspec writes so. `refused` holds what goes
+    to quarantine; of a dataset in `unknown` nobody can say now what its contract is. `size` is the records' in bytes,
+    or an upper bound of it.
     """
 
     workspace: str
     header: Header
     ids: Sequence[str]
     datasets: Sequence[str]
-    datas: Sequence[bytes]
+    datas: Sequence[bytes] | Sequence[msgspec.Struct]
     refused: Mapping[int, Quarantined]
     unknown: frozenset[str]
+    size: int = -1
+
+    def bytes(self) -> int:
+        """Return `size`, which those who give texts may leave out."""
+        return self.size if self.size >= 0 else sum(map(len, self.datas))
 
 
 class Group:
@@ -55,13 +65,12 @@ class Group:
 
     def place(self, batches: Sequence[Judged], transaction: LogTransaction) -> list[Verdicts]:
         """Give each record its place: the log, quarantine, or none."""
-        texts = [blocks.id_texts(batch.ids) for batch in batches]
-        hashes = [_hashes(batch, of_batch) for batch, of_batch in zip(batches, texts, strict=True)]
+        hashes = [_hashes(batch) for batch in batches]
         known = self._table.contains([each for of_batch in hashes for each in of_batch])
         verdicts, start = [], 0
-        for batch, of_texts, of_hashes in zip(batches, texts, hashes, strict=True):
-            stop = start + len(of_hashes)
-            verdicts.append(self._place(batch, of_texts, of_hashes, known[start:stop], transaction))
+        for batch, of_batch in zip(batches, hashes, strict=True):
+            stop = start + len(of_batch)
+            verdicts.append(self._place(batch, of_batch, known[start:stop], transaction))
             start = stop
         for block in self._blocks.values():
             block.write()
@@ -70,7 +79,6 @@ class Group:
     def _place(
         self,
         batch: Judged,
-        texts: Sequence[bytes],
         hashes: Sequence[int],
         known: Sequence[bool],
         transaction: LogTransaction,
@@ -84,7 +92,7 @@ class Group:
             and True not in known
             and self._seen.isdisjoint(fresh)
         ):
-            first = self._append(writer, batch, texts, hashes)
+            first = self._append(writer, batch, hashes)
             return Verdicts.all_accepted(batch.ids, batch.datasets, PARTITION, first)
         found = self._one_by_one(writer, batch, hashes, known, transaction)
         accepted = [each.outcome is Outcome.ACCEPTED for each in found]
@@ -96,8 +104,9 @@ class Group:
             datas=list(compress(batch.datas, accepted)),
             refused={},
             unknown=frozenset(),
+            size=batch.size,
         )
-        self._append(writer, kept, list(compress(texts, accepted)), list(compress(hashes, accepted)))
+        self._append(writer, kept, list(compress(hashes, accepted)))
         return Verdicts(found)
 
     def _one_by_one(
@@ -129,10 +138,10 @@ class Group:
             verdicts.append(verdict)
         return verdicts
 
-    def _append(self, writer: _BlockWriter, batch: Judged, texts: Sequence[bytes], hashes: Sequence[int]) -> int:
+    def _append(self, writer: _BlockWriter, batch: Judged, hashes: Sequence[int]) -> int:
         """Append every record of a batch; return the offset of the first."""
         first = writer.next_offset
-        writer.append(batch, texts)
+        writer.append(batch)
         self._runs.setdefault((batch.workspace, batch.header.source_id), []).append(_Run(first, batch))
         self._seen.update(hashes)
         self.hashes += hashes
@@ -157,7 +166,12 @@ class Group:
         for offset in self._table.matches(hash_):
             if offset >= self._log.head(batch.workspace, PARTITION):
                 continue  # of another workspace, whose log is longer
-            if self._log.identify(batch.workspace, PARTITION, offset) == (source_id, dataset, record_id):
+            name = self._log.identify(batch.workspace, PARTITION, offset)
+            if isinstance(name, Erased):
+                wanted: RecordName = erased_name(batch.workspace, source_id, dataset, record_id)
+            else:
+                wanted = (source_id, dataset, record_id)
+            if name == wanted:
                 return offset
         return None
 
@@ -188,54 +202,55 @@ class _BlockWriter:
         self._size = 0
         self._empty()
 
-    def append(self, batch: Judged, texts: Sequence[bytes]) -> None:
+    def append(self, batch: Judged) -> None:
         """Append every record of a batch."""
-        start = 0
-        while start < len(texts):
-            stop = start + _BLOCK_RECORDS - len(self._lines)
+        start, count = 0, len(batch.ids)
+        while start < count:
+            stop = min(start + _BLOCK_RECORDS - self._count, count)
+            if batch.bytes() > _WHOLE_BYTES:
+                sizes = list(accumulate(map(len, batch.datas[start:stop]), initial=self._size))
+                stop = start + max(1, bisect_left(sizes, _BLOCK_BYTES, hi=stop - start))
             datasets = batch.datasets[start:stop]
-            lines = blocks.lines(
-                self.next_offset, len(self._headers), datasets, texts[start:stop], batch.datas[start:stop]
+            text = blocks.lines(
+                self.next_offset, len(self._headers), datasets, batch.ids[start:stop], batch.datas[start:stop]
             )
-            sizes = list(accumulate(map(len, lines), initial=self._size))
-            if sizes[-1] > _BLOCK_BYTES:
-                taken = bisect_left(sizes, _BLOCK_BYTES)
-                lines, datasets = lines[:taken], datasets[:taken]
             self._headers.append(batch.header)
-            self._lines += lines
-            self._size = sizes[len(lines)]
+            self._texts.append(text)
+            self._size += len(text)
             self._datasets.update(datasets)
-            self._last.update(zip(datasets, range(self.next_offset, self.next_offset + len(lines)), strict=True))
-            self.next_offset += len(lines)
-            start += len(lines)
-            if len(self._lines) >= _BLOCK_RECORDS or self._size >= _BLOCK_BYTES:
+            self._last.update(zip(datasets, range(self.next_offset, self.next_offset + len(datasets)), strict=True))
+            self._count += stop - start
+            self.next_offset += stop - start
+            start = stop
+            if self._count >= _BLOCK_RECORDS or self._size >= _BLOCK_BYTES:
                 self.write()
 
     def write(self) -> None:
         """Write the block if it holds anything, and begin another."""
-        if not self._lines:
+        if not self._texts:
             return
         block = Block(
             workspace=self._workspace,
             partition=PARTITION,
-            first_offset=self.next_offset - len(self._lines),
-            count=len(self._lines),
+            first_offset=self.next_offset - self._count,
+            count=self._count,
             layout=blocks.LAYOUT,
-            payload=blocks.encode(self._lines),
+            payload=blocks.encode(self._texts),
             headers=tuple(self._headers),
         )
         self._transaction.add_block(block, datasets=self._datasets, last_offsets=self._last)
         self._empty()
 
     def _empty(self) -> None:
-        self._lines: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._count = 0
         self._size = 0
         self._headers: list[Header] = []
         self._datasets: Counter[str] = Counter()
         self._last: dict[str, int] = {}
 
 
-def _hashes(batch: Judged, texts: Sequence[bytes]) -> list[int]:
+def _hashes(batch: Judged) -> list[int]:
     source_id = batch.header.source_id
     seeds = {dataset: seed_of(batch.workspace, source_id, dataset) for dataset in set(batch.datasets)}
-    return hashes_of([seeds[dataset] for dataset in batch.datasets], texts)
+    return hashes_of([seeds[dataset] for dataset in batch.datasets], blocks.id_texts(batch.ids))

@@ -2,7 +2,8 @@
 
 A protocol is one module with a function `parse`, named by an entry point of the group `counterfoil.protocols`. It never
 refuses a request for what one record holds: such a record is a candidate with findings. It raises BadJsonError only for
-a body that is not JSON as a whole, and TooManyRecordsError.
+a body that is not JSON as a whole, and TooManyRecordsError. A module may have a function `columns` that turns most
+bodies into the same records at less cost, and returns None for the others.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from counterfoil_ingest.entities import Candidate, SourceMapping
+from counterfoil_ingest.entities import UNPLANNED, Candidate, Columns, SourceMapping
 
 API_SOURCE = "api"
 """The source id of what comes with an API key instead of a source's write key."""
@@ -28,11 +29,31 @@ class Request:
     mappings: tuple[SourceMapping, ...]
     new_id: Callable[[], str]
 
+    def dataset_of(self, type_: str, event: str) -> str:
+        """Return the dataset of the first mapping that fits an event; `unplanned` when none does."""
+        for mapping in self.mappings:
+            if mapping.type in ("", type_) and mapping.event in ("", event):
+                return mapping.dataset
+        return UNPLANNED
+
 
 Parse = Callable[[bytes, Request], list[Candidate]]
 """Turns a body (not compressed) into candidates, in their order."""
 
 
-def installed() -> Mapping[str, Parse]:
+ParseColumns = Callable[[bytes, Request], Columns | None]
+"""Turns a body (not compressed) into columns; None = it has to be parsed record by record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What one module offers."""
+
+    parse: Parse
+    columns: ParseColumns | None
+
+
+def installed() -> Mapping[str, Protocol]:
     """Load every installed protocol, by name."""
-    return {point.name: point.load().parse for point in entry_points(group="counterfoil.protocols")}
+    modules = {point.name: point.load() for point in entry_points(group="counterfoil.protocols")}
+    return {name: Protocol(module.parse, getattr(module, "columns", None)) for name, module in modules.items()}

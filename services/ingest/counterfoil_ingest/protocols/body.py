@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import orjson
 from isal import isal_zlib
 
 from counterfoil_ingest import validation
-from counterfoil_ingest.entities import Candidate, Finding
+from counterfoil_ingest.entities import MAX_DEPTH, Candidate, Finding
 from counterfoil_ingest.errors import BadGzipError, BadJsonError, BodyTooLargeError, TooManyRecordsError
 
 MAX_BODY_BYTES = 20 << 20
@@ -25,6 +26,9 @@ _GZIP_BITS = 31  # zlib's sign for a gzip header and trailer
 _BOM = b"\xef\xbb\xbf"
 _BROKEN: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub declares an instance
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},:]|[^\s"\[\]{},:]++', re.DOTALL)
+_STRIDE = 32  # bytes between those looked at for long rows of digits
+_IN_NUMBER = b"0123456789.-"
+_BEFORE_NUMBER = b":,[ \t\r\n"
 _OPENING, _CLOSING = b"[{", b"]}"
 
 
@@ -94,6 +98,38 @@ def member(obj: bytes, key: bytes) -> tuple[int, int] | None:
     return None
 
 
+def is_utf8(text: bytes) -> bool:
+    """Tell whether a text is UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def reads_alike(text: bytes, longest: int) -> bool:
+    """Tell whether readers agree on what msgspec skips: on its numbers, and on objects of `longest` bytes at most.
+
+    msgspec takes a number that no double can hold (1e309), and any depth; others refuse both. A number that large has
+    an exponent of two digits, or three hundred digits in a row; an object that nests too deep has that many brackets.
+    """
+    codes = np.frombuffer(text, np.uint8)
+    digits = (codes - ord("0")) < 10  # of unsigned bytes: what is smaller wraps around
+    lower = codes | 0x20  # which makes [ of { and ] of }, too
+    brackets = np.flatnonzero(lower == ord("{"))
+    if len(brackets) >= MAX_DEPTH and (brackets[MAX_DEPTH - 1 :] - brackets[: 1 - MAX_DEPTH]).min() < longest:
+        return False
+    row = digits[::_STRIDE]
+    for apart in (1, 2, 4):
+        row = row[:-apart] & row[apart:]
+    if row.any():  # eight digits, each a stride from the next
+        return False
+    exponents = np.flatnonzero((lower[1:-2] == ord("e")) & digits[:-3] & digits[3:])
+    return not any(_is_exponent(text, at + 1) for at in exponents.tolist())
+
+
 def parse_each(texts: list[bytes]) -> list[Any]:
     """Parse each text by itself; one that is not JSON becomes an `Unreadable`."""
     return [_parse_one(text) for text in texts]
@@ -142,6 +178,14 @@ def _parse_one(text: bytes) -> Any:
 def _tokens(text: bytes) -> Iterator[tuple[bytes, int, int]]:
     for match in _TOKEN.finditer(text):
         yield match.group(), match.start(), match.end()
+
+
+def _is_exponent(text: bytes, at: int) -> bool:
+    """Tell whether an `e` after a digit belongs to a number of JSON, and can make it large."""
+    start = at - 1
+    while text[start] in _IN_NUMBER:
+        start -= 1
+    return text[start] in _BEFORE_NUMBER and text[at + 1] != ord("-")
 
 
 def _too_large() -> BodyTooLargeError:

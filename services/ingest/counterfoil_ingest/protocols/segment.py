@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from counterfoil_ingest import validation
-from counterfoil_ingest.entities import UNPLANNED, Candidate, SourceMapping
+from counterfoil_ingest.entities import Candidate
 from counterfoil_ingest.protocols import Request
 from counterfoil_ingest.protocols.body import (
     MAX_ID,
@@ -29,9 +29,9 @@ from counterfoil_ingest.protocols.body import (
     parse_each,
     too_many,
 )
+from counterfoil_ingest.protocols.segment_columns import MAX_EVENTS, columns
 
-MAX_EVENTS = 5_000
-"""Of one batch."""
+__all__ = ["MAX_EVENTS", "columns", "parse"]
 
 _NAMES = ("identify", "track", "page", "screen", "group", "alias")
 _TYPES = {**dict(zip(_NAMES, _NAMES, strict=True)), **{name[0]: name for name in _NAMES}}
@@ -229,16 +229,8 @@ class _Mapper:
         key = (type_ if isinstance(type_, str) else "", name if isinstance(name, str) else "")
         found = self._datasets.get(key)
         if found is None:
-            found = self._datasets[key] = dataset_of(self._request.mappings, type_=key[0], event=key[1])
+            found = self._datasets[key] = self._request.dataset_of(*key)
         return found
-
-
-def dataset_of(mappings: tuple[SourceMapping, ...], *, type_: str, event: str) -> str:
-    """Return the dataset of the first mapping that fits; `unplanned` when none does."""
-    for mapping in mappings:
-        if mapping.type in ("", type_) and mapping.event in ("", event):
-            return mapping.dataset
-    return UNPLANNED
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -172,4 +172,5 @@ def compiled_of(message: pb.CompiledContract) -> Compiled:
             Column(each.name, ColumnType(each.type), each.required, each.default_timezone, each.classification)
             for each in message.columns
         ),
+        json_schema=message.json_schema,
     )

@@ -24,8 +24,9 @@ from counterfoil_ingest import sources
 from counterfoil_ingest.append import Appender
 from counterfoil_ingest.entities import Batch, Outcome, SourceMapping, Verdict, Verdicts
 from counterfoil_ingest.errors import BadDatasetError, ContractsUnavailableError, UnknownProtocolError
-from counterfoil_ingest.protocols import API_SOURCE, Parse, Request
+from counterfoil_ingest.protocols import API_SOURCE, Protocol, Request
 from counterfoil_ingest.protocols.body import inflate
+from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.store import SourceTransactions
 
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -47,13 +48,15 @@ class AppendServicer(AppendServiceServicer):
         appender: Appender,
         mappings: SourceMappings,
         *,
-        protocols: Mapping[str, Parse],
+        quotas: Quotas,
+        protocols: Mapping[str, Protocol],
         verifier: TokenVerifier,
         clock: Clock,
         ids: Ids,
     ) -> None:
         self._appender = appender
         self._mappings = mappings
+        self._quotas = quotas
         self._protocols = protocols
         self._verifier = verifier
         self._clock = clock
@@ -94,8 +97,9 @@ class AppendServicer(AppendServiceServicer):
     async def _append(self, item: pb.AppendItem) -> Verdicts:
         caller = self._verifier.verify(item.token)
         _require(caller, item.protocol)
-        parse = self._protocols.get(item.protocol)
-        if parse is None:
+        await self._quotas.require(caller.workspace)
+        protocol = self._protocols.get(item.protocol)
+        if protocol is None:
             raise UnknownProtocolError(f"No event protocol {item.protocol!r} is installed.")
         if item.protocol == RECORDS and not _DATASET.fullmatch(item.dataset):
             raise BadDatasetError("A dataset's name is [a-z][a-z0-9_]{0,62}; name one that has a contract.")
@@ -109,14 +113,13 @@ class AppendServicer(AppendServiceServicer):
             mappings=await self._mappings.of(caller.workspace, source_id),
             new_id=self._ids.new,
         )
-        verdicts = await self._appender.append(
-            Batch(
-                workspace=caller.workspace,
-                source_id=source_id or API_SOURCE,
-                received_at=request.received_at,
-                traceparent=telemetry.current_traceparent() or item.traceparent,
-                candidates=parse(inflate(item.body), request),  # held by nobody else: the appender frees them early
-            )
+        verdicts = await self._keep(
+            inflate(item.body),
+            request,
+            protocol,
+            workspace=caller.workspace,
+            source_id=source_id or API_SOURCE,
+            traceparent=telemetry.current_traceparent() or item.traceparent,
         )
         if item.protocol != RECORDS and verdicts.number(Outcome.RETRY):
             # Event SDKs read the status only; what was kept meanwhile is told apart by its ids when they send again.
@@ -124,6 +127,24 @@ class AppendServicer(AppendServiceServicer):
                 "A contract could not be looked up; send the batch again.", retry_after=timedelta(seconds=2)
             )
         return verdicts
+
+    async def _keep(
+        self, text: bytes, request: Request, protocol: Protocol, *, workspace: str, source_id: str, traceparent: str
+    ) -> Verdicts:
+        """Append a body's records: as columns where its protocol and their contract allow it, else one by one."""
+        received_at = request.received_at
+        columns = protocol.columns(text, request) if protocol.columns else None
+        if columns is not None:
+            judged = await self._appender.judge_columns(
+                columns, workspace=workspace, source_id=source_id, received_at=received_at, traceparent=traceparent
+            )
+            del columns
+            if judged is not None:
+                return await self._appender.append_judged(judged)
+        candidates = protocol.parse(text, request)
+        batch = Batch(workspace, source_id, received_at, traceparent, candidates)
+        del candidates  # held by the batch alone, whose parsed values the appender frees early
+        return await self._appender.append(batch)
 
 
 class SourceMappings:

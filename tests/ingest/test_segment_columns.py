@@ -1,0 +1,210 @@
+"""Batches as columns: the same records as event by event, or left to it; never a record that readers would refuse."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+from counterfoil_ingest.entities import MAX_DEPTH, Columns, SourceMapping
+from counterfoil_ingest.protocols import Request, segment
+from counterfoil_ingest.registry import validator_of
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.ingest.ingest_records import EVENTS_SCHEMA
+
+RECEIVED_AT = 1_767_323_045_000_000
+EVENT = {"type": "track", "event": "Seen", "messageId": "m1", "userId": "ada", "timestamp": "2026-01-02T03:04:05Z"}
+
+
+def request(*mappings: SourceMapping, route: str = "batch") -> Request:
+    numbers = itertools.count()
+    everything = (SourceMapping("", "", "events"),)
+    return Request(route, "", "", RECEIVED_AT, mappings or everything, lambda: f"new-{next(numbers)}")
+
+
+def columns(body: bytes, *mappings: SourceMapping) -> Columns | None:
+    return segment.columns(body, request(*mappings))
+
+
+def batch(*events: Any, **envelope: Any) -> bytes:
+    return orjson.dumps({"batch": events, **envelope})
+
+
+def records(found: Columns) -> list[Any]:
+    return [orjson.loads(msgspec.json.encode(each)) for each in found.records]
+
+
+TEXTS = st.one_of(st.none(), st.text(max_size=5), st.sampled_from(["2026-01-02T03:04:05Z", "x" * 300, "7"]))
+OBJECTS = st.one_of(
+    st.none(),
+    st.just([]),
+    st.dictionaries(
+        st.sampled_from(["traits", "a", "é"]), st.one_of(st.none(), st.integers(-9, 9), st.text(max_size=3))
+    ),
+)
+KINDS = st.sampled_from(["track", "page", "screen", "identify", "group", "alias", "odd", None])
+EVENTS = st.one_of(
+    st.just("no event"),
+    st.fixed_dictionaries(
+        {"messageId": st.one_of(st.text(max_size=3), st.integers(0, 9)), "type": KINDS},
+        optional={
+            **dict.fromkeys(["event", "userId", "anonymousId", "groupId", "previousId", "name", "category"], TEXTS),
+            **dict.fromkeys(["timestamp", "originalTimestamp", "sentAt", "channel"], TEXTS),
+            **dict.fromkeys(["properties", "context", "traits", "integrations"], OBJECTS),
+            "other": TEXTS,
+        },
+    ),
+)
+USUAL = st.fixed_dictionaries(
+    {
+        "messageId": st.text(min_size=1, max_size=3),
+        "type": st.sampled_from(["track", "page", "screen", "identify", "group", "alias"]),
+        "timestamp": st.just("2026-01-02T03:04:05Z"),
+    },
+    optional={
+        **dict.fromkeys(["event", "userId", "name", "originalTimestamp"], st.one_of(st.none(), st.text(max_size=3))),
+        **dict.fromkeys(["properties", "context", "traits"], st.dictionaries(st.text(max_size=2), st.integers(-9, 9))),
+    },
+)
+ENVELOPES = st.fixed_dictionaries(
+    {}, optional={"sentAt": TEXTS, "context": OBJECTS, "integrations": OBJECTS, "timestamp": TEXTS, "writeKey": TEXTS}
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.lists(EVENTS, max_size=4), st.lists(USUAL, max_size=4)), ENVELOPES)
+@example([EVENT | {"timestamp": None, "originalTimestamp": "then"}], {})
+@example([EVENT | {"type": "identify", "context": {"traits": {"a": 1}}}], {})
+def test_the_records_are_those_of_event_by_event(events: list[Any], envelope: dict[str, Any]) -> None:
+    body = batch(*events, **envelope)
+    found = columns(body)
+    if found is None:
+        return
+    one_by_one = segment.parse(body, request())
+    assert [each.findings for each in one_by_one] == [()] * len(events)
+    assert [(each.record_id, each.dataset) for each in one_by_one] == [(id_, found.dataset) for id_ in found.ids]
+    made = records(found)
+    assert made == [orjson.loads(each.data) for each in one_by_one]
+    for name, values in found.texts.items():
+        assert values == [each.get(name) for each in made]
+    for name, texts in found.objects.items():
+        assert [orjson.loads(bytes(each)) for each in texts] == [each[name] for each in made if name in each]
+    assert {name for each in made for name, value in each.items() if value not in ("", {})} <= {
+        *found.texts,
+        *found.objects,
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(USUAL, min_size=1, max_size=4))
+def test_usual_batches_are_columns(events: list[Any]) -> None:
+    for event in events:
+        if event["type"] == "identify" and "traits" not in event:
+            event.pop("context", None)
+    assert columns(batch(*events, sentAt="2026-01-02T03:04:06Z")) is not None
+
+
+DEEP = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"1e309", b"-1e309", b"1E+400", b"1.5e999", b"1" * 400, b"0." + b"1" * 400, b"12345e99999"),
+        *(b'"\xff"', b'"\xed\xa0\x80"', b'"\\ud800"', b"\n1", b"NaN", b"01", b'"\t"', DEEP, b"[" * 64 + b"]" * 64),
+    ],
+    ids=lambda value: value[:12].decode("latin-1"),
+)
+def test_what_readers_differ_on_is_looked_at_event_by_event(value: bytes) -> None:
+    event = orjson.dumps(EVENT)[:-1]
+    assert columns(b'{"batch":[%b,"properties":{"v":%b}}]}' % (event, value)) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"1e9", b"1e-30", b"12.5", b"-0", b'"\xc3\xa9"', b'"\\ud83d\\ude00"', b" 1", b'"{[{["', b"1" * 200),
+        *(b'"0e123456"', b'"3f4e1234-12e4-9e99-0e00-5d2e75e12345"', b"[" * 40 + b"]" * 40),
+    ],
+)
+def test_what_all_read_alike_stays_the_text_that_was_sent(value: bytes) -> None:
+    found = columns(b'{"batch":[%b,"properties":{"v":%b}}]}' % (orjson.dumps(EVENT)[:-1], value))
+    assert found is not None
+    assert b'"properties":{"v":%b}' % value in msgspec.json.encode(found.records[0])
+
+
+def test_many_small_objects_are_no_deep_one() -> None:
+    assert columns(batch(*[EVENT | {"properties": {"items": [{"n": n} for n in range(8)]}}] * 100)) is not None
+
+
+def test_an_event_alone_and_batches_for_several_datasets_go_event_by_event() -> None:
+    assert columns(orjson.dumps(EVENT)) is None
+    two = (SourceMapping("track", "Bought", "orders"), SourceMapping("", "", "events"))
+    assert columns(batch(EVENT, EVENT | {"event": "Bought"}), *two) is None
+    found = columns(batch(EVENT | {"event": "Bought"}), *two)
+    assert found is not None
+    assert found.dataset == "orders"
+
+
+def test_what_a_batch_says_for_all_its_events_is_bounded() -> None:
+    assert columns(batch(*[EVENT] * 100, sentAt="x" * 20_000)) is None
+
+
+def keeps(schema: dict[str, Any], *events: Any) -> bool:
+    """Tell what is said of a batch, having made sure that it is not said of one that breaks the contract."""
+    body = batch(*events)
+    found = columns(body)
+    assert found is not None
+    validator = validator_of(orjson.dumps(schema))
+    assert validator.columnwise is not None
+    said = validator.columnwise.keep(found)
+    if said:
+        assert all(validator.is_valid(each.value) for each in segment.parse(body, request()))
+    return said
+
+
+def events_schema(**properties: Any) -> dict[str, Any]:
+    return EVENTS_SCHEMA | {"properties": EVENTS_SCHEMA["properties"] | properties}
+
+
+@pytest.mark.parametrize(
+    ("schema", "broken"),
+    [
+        (EVENTS_SCHEMA, {"timestamp": "yesterday"}),
+        (EVENTS_SCHEMA, {"properties": {"total": -1}}),
+        (EVENTS_SCHEMA | {"required": ["user_id"]}, {"userId": None}),
+        (EVENTS_SCHEMA | {"required": ["properties"]}, {"properties": None}),
+        (EVENTS_SCHEMA | {"additionalProperties": False}, {"category": "shop"}),
+        (events_schema(event={"type": "string", "maxLength": 6}), {"event": "Purchase"}),
+        (events_schema(user_id={"type": "integer"}), {}),
+        (events_schema(properties={"type": "string"}), {}),
+        (events_schema(event={"type": ["object", "null"]}), {}),
+    ],
+)
+def test_a_batch_with_one_broken_record_is_not_said_to_keep_its_contract(
+    schema: dict[str, Any], broken: dict[str, Any]
+) -> None:
+    good = EVENT | {"properties": {"total": 1}}
+    bad = {name: value for name, value in {**good, **broken}.items() if value is not None}
+    assert not keeps(schema, good, bad, good)
+    if broken:
+        assert keeps(schema, good, good)
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        {"minProperties": 1},
+        {"allOf": [{"required": ["event"]}]},
+        {"additionalProperties": {"type": "string"}},
+        {"patternProperties": {"^x": False}},
+        {"properties": {"event": False}},
+        {"type": ["object", "null"]},
+    ],
+)
+def test_a_contract_on_more_than_single_properties_is_not_taken_apart(keyword: dict[str, Any]) -> None:
+    assert validator_of(orjson.dumps(EVENTS_SCHEMA | keyword)).columnwise is None
