@@ -207,7 +207,7 @@ async def test_waits_while_the_contracts_service_is_away(rig: Any, monkeypatch: 
 async def test_tries_a_batch_again_that_the_log_could_not_take(rig: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("counterfoil_ingest.imports._PAUSE_SECONDS", 0.01)
     rig.contracts.put(contract("sales", SALES))
-    append, refused = rig.appender.append, []
+    append, refused = rig.appender.append_judged, []
 
     async def busy_at_first(*args: Any, **kwargs: Any) -> Any:
         if len(refused) < 2:
@@ -215,7 +215,7 @@ async def test_tries_a_batch_again_that_the_log_could_not_take(rig: Any, monkeyp
             raise LogBusyError("busy")
         return await append(*args, **kwargs)
 
-    monkeypatch.setattr(rig.appender, "append", busy_at_first)
+    monkeypatch.setattr(rig.appender, "append_judged", busy_at_first)
     async with read_side(rig) as side:
         done = await side.import_file("sales", HEADER + b"1,a,1,true,,\n", Format.CSV)
     assert (done.rows_read, done.rows_accepted, len(refused)) == (1, 1, 2)

@@ -136,6 +136,7 @@ async def _reading(
         log=log,
         lake=lake,
         clock=host.clock,
+        ids=host.ids,
     )
     await worker.clean()
     imports = ImportServicer(

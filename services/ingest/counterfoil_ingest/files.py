@@ -1,30 +1,34 @@
-"""Read files row by row as records: Parquet, CSV and JSON lines, converted a column at a time.
+"""Read files as rows of JSON: Parquet, CSV and JSON lines, converted a column at a time.
 
-Every reader yields (row number, candidate) lists in the order of the file; numbers begin at 1 and never depend on how a
-file is cut into batches, since a row's record id is made of them.
+Every reader yields rows in the order of the file; their numbers begin at 1 and never depend on how a file is cut into
+batches, since a row's record id is made of them.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
-from counterfoil_ingest import validation
-from counterfoil_ingest.csv_values import typed_values
-from counterfoil_ingest.entities import MAX_RECORD_BYTES, Candidate, Finding
-from counterfoil_ingest.parquet_values import Array, parquet_values
+from counterfoil_ingest import json_columns, validation
+from counterfoil_ingest.csv_values import csv_column
+from counterfoil_ingest.entities import MAX_RECORD_BYTES, Finding
+from counterfoil_ingest.json_columns import Array, JsonColumn
+from counterfoil_ingest.parquet_values import parquet_column
 from counterfoil_ingest.registry import ColumnType
 
-BATCH_ROWS = 5_000
+BATCH_ROWS = 10_000
 _BATCH_BYTES = 16 << 20
+_BATCH_CELLS = 1 << 20
+_LARGE_BYTES = 256 << 20  # what decoding a batch may take at the worst
 _CSV_BLOCK = 8 << 20  # of text; also the longest row that can be read
 _BOM = b"\xef\xbb\xbf"
 
@@ -40,51 +44,50 @@ class FileUnreadableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class FileSource:
-    """One file on its way into a dataset; `types` are the contract's columns."""
+class Rows:
+    """Consecutive rows of a file, the first of them with the number `first`; indexes count from it.
 
-    path: Path
-    dataset: str
-    sha256: str
-    types: Types
+    `datas` is each row as JSON text in one line, or its bytes when it is `broken`. A file of columns shows its rows
+    by `columns` as well, one of JSON lines by their parsed `values`.
+    """
 
-    def candidate(self, number: int, row: dict[str, Any]) -> Candidate:
-        """Return the record of a row."""
-        return Candidate(f"{self.sha256}#{number}", self.dataset, orjson.dumps(row), row)
-
-    def broken(self, number: int, raw: bytes, finding: Finding) -> Candidate:
-        """Return what is left of a row that cannot be read."""
-        return Candidate(f"{self.sha256}#{number}", self.dataset, raw, None, (finding,))
+    first: int
+    datas: Sequence[bytes]
+    broken: Mapping[int, Finding]
+    columns: Mapping[str, JsonColumn] | None = None
+    values: Sequence[Any] = ()
 
 
-Batches = Iterator[list[Candidate]]
+Batches = Iterator[Rows]
 
 
-def read_parquet(file: FileSource, *, skip: int) -> Batches:
+def read_parquet(path: Path, types: Types, *, skip: int) -> Batches:
     """Yield the rows of a Parquet file after the first `skip`; raise FileUnreadableError."""
     try:
-        parquet = pq.ParquetFile(file.path)
+        parquet = pq.ParquetFile(path, read_dictionary=_repeating(path))
         _refuse_repeated(parquet.schema_arrow.names)
         number = 0
         for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            if number + rows <= skip:
-                number += rows
+            metadata = parquet.metadata.row_group(group)
+            if number + metadata.num_rows <= skip:
+                number += metadata.num_rows
                 continue
-            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=[group]):
+            for batch in parquet.iter_batches(batch_size=_rows_at_once(metadata), row_groups=[group]):
                 fresh = batch.slice(max(0, min(batch.num_rows, skip - number)))
-                first = number + batch.num_rows - fresh.num_rows + 1
-                if fresh.num_rows:
-                    rows_of = _rows(fresh, lambda array, name: parquet_values(array, file.types.get(name)))
-                    yield [file.candidate(first + index, row) for index, row in enumerate(rows_of)]
-                number += batch.num_rows
+                number += batch.num_rows - fresh.num_rows
+                for piece in _pieces(fresh):
+                    names = piece.schema.names
+                    columns = {
+                        name: parquet_column(array, types.get(name))
+                        for name, array in zip(names, piece.columns, strict=True)
+                    }
+                    yield Rows(number + 1, json_columns.lines(columns, piece.num_rows), {}, columns)
+                    number += piece.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise FileUnreadableError(
-            "FILE_UNREADABLE", f"The file is no readable Parquet file ({_first_line(error)}). Upload it again."
-        ) from error
+        raise _unreadable(error, "Parquet") from error
 
 
-def read_csv(file: FileSource, *, skip: int) -> Batches:
+def read_csv(path: Path, types: Types, *, skip: int) -> Batches:
     """Yield the rows of a CSV file after the first `skip`; a row of another width is quarantined on its own."""
     broken: dict[int, pv.InvalidRow] = {}
 
@@ -94,50 +97,53 @@ def read_csv(file: FileSource, *, skip: int) -> Batches:
         return "skip"
 
     try:
-        names = _csv_header(file.path)
+        names = _csv_header(path)
         reader = pv.open_csv(
-            file.path,
+            path,
             read_options=pv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK),
             parse_options=pv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
             convert_options=pv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
             ),
         )
-        next_number = 1
-        for batch in itertools.chain(_slices(reader), [None]):
-            rows = [] if batch is None else _rows(batch, lambda array, name: typed_values(array, file.types.get(name)))
-            found: list[Candidate] = []
-            for row in rows:
-                while next_number in broken:
-                    found.append(_broken_row(file, next_number, broken.pop(next_number)))
-                    next_number += 1
-                found.append(file.candidate(next_number, row))
-                next_number += 1
-            if batch is None:
-                found.extend(_broken_row(file, number, broken[number]) for number in sorted(broken))
-            found = found[max(0, skip - _number(found[0]) + 1) :] if found else found
-            if found:
-                yield found
+        number = 1
+        for batch in reader:
+            for piece in _pieces(batch):
+                places = _places(number, piece.num_rows, broken)
+                for start in range(0, len(places), BATCH_ROWS):
+                    some = places[start : start + BATCH_ROWS]
+                    left_out = max(0, min(len(some), skip + 1 - number))
+                    if left_out < len(some):
+                        yield _csv_rows(piece, types, number + left_out, some[left_out:], broken)
+                    number += len(some)
+                for done in [each for each in broken if each < number]:
+                    del broken[done]
     except (pa.ArrowException, OSError) as error:
-        raise _csv_unreadable(error) from error
+        raise _unreadable(error, "CSV") from error
 
 
-def read_jsonl(file: FileSource, *, skip: int) -> Batches:
+def read_jsonl(path: Path, _types: Types, *, skip: int) -> Batches:
     """Yield the lines of a JSONL file after the first `skip`; blank lines do not count, a bad one is quarantined."""
-    found: list[Candidate] = []
-    size = 0
-    with file.path.open("rb") as stream:
+    datas: list[bytes] = []
+    values: list[Any] = []
+    broken: dict[int, Finding] = {}
+    size, first = 0, skip + 1
+    with path.open("rb") as stream:
         for number, line in enumerate(_lines(stream), start=1):
             if number <= skip:
                 continue
-            text = line.removeprefix(_BOM) if number == 1 else line
-            found.append(_json_candidate(file, number, text.strip()))
+            text = (line.removeprefix(_BOM) if number == 1 else line).strip()
+            data, value, finding = _json_row(text)
+            if finding is not None:
+                broken[len(datas)] = finding
+            datas.append(data)
+            values.append(value)
             size += len(text)
-            if len(found) >= BATCH_ROWS or size >= _BATCH_BYTES:
-                yield found
-                found, size = [], 0
-    if found:
-        yield found
+            if len(datas) >= BATCH_ROWS or size >= _BATCH_BYTES:
+                yield Rows(first, datas, broken, values=values)
+                datas, values, broken, size, first = [], [], {}, 0, number + 1
+    if datas:
+        yield Rows(first, datas, broken, values=values)
 
 
 READERS: Mapping[str, Callable[..., Batches]] = {"PARQUET": read_parquet, "CSV": read_csv, "JSONL": read_jsonl}
@@ -149,9 +155,7 @@ def count_rows(path: Path, kind: str) -> int:
         try:
             return int(pq.read_metadata(path).num_rows)
         except (pa.ArrowException, OSError) as error:
-            raise FileUnreadableError(
-                "FILE_UNREADABLE", f"The file is no readable Parquet file ({_first_line(error)}). Upload it again."
-            ) from error
+            raise _unreadable(error, "Parquet") from error
     lines, last = 0, b""
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
@@ -161,20 +165,97 @@ def count_rows(path: Path, kind: str) -> int:
     return max(0, lines - 1) if kind == "CSV" else lines
 
 
-def _rows(batch: pa.RecordBatch, convert: Callable[[Array, str], list[Any]]) -> list[dict[str, Any]]:
-    """Return rows as objects of their non-null values."""
-    names = batch.schema.names
-    columns = [convert(array, name) for array, name in zip(batch.columns, names, strict=True)]
-    rows = zip(*columns, strict=True)
-    if any(None in column for column in columns):
-        return [{name: value for name, value in zip(names, row, strict=True) if value is not None} for row in rows]
-    return [dict(zip(names, row, strict=True)) for row in rows]
+def _repeating(path: Path) -> list[str]:
+    """Return the columns whose values a Parquet file keeps once, however often they occur, so that they are read so.
+
+    A megabyte of a file that names one long text a million times would else need a terabyte of memory.
+    """
+    metadata = pq.read_metadata(path)
+    found = []
+    for column in range(metadata.num_columns):
+        chunks = [metadata.row_group(group).column(column) for group in range(metadata.num_row_groups)]
+        if any(
+            each.physical_type == "BYTE_ARRAY"
+            and each.has_dictionary_page
+            and each.total_uncompressed_size * BATCH_ROWS > _LARGE_BYTES
+            for each in chunks
+        ):
+            found.append(chunks[0].path_in_schema)
+    return found
 
 
-def _slices(reader: pv.CSVStreamingReader) -> Iterator[pa.RecordBatch]:
-    for batch in reader:
-        for start in range(0, batch.num_rows, BATCH_ROWS):
-            yield batch.slice(start, BATCH_ROWS)
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """Return how many rows of a group are decoded together, so that neither long nor wide ones fill the memory."""
+    by_size = _BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)
+    return max(1, min(BATCH_ROWS, by_size, _BATCH_CELLS // max(1, group.num_columns)))
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch into pieces of a size that is worked on at once; one without rows stays one."""
+    step = max(1, min(BATCH_ROWS, _BATCH_CELLS // max(1, batch.num_columns)))
+    sizes = sum((_lengths(array) for array in batch.columns), start=np.zeros(batch.num_rows, np.int64))
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < batch.num_rows or batch.num_rows == 0:
+        before = ends[start - 1] if start else 0
+        fitting = int(np.searchsorted(ends, before + _BATCH_BYTES, "right")) - start
+        piece = batch.slice(start, max(1, min(step, fitting)))
+        yield piece
+        if batch.num_rows == 0:
+            return
+        start += piece.num_rows
+
+
+def _lengths(array: Array) -> Any:
+    """Return how long the texts of a column are; 0 for what has no length."""
+    if pa.types.is_dictionary(array.type):
+        return _lengths(array.dictionary)[array.indices.fill_null(0).to_numpy()] if len(array.dictionary) else 0
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_binary(array.type):
+        lengths: Array = pc.binary_length(array)
+        return lengths.fill_null(0).to_numpy()
+    return np.zeros(len(array), np.int64)
+
+
+def _places(number: int, good: int, broken: Mapping[int, pv.InvalidRow]) -> list[int]:
+    """Return where the rows from `number` on come from: the index of a good row, or -1 for a broken one.
+
+    The broken ones behind the last good one are among them.
+    """
+    if not broken:
+        return list(range(good))
+    places = []
+    for index in range(good):
+        while number in broken:
+            places.append(-1)
+            number += 1
+        places.append(index)
+        number += 1
+    while number in broken:
+        places.append(-1)
+        number += 1
+    return places
+
+
+def _csv_rows(
+    piece: pa.RecordBatch, types: Types, first: int, places: Sequence[int], broken: Mapping[int, pv.InvalidRow]
+) -> Rows:
+    """Return the rows at some places of a piece, from the number `first` on."""
+    if len(places) == piece.num_rows and -1 not in places:
+        texts = piece.columns
+    else:
+        indices = pa.array([None if each < 0 else each for each in places], pa.int64())
+        texts = [array.take(indices) for array in piece.columns]
+    columns = {name: csv_column(array, types.get(name)) for name, array in zip(piece.schema.names, texts, strict=True)}
+    datas = json_columns.lines(columns, len(places))
+    findings = {}
+    for index in [index for index, place in enumerate(places) if place < 0]:
+        row = broken[first + index]
+        detail = (
+            f"The row has {row.actual_columns} fields, the header has {row.expected_columns}: look for a stray quote."
+        )
+        findings[index] = Finding("CSV_ROW_WIDTH", "$", detail)
+        datas[index] = row.text.encode()
+    return Rows(first, datas, findings, columns)
 
 
 def _csv_header(path: Path) -> list[str]:
@@ -193,20 +274,13 @@ def _refuse_repeated(names: Sequence[str]) -> None:
         raise FileUnreadableError("COLUMN_REPEATED", f"The file names a column twice: {', '.join(repeated)}.")
 
 
-def _broken_row(file: FileSource, number: int, row: pv.InvalidRow) -> Candidate:
-    detail = f"The row has {row.actual_columns} fields, the header has {row.expected_columns}: look for a stray quote."
-    return file.broken(number, row.text.encode(), Finding("CSV_ROW_WIDTH", "$", detail))
-
-
-def _number(candidate: Candidate) -> int:
-    return int(candidate.record_id.rpartition("#")[2])
-
-
-def _csv_unreadable(error: Exception) -> FileUnreadableError:
+def _unreadable(error: Exception, kind: str) -> FileUnreadableError:
     text = _first_line(error)
     if "UTF8" in text or "utf-8" in text:
         return FileUnreadableError("BAD_ENCODING", "The file is not UTF-8. Save it as UTF-8 and upload it again.")
-    return FileUnreadableError("FILE_UNREADABLE", f"The file is no readable CSV file ({text}). Mend it and try again.")
+    return FileUnreadableError(
+        "FILE_UNREADABLE", f"The file is no readable {kind} file ({text}). Mend it and upload it again."
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -224,15 +298,15 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
             yield line
 
 
-def _json_candidate(file: FileSource, number: int, text: bytes) -> Candidate:
+def _json_row(text: bytes) -> tuple[bytes, Any, Finding | None]:
+    """Return a line as it is stored, its value, and what keeps it from being a record."""
     if len(text) > MAX_RECORD_BYTES:
-        detail = f"A record is at most {MAX_RECORD_BYTES} bytes of JSON."
-        return file.broken(number, text, Finding("TOO_LARGE", "$", detail))
+        return text, None, validation.too_large()
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return file.broken(number, text, validation.not_json())
+        return text, None, validation.not_json()
     if validation.nests_too_deep(text, value):
-        return file.broken(number, text, validation.too_deep())
+        return text, None, validation.too_deep()
     # Written anew, so that what is stored is what was checked: of a key that comes twice, readers differ on which wins.
-    return Candidate(f"{file.sha256}#{number}", file.dataset, orjson.dumps(value), value)
+    return orjson.dumps(value), value, None

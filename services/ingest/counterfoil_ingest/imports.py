@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from counterfoil_chassis.clock import Clock, to_micros
+from counterfoil_chassis.clock import Clock, Ids, to_micros
 from counterfoil_chassis.errors import CounterfoilError, ResourceExhaustedError, UnavailableError
 
 from counterfoil_ingest.append import Appender
-from counterfoil_ingest.entities import Batch, Candidate, Outcome, Verdicts
-from counterfoil_ingest.files import READERS, Batches, FileSource, FileUnreadableError, count_rows
+from counterfoil_ingest.entities import Verdicts
+from counterfoil_ingest.files import READERS, Batches, FileUnreadableError, count_rows
+from counterfoil_ingest.judging import Judge, Target
 from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.placing import Judged
 from counterfoil_ingest.read_errors import LakeBehindError
 from counterfoil_ingest.registry import Compiled, Contracts
 from counterfoil_ingest.store import Log
@@ -104,10 +106,6 @@ class ImportStore(Protocol):
         ...
 
 
-class _TryAgainError(Exception):
-    """Nothing of a batch was kept because some of its records could not be judged now."""
-
-
 class ImportWorker:
     """Reads the files of unfinished imports one after the other, from where each was left."""
 
@@ -121,6 +119,7 @@ class ImportWorker:
         log: Log,
         lake: Lake,
         clock: Clock,
+        ids: Ids,
     ) -> None:
         self._spool = spool
         self._imports = imports
@@ -129,6 +128,7 @@ class ImportWorker:
         self._log = log
         self._lake = lake
         self._clock = clock
+        self._ids = ids
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -180,8 +180,7 @@ class ImportWorker:
         job = replace(job, state=State.RUNNING, rows_total=total)
         await self._imports.save(job)
         types = {column.name: column.type for column in compiled.columns}
-        source = FileSource(path, job.dataset, job.file_sha256, types)
-        await self._append_all(job, READERS[job.format.name](source, skip=job.rows_read))
+        await self._append_all(job, READERS[job.format.name](path, types, skip=job.rows_read))
         head = self._log.head(job.workspace)
         await self._flush(job, head)
         now = await self._imports.get(job.workspace, job.import_id)
@@ -196,47 +195,56 @@ class ImportWorker:
         )
 
     async def _contract(self, job: Import) -> Compiled:
+        compiled = await self._in_force(job)
+        if compiled is None:
+            detail = f"No contract is in force for `{job.dataset}`. Activate one and upload the file again."
+            raise FileUnreadableError("NO_CONTRACT", detail)
+        return compiled
+
+    async def _in_force(self, job: Import) -> Compiled | None:
+        """Return the contract in force now, waiting until that can be said."""
         while True:
             try:
-                compiled = await self._contracts.find(job.workspace, job.dataset)
+                return await self._contracts.find(job.workspace, job.dataset)
             except UnavailableError as error:
                 _logger.warning(
                     "import waits for its contract", extra={"import_id": job.import_id, "error": str(error)}
                 )
                 await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            if compiled is None:
-                detail = f"No contract is in force for `{job.dataset}`. Activate one and upload the file again."
-                raise FileUnreadableError("NO_CONTRACT", detail)
-            return compiled
 
     async def _append_all(self, job: Import, batches: Batches) -> None:
-        """Append batches in order; the next one is read while the log writes."""
-        reading = asyncio.create_task(asyncio.to_thread(next, batches, None))
+        """Append batches in order; the next one is read and judged while the log writes."""
+        target = Target(job.workspace, job.dataset, SOURCE_ID, job.traceparent, job.file_sha256)
+        judge = Judge(target, new_id=self._ids.new)
+        reading = asyncio.create_task(self._next(job, batches, judge))
         try:
-            while (candidates := await reading) is not None:
-                reading = asyncio.create_task(asyncio.to_thread(next, batches, None))
-                await self._append(job, candidates)
+            while (judged := await reading) is not None:
+                reading = asyncio.create_task(self._next(job, batches, judge))
+                await self._append(job, judged)
         finally:
             # A thread cannot be stopped: wait for it, so that it does not read on behind a finished import.
             with contextlib.suppress(asyncio.CancelledError, FileUnreadableError):
                 await reading
 
-    async def _append(self, job: Import, candidates: list[Candidate]) -> None:
+    async def _next(self, job: Import, batches: Batches, judge: Judge) -> Judged | None:
+        rows = await asyncio.to_thread(next, batches, None)
+        if rows is None:
+            return None
+        compiled = await self._in_force(job)
         received_at = to_micros(self._clock.now())
-        batch = Batch(job.workspace, SOURCE_ID, received_at, job.traceparent, candidates)
+        return await asyncio.to_thread(judge.judge, rows, compiled, received_at=received_at)
 
+    async def _append(self, job: Import, judged: Judged) -> None:
         def effect(connection: sqlite3.Connection, verdicts: Verdicts) -> None:
-            if verdicts.number(Outcome.RETRY):
-                raise _TryAgainError
             self._imports.count(connection, job, verdicts)
 
         while True:
             try:
-                await self._appender.append(batch, effect=effect)
-            except (_TryAgainError, UnavailableError, ResourceExhaustedError) as error:
-                why = error.reason if isinstance(error, CounterfoilError) else "CONTRACTS_UNAVAILABLE"
-                _logger.warning("import batch is tried again", extra={"import_id": job.import_id, "reason": why})
+                await self._appender.append_judged(judged, effect=effect)
+            except (UnavailableError, ResourceExhaustedError) as error:
+                _logger.warning(
+                    "import batch is tried again", extra={"import_id": job.import_id, "reason": error.reason}
+                )
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 return

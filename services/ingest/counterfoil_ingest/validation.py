@@ -37,6 +37,11 @@ def too_deep() -> Finding:
     return Finding("TOO_DEEP", "$", f"A record nests at most {MAX_DEPTH} levels of objects and arrays.")
 
 
+def too_large() -> Finding:
+    """Return the finding of a record that is too long."""
+    return Finding("TOO_LARGE", "$", f"A record is at most {MAX_RECORD_BYTES} bytes of JSON.")
+
+
 def no_contract(dataset: str) -> Finding:
     """Return the finding of a record whose dataset has no contract in force."""
     return Finding("NO_CONTRACT", "$", f"No contract is in force for `{dataset}`: activate one, then send again.")
@@ -82,7 +87,7 @@ def findings_of(candidate: Candidate, compiled: Compiled | None) -> tuple[Findin
     if not isinstance(value, dict):
         return (not_an_object(),)
     if len(data) > MAX_RECORD_BYTES:
-        return (Finding("TOO_LARGE", "$", f"A record is at most {MAX_RECORD_BYTES} bytes of JSON."),)
+        return (too_large(),)
     if nests_too_deep(data, value):
         return (too_deep(),)
     if compiled is None:
