@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
 import orjson
 
+from counterfoil_ingest.columnwise import Columnwise, take_apart
 from counterfoil_ingest.entities import UNPLANNED
 
 _ABSENT_FOR = 1.0  # seconds an answer "no contract" is kept; the watch brings a new one at once in the meantime
@@ -51,14 +52,25 @@ class Compiled:
     contract_id: str
     version: str
     compiled_sha256: str
-    validator: Any
+    validator: Validator
     columns: tuple[Column, ...]
     json_schema: bytes
 
 
-def validator_of(json_schema: bytes) -> Any:
-    """Compile a JSON Schema (draft 2020-12, formats asserted) into a `jsonschema_rs` validator."""
-    return jsonschema_rs.Draft202012Validator(orjson.loads(json_schema), validate_formats=True, offline=True)
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What holds one record against a contract's JSON Schema or, `columnwise` where that can be, many at once."""
+
+    is_valid: Callable[[Any], bool]
+    iter_errors: Callable[[Any], Iterator[Any]]
+    columnwise: Columnwise | None
+
+
+def validator_of(json_schema: bytes) -> Validator:
+    """Compile a JSON Schema (draft 2020-12, formats asserted)."""
+    schema = orjson.loads(json_schema)
+    compiled = jsonschema_rs.Draft202012Validator(schema, validate_formats=True, offline=True)
+    return Validator(compiled.is_valid, compiled.iter_errors, take_apart(schema))
 
 
 class Contracts:
