@@ -92,9 +92,11 @@ class Installation:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, data: Path) -> Iterator["Installation"]:
+    def running(
+        cls, data: Path, *, arguments: Sequence[str] = (), settings: Mapping[str, str] | None = None
+    ) -> Iterator["Installation"]:
         """Start one, and make sure that it is gone afterwards, whatever the test found."""
-        started = cls.start(data)
+        started = cls.start(data, arguments=arguments, settings=settings)
         try:
             yield started
         finally:
