@@ -15,6 +15,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from counterfoil_ingest.arrow import ARROW_TYPES, DAY, LakeColumn, schema_of
+from counterfoil_ingest.lake_erasing import erase_rows
 from counterfoil_ingest.registry import ColumnType
 
 _CURSOR_FILE = "_cursor.json"
@@ -52,7 +53,7 @@ class LakeTable:
 
 
 class WorkspaceTables:
-    """The tables of one workspace below `directory`, for one life (epoch, erasure revision) of the log.
+    """The tables of one workspace below `directory`, for one life of the log.
 
     Each table's own cursor is a Delta application transaction in the commit that holds the rows, so that a crash
     neither repeats nor skips any. The cursor file says up to where *every* table has come: it only saves reading from
@@ -128,6 +129,10 @@ class WorkspaceTables:
             if writes >= _SMALL_FILES:
                 self._compact(self._tables[dataset])
                 self._writes[dataset] = 0
+
+    def erase(self, offsets: Sequence[int]) -> int:
+        """Erase the rows at some offsets from every table and file; return how many are left: 0."""
+        return sum(erase_rows(table, self._directory / dataset, offsets) for dataset, table in self._tables.items())
 
     def view(self, dataset: str) -> LakeTable | None:
         """Return a table as it is now; None when it has none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,7 +20,7 @@ from counterfoil_ingest.arrow import SYSTEM_SCHEMA, LakeColumn, to_table
 from counterfoil_ingest.delta import LakeTable, WorkspaceTables
 from counterfoil_ingest.entities import LogRecord
 from counterfoil_ingest.errors import BlockUnreadableError, ContractsUnavailableError
-from counterfoil_ingest.read_errors import LakeBehindError
+from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
 from counterfoil_ingest.registry import Compiled
 from counterfoil_ingest.store import Log
 
@@ -71,6 +71,7 @@ class _Progress:
     visited: float = 0.0
     retry_at: float = 0.0
     waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,22 @@ class Lake:
         """Return a table as it is now; None when nothing was written to it yet."""
         return await self._call(lambda: self._tables(workspace).view(dataset))
 
+    async def erase(self, workspace: str, offsets: Sequence[int]) -> int:
+        """Erase the rows of records that the log has erased; return how many are left: 0.
+
+        A round that has read the log before it was erased ends first. Raises LakeUnavailableError.
+        """
+        progress = self._progress.setdefault(workspace, _Progress())
+        async with progress.turn:
+            try:
+                return await self._call(lambda: self._tables(workspace).erase(offsets))
+            except (DeltaError, OSError, pa.ArrowException) as error:
+                progress.tables = None
+                raise LakeUnavailableError(
+                    f"The lake could not be rewritten ({error}). Erase again, and look at the disk of ingest.",
+                    retry_after=timedelta(seconds=_RETRY_SECONDS),
+                ) from error
+
     def _is_due(self, workspace: str, *, now: float) -> bool:
         progress = self._progress[workspace]
         if now < progress.retry_at:
@@ -162,7 +179,8 @@ class Lake:
         progress = self._progress[workspace]
         loop = asyncio.get_running_loop()
         try:
-            progress.cursor = await self._round(workspace)
+            async with progress.turn:
+                progress.cursor = await self._round(workspace)
         except (DeltaError, OSError, pa.ArrowException, BlockUnreadableError, ContractsUnavailableError) as error:
             progress.tables = None  # opened afresh: after a failed commit the kept handles may not show what is on disk
             progress.retry_at = loop.time() + _RETRY_SECONDS
@@ -216,7 +234,7 @@ class Lake:
     def _tables(self, workspace: str) -> WorkspaceTables:
         progress = self._progress.setdefault(workspace, _Progress())
         if progress.tables is None or not progress.tables.intact():
-            life = f"{self._log.epoch}/{self._log.erasure_revision}"
+            life = f"{self._log.epoch}/0"  # 0: tables of releases that could not erase say so
             progress.tables = WorkspaceTables(self._directory / workspace, life=life, partition=_PARTITION)
         return progress.tables
 

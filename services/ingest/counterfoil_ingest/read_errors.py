@@ -18,6 +18,12 @@ class LakeBehindError(UnavailableError):
     reason = "LAKE_BEHIND"
 
 
+class LakeUnavailableError(UnavailableError):
+    """The lake could not be rewritten for an erasure."""
+
+    reason = "LAKE_UNAVAILABLE"
+
+
 class DatasetNotFoundError(NotFoundError):
     """No contract in force governs this dataset, and the log has no record of it."""
 

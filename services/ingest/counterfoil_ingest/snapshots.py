@@ -80,7 +80,7 @@ class Snapshots:
     def check(self, workspace: str, snapshot: Snapshot) -> None:
         """Raise SnapshotEpochUnknownError, SnapshotErasedError or SnapshotAheadError when it cannot be read."""
         shared = self._shared_revision(workspace, snapshot)
-        if snapshot.erasure_revision != self._log.erasure_revision or snapshot.erasure_revision > shared:
+        if snapshot.erasure_revision > shared or self._is_erased(workspace, snapshot):
             raise SnapshotErasedError(
                 "An erasure has changed records since this snapshot was taken. Take a new snapshot.",
                 metadata={"erasure_revision": str(self._log.erasure_revision)},
@@ -90,6 +90,14 @@ class Snapshots:
         ]
         if ahead:
             raise SnapshotAheadError("The snapshot names offsets that the log does not have. Take a new snapshot.")
+
+    def _is_erased(self, workspace: str, snapshot: Snapshot) -> bool:
+        """Tell whether an erasure since has changed what the snapshot names; most change other datasets."""
+        revision = snapshot.erasure_revision
+        return revision != self._log.erasure_revision and any(
+            self._log.erased_since(workspace, snapshot.dataset, revision, partition=partition, below=offset)
+            for partition, offset in snapshot.offsets.items()
+        )
 
     def _shared_revision(self, workspace: str, snapshot: Snapshot) -> int:
         """Return the last erasure revision that the snapshot's life of the log shares with this one."""
@@ -208,7 +216,12 @@ def _read(
     file: LakeFile, names: Sequence[str], *, partition: int, limit: int, types: pa.Schema | None = None
 ) -> pa.Table:
     """Read some columns, and those that tell the order, of a file's rows; a column it lacks is null."""
-    parquet = pq.ParquetFile(file.path)
+    try:
+        parquet = pq.ParquetFile(file.path)
+    except FileNotFoundError as error:
+        raise SnapshotErasedError(
+            "An erasure has changed records while they were read. Take a new snapshot."
+        ) from error
     present = set(parquet.schema_arrow.names)
     rows = parquet.read([name for name in dict.fromkeys((*names, *_ORDER)) if name in present])
     for field in types or ():

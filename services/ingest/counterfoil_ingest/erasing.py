@@ -1,0 +1,96 @@
+"""Erasure of records, wherever ingest keeps them: the log, quarantine, the lake; and the search that proves it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from counterfoil_chassis.backoff import Backoff
+from counterfoil_chassis.texts import WholeTexts
+
+from counterfoil_ingest import blocks
+from counterfoil_ingest.append import Appender
+from counterfoil_ingest.errors import ErasureAheadError, LogReadError
+from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.store import LogWriter, QuarantineStore
+
+_FORGET_SECONDS: Final = 30.0
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What one call has erased, and what of the named offsets its search has found after that."""
+
+    records: int
+    quarantined: int
+    revision: int
+    remaining: int
+
+
+class Eraser:
+    """Erases records, one call after the other; whoever appends or reads goes on meanwhile."""
+
+    def __init__(self, log: LogWriter, appender: Appender, lake: Lake, quarantine: QuarantineStore) -> None:
+        self._log = log
+        self._appender = appender
+        self._lake = lake
+        self._quarantine = quarantine
+        self._turn = asyncio.Lock()
+
+    async def erase(self, workspace: str, partition: int, offsets: Sequence[int], *, texts: Sequence[str]) -> Erased:
+        """Erase the records at some offsets, and quarantined ones that are their namesakes or hold one of the texts.
+
+        Ends when it is durable and overwritten. Raises ErasureAheadError, LogUnavailableError, LogReadError.
+        """
+        wanted = sorted(set(offsets))
+        head = self._log.head(workspace, partition)
+        if wanted and (wanted[0] < 0 or wanted[-1] >= head):
+            raise ErasureAheadError(
+                f"The log ends at {head}; {wanted[-1]} is not in it. Nothing was erased.",
+                metadata={"head": str(head), "partition": str(partition)},
+            )
+        async with self._turn:
+            found = await self._quarantine.holding(workspace, WholeTexts(texts)) if texts else ()
+            records = quarantined = 0
+            left, revision = wanted, self._log.erasure_revision
+            while left or found:
+                work = partial(self._log.erase, workspace, partition, left, quarantined=found)
+                erasure = await self._appender.in_turn(work)
+                left, found = left[erasure.done :], ()
+                records, quarantined = records + erasure.records, quarantined + erasure.quarantined
+                revision = erasure.revision
+            await self._forget()
+            remaining = await self._lake.erase(workspace, wanted)
+        remaining += await asyncio.to_thread(self._search, workspace, partition, wanted)
+        fields = {"workspace": workspace, "records": records, "quarantined": quarantined, "erasure_revision": revision}
+        _logger.info("records are erased", extra=fields)
+        return Erased(records, quarantined, revision, remaining)
+
+    async def _forget(self) -> None:
+        """Have the log overwritten where the records lay, as soon as nobody reads an older state of it."""
+        try:
+            async with asyncio.timeout(_FORGET_SECONDS):
+                pauses = Backoff(first=0.02, longest=1.0)
+                while not await self._appender.in_turn(self._log.forget):
+                    await pauses.pause()
+        except TimeoutError:
+            raise LogReadError(
+                "Somebody reads an older state of the log all the time, which keeps it on disk. Erase again later.",
+                retry_after=timedelta(seconds=_FORGET_SECONDS),
+            ) from None
+
+    def _search(self, workspace: str, partition: int, offsets: Sequence[int]) -> int:
+        """Count the records that the log still has at some offsets."""
+        found, index = 0, 0
+        while index < len(offsets):
+            block = self._log.read(workspace, partition, offsets[index], max_bytes=0)[0]
+            here = frozenset(each for each in offsets[index : index + block.count] if each < block.next_offset)
+            found += sum(each.offset in here for each in blocks.decode(block))
+            index += len(here)
+        return found

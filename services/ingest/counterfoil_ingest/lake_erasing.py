@@ -1,0 +1,60 @@
+"""Erases rows of a Delta table so that no file holds them any more, not even as the statistics in the table's log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+_AT_ONCE: Final = 1_000  # offsets of one commit: a condition of many thousands takes minutes to evaluate
+
+Offsets = npt.NDArray[np.int64]
+
+
+def erase_rows(table: DeltaTable, folder: Path, offsets: Sequence[int]) -> int:
+    """Delete the rows at some offsets, then every file and log entry that held them; return how many are left: 0.
+
+    Readers that began before may find files gone. Done again, it changes nothing.
+    """
+    wanted = np.array(sorted(offsets), np.int64)
+    held = [each for path, low, high in _files(table) for each in _held(folder / path, _between(wanted, low, high))]
+    for start in range(0, len(held), _AT_ONCE):
+        listed = ", ".join(map(str, held[start : start + _AT_ONCE]))
+        table.delete(f"_offset IN ({listed})")
+    table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    _forget_log(table, folder / "_delta_log")
+    return sum(len(_held(folder / path, _between(wanted, low, high))) for path, low, high in _files(table))
+
+
+def _files(table: DeltaTable) -> list[tuple[str, int, int]]:
+    actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "min._offset", "max._offset"])
+    return [(row["path"], row["min._offset"], row["max._offset"]) for row in actions.to_pylist()]
+
+
+def _between(offsets: Offsets, low: int, high: int) -> Offsets:
+    return offsets[np.searchsorted(offsets, low) : np.searchsorted(offsets, high, side="right")]
+
+
+def _held(path: Path, offsets: Offsets) -> list[int]:
+    """Return those of the offsets that a file has rows of."""
+    if not len(offsets):
+        return []
+    column = pq.ParquetFile(path).read(["_offset"]).column("_offset").to_numpy()
+    found: list[int] = column[np.isin(column, offsets)].tolist()
+    return found
+
+
+def _forget_log(table: DeltaTable, log: Path) -> None:
+    """Delete the entries before a new checkpoint: each says the least and greatest value of a file's columns."""
+    entries = [path for path in log.iterdir() if path.name[:20].isdigit()]
+    if any(int(path.name[:20]) < table.version() for path in entries):
+        table.create_checkpoint()
+    for path in entries:
+        if int(path.name[:20]) < table.version():
+            path.unlink()

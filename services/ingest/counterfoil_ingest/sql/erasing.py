@@ -1,0 +1,105 @@
+"""Erasure within one transaction of the log: tombstones for records, quarantined bytes gone, counters and revision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import orjson
+
+from counterfoil_ingest import blocks
+from counterfoil_ingest.dedup import erased_name
+from counterfoil_ingest.entities import Block, Erasure
+from counterfoil_ingest.store import Statements
+
+_BYTES: Final = 8 << 20  # of payloads rewritten in one transaction: appends wait for it
+_BLOCKS: Final = 500  # small ones cost a statement each, whatever their size
+
+_BLOCK_AT = (
+    "SELECT workspace, partition, first_offset, count, layout, payload, headers, datasets FROM log_block"
+    " WHERE workspace = ?1 AND partition = ?2 AND first_offset <= ?3 ORDER BY first_offset DESC LIMIT 1"
+)
+_REWRITE = (
+    "UPDATE log_block SET payload = ?4, datasets = ?5 WHERE workspace = ?1 AND partition = ?2 AND first_offset = ?3"
+)
+_FEWER = (
+    "UPDATE dataset_count SET records = records - ?3, quarantined = quarantined - ?4"
+    " WHERE workspace = ?1 AND dataset = ?2"
+)
+_QUARANTINED_DATASETS = "SELECT DISTINCT dataset FROM quarantine WHERE workspace = ?1"
+_NAMESAKES = (
+    "DELETE FROM quarantine WHERE workspace = ?1 AND source_id = ?2 AND dataset = ?3 AND record_id = ?4"
+    " RETURNING dataset"
+)
+_ONE = "DELETE FROM quarantine WHERE workspace = ?1 AND quarantine_id = ?2 RETURNING dataset"
+_REVISION = "UPDATE log_state SET value = ?1 WHERE name = 'erasure_revision'"
+_KEEP = (
+    "INSERT INTO log_erasure (workspace, dataset, partition, revision, first_offset, records)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+)
+_SINCE = (
+    "SELECT 1 FROM log_erasure WHERE workspace = ?1 AND dataset = ?2 AND partition = ?3 AND revision > ?4"
+    " AND first_offset < ?5 LIMIT 1"
+)
+
+
+def since(workspace: str, dataset: str, revision: int, *, partition: int, below: int) -> tuple[str, Sequence[Any]]:
+    """Return the query that has a row when an erasure after a revision changed a dataset below an offset."""
+    return _SINCE, (workspace, dataset, partition, revision, below)
+
+
+def erase(
+    statements: Statements,
+    workspace: str,
+    partition: int,
+    offsets: Sequence[int],
+    *,
+    quarantined: Sequence[str],
+    revision: int,
+) -> Erasure:
+    """See `store.LogWriter.erase`; `revision` is the one before."""
+    erased: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    names: set[tuple[str, str]] = set()
+    done = size = rewritten = 0
+    while done < len(offsets) and size < _BYTES and rewritten < _BLOCKS:
+        row = statements.execute(_BLOCK_AT, (workspace, partition, offsets[done]))[0]
+        block = Block(*row[:6], blocks.decode_headers(row[6]))
+        wanted = frozenset(each for each in offsets[done : done + block.count] if each < block.next_offset)
+        done += len(wanted)
+        size += len(block.payload)
+        rewritten += 1
+        changed, gone = blocks.erase(block, wanted, lambda *name: erased_name(workspace, *name))
+        if gone:
+            of_dataset = Counter(dataset for _, _, dataset, _ in gone)
+            left = Counter(orjson.loads(row[7])) - of_dataset
+            place = (workspace, partition, block.first_offset)
+            statements.execute(_REWRITE, (*place, changed.payload, orjson.dumps(left).decode()))
+            for offset, source_id, dataset, record_id in gone:
+                first.setdefault(dataset, offset)
+                names.add((source_id, record_id))
+            erased += of_dataset
+    lost = _delete_quarantined(statements, workspace, names, quarantined)
+    if not names and not lost:
+        return Erasure(done, 0, 0, revision)
+    for dataset in sorted({*erased, *lost}):
+        statements.execute(_FEWER, (workspace, dataset, erased[dataset], lost[dataset]))
+    for dataset, records in sorted(erased.items()):
+        statements.execute(_KEEP, (workspace, dataset, partition, revision + 1, first[dataset], records))
+    statements.execute(_REVISION, (str(revision + 1),))
+    return Erasure(done, erased.total(), lost.total(), revision + 1)
+
+
+def _delete_quarantined(
+    statements: Statements, workspace: str, names: Collection[tuple[str, str]], quarantined: Sequence[str]
+) -> Counter[str]:
+    """Delete what is in quarantine under the names of erased records, in whatever dataset, and by id; count it."""
+    lost: Counter[str] = Counter()
+    datasets = [row[0] for row in statements.execute(_QUARANTINED_DATASETS, (workspace,))] if names else []
+    for dataset in datasets:
+        for source_id, record_id in names:
+            lost.update(row[0] for row in statements.execute(_NAMESAKES, (workspace, source_id, dataset, record_id)))
+    for quarantine_id in quarantined:
+        lost.update(row[0] for row in statements.execute(_ONE, (workspace, quarantine_id)))
+    return lost
