@@ -21,7 +21,10 @@ class OverloadedError(UnavailableError):
 
 
 class Load:
-    """What runs in a process, and how long its event loop lets everybody wait; both have a bound."""
+    """What runs in a process, and how long its event loop lets everybody wait; both have a bound.
+
+    A request runs in `with load:`, or between `enter` and `leave`.
+    """
 
     def __init__(self, *, most: int, delay: float) -> None:
         """Take how many requests may run at once, and from how many seconds of delay on none is taken."""
@@ -32,14 +35,21 @@ class Load:
         self._most_delay = delay
 
     def __enter__(self) -> None:
-        """Count a request that runs in the block; raise OverloadedError when it would be one too many."""
+        self.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def enter(self) -> None:
+        """Count a request that begins; raise OverloadedError when it would be one too many."""
         if self.running >= self._most:
             raise overloaded("running")
         if self.delay > self._most_delay:
             raise overloaded("delay")
         self.running += 1
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """Count a request that has ended."""
         self.running -= 1
 
     async def watch(self) -> None:

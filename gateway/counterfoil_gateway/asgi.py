@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,6 +22,22 @@ SECURITY: tuple[tuple[bytes, bytes], ...] = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 """On every answer. Whatever shows pages sets a policy of its own."""
+_ANY_PAGE: Fields = [
+    *SECURITY,
+    (b"access-control-expose-headers", b"Retry-After"),  # else a browser's SDK cannot see how long to wait
+    (b"vary", b"Origin"),
+]
+
+
+def for_any_page(headers: Mapping[bytes, bytes]) -> Fields:
+    """Return the fields of an answer that the page of a request with these headers may read, whichever it is.
+
+    A write key is public by nature, and there is no cookie that a page could borrow.
+    """
+    origin = headers.get(b"origin")
+    if not origin:
+        return _ANY_PAGE
+    return [*_ANY_PAGE, (b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
 
 
 class CallerLeftError(Exception):

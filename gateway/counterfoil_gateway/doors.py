@@ -60,7 +60,7 @@ async def serving(
         for channel in (*channels.values(), untraced):
             stack.push_async_callback(channel.close)
         gateway = compose(settings, channels, untraced, identity=identity)
-        tasks = [asyncio.create_task(work()) for work in (*(w.run for w in gateway.watchers.values()), *also)]
+        tasks = [asyncio.create_task(work()) for work in (*_work(gateway), *also)]
         for name, read in gateway.readiness.checks().items():
             stack.enter_context(HEALTH.checking(name, read, needed=True))
         stack.push_async_callback(_end, tasks)
@@ -149,8 +149,13 @@ async def _announce(readiness: Readiness, door: health.aio.HealthServicer) -> No
     await asyncio.Event().wait()
 
 
+def _work(gateway: Gateway) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    return [gateway.admission.load.watch, *(watcher.run for watcher in gateway.watchers.values())]
+
+
 async def _drain(gateway: Gateway, door: health.aio.HealthServicer, pause: float) -> None:
     gateway.readiness.drain()
+    gateway.admission.draining = True
     for name in ("", READINESS):
         await door.set(name, _status(serving=False))
     await asyncio.sleep(pause)

@@ -19,7 +19,7 @@ from counterfoil_gateway import write_keys
 from counterfoil_gateway.access import API_KEY, describe
 from counterfoil_gateway.addresses import client_of
 from counterfoil_gateway.append import Appender
-from counterfoil_gateway.asgi import SECURITY, App, CallerLeftError, Fields, Receive, Reply, Scope, Send
+from counterfoil_gateway.asgi import App, CallerLeftError, Fields, Receive, Reply, Scope, Send, for_any_page
 from counterfoil_gateway.bodies import read_body
 from counterfoil_gateway.credentials import Keyring, SignedIn, unauthenticated
 from counterfoil_gateway.metrics import LEFT, REQUESTS
@@ -39,11 +39,6 @@ _PREFLIGHT: Fields = [
         b"authorization, content-type, content-encoding, anonymousid, sentat, x-write-key",
     ),
     (b"access-control-max-age", b"86400"),
-]
-_ALWAYS: Fields = [
-    *SECURITY,
-    (b"access-control-expose-headers", b"Retry-After"),  # else a browser's SDK cannot see how long to wait
-    (b"vary", b"Origin"),
 ]
 
 
@@ -130,7 +125,7 @@ class EventDoor:
             await self._serve(route, EventRequest(scope, receive, dict(scope["headers"]), path_key), send)
         elif by_verb and verb == "OPTIONS":
             headers = dict(scope["headers"])
-            await Reply(204, fields=[*_PREFLIGHT, *_ALWAYS, *_origin(headers)]).to(send)
+            await Reply(204, fields=[*_PREFLIGHT, *for_any_page(headers)]).to(send)
         else:
             await self.then(scope, receive, send)
 
@@ -164,7 +159,7 @@ class EventDoor:
                 reply = refusal(internal())
             span.set_attribute("http.response.status_code", reply.status)
             counted.outcome = str(reply.status)
-            fields = [*reply.fields, *_ALWAYS, *_origin(request.headers)]
+            fields = [*reply.fields, *for_any_page(request.headers)]
             await Reply(reply.status, reply.content, fields).to(send)
 
     async def body_and_source(self, request: EventRequest) -> tuple[bytes, SignedIn]:
@@ -190,14 +185,6 @@ class EventDoor:
         self._requests.take(signed_in)
         describe(signed_in)
         return signed_in
-
-
-def _origin(headers: Mapping[bytes, bytes]) -> Fields:
-    """Allow whichever page asks: a write key is public by nature, and there is no cookie that a page could borrow."""
-    origin = headers.get(b"origin")
-    if not origin:
-        return []
-    return [(b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
 
 
 async def _nothing(_scope: Scope, _receive: Receive, _send: Any) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import grpc
 from counterfoil.governance.v1.audit_pb2 import ExportAuditRequest, ExportAuditResponse
 
+from counterfoil_gateway.admission import PLACE
 from counterfoil_gateway.api import Api, Binding
 from counterfoil_gateway.asgi import Reply
 from counterfoil_gateway.calls import Calls
 from counterfoil_gateway.deadlines import left
 from counterfoil_gateway.problems import from_rpc
 from counterfoil_gateway.serve import Exchange
-from counterfoil_gateway.streams import start, until_gone
+from counterfoil_gateway.streams import send_part, start, until_gone
 
 EXPORT = "/counterfoil.governance.v1.AuditService/ExportAudit"
 ZIP = b"application/zip"
@@ -35,6 +36,7 @@ class ExportAudit:
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Send the archive on as it comes; its size has no bound."""
         timeout = left(exchange.headers, self.method)
+        exchange.scope[PLACE].streams()
         request = ExportAuditRequest().SerializeToString()
         call = self._call(request, timeout=timeout, metadata=exchange.metadata)
         gone = asyncio.ensure_future(until_gone(exchange.receive, call))
@@ -45,7 +47,7 @@ class ExportAudit:
                     await start(exchange.send, ZIP, _AS_FILE)
                     started = True
                 data = ExportAuditResponse.FromString(raw).data
-                await exchange.send({"type": "http.response.body", "body": data, "more_body": True})
+                await send_part(exchange.send, data)
         except grpc.aio.AioRpcError as error:
             if not started:
                 raise

@@ -16,6 +16,7 @@ from counterfoil_chassis.call import following, outgoing
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.policy import PolicyChecker
+from counterfoil_chassis.shedding import Load
 from counterfoil_chassis.watch import Watcher
 from google.protobuf import any_pb2
 
@@ -24,6 +25,7 @@ from counterfoil_gateway import app as apps
 from counterfoil_gateway import receipts
 from counterfoil_gateway.access import API_KEY, WRITE_KEY, Access
 from counterfoil_gateway.addresses import PublicAddress
+from counterfoil_gateway.admission import Admission
 from counterfoil_gateway.append import Appender
 from counterfoil_gateway.asgi import App
 from counterfoil_gateway.calls import Calls
@@ -66,6 +68,7 @@ class Gateway:
     readiness: Readiness
     watchers: Mapping[str, Follower]
     following: Following
+    admission: Admission
 
 
 def compose(
@@ -103,7 +106,21 @@ def compose(
     rest = Rest(api, calls, access.rest, following=following, extra=by_hand)
     document = Document(api).text(routes)
     app = apps.build(rest, events, console, readiness=readiness, document=document)
-    return Gateway(app, Proxy(api, calls, access.rpc, following=following), readiness, watchers, following)
+    admission = _admission(settings)
+    proxy = Proxy(api, calls, access.rpc, following=following, admission=admission)
+    return Gateway(
+        app=admission.guard(app),
+        proxy=proxy,
+        readiness=readiness,
+        watchers=watchers,
+        following=following,
+        admission=admission,
+    )
+
+
+def _admission(settings: Settings) -> Admission:
+    load = Load(most=settings.max_running, delay=settings.max_delay_seconds)
+    return Admission(load, most_bytes=settings.max_body_bytes, most_streams=settings.max_streams)
 
 
 def _bounds(settings: Settings) -> tuple[Bound, Bound, Limiter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,6 +13,7 @@ import protovalidate
 from counterfoil.ingest.v1.imports_pb2 import ImportEnd, ImportHeader, UploadImportRequest
 from counterfoil_chassis.telemetry import current_traceparent
 
+from counterfoil_gateway.admission import PLACE
 from counterfoil_gateway.api import Api, Binding
 from counterfoil_gateway.asgi import Receive, Reply
 from counterfoil_gateway.bodies import refuse_encoding
@@ -20,6 +22,7 @@ from counterfoil_gateway.fields import descriptor
 from counterfoil_gateway.problems import bad_request
 from counterfoil_gateway.read import Reader
 from counterfoil_gateway.serve import Exchange
+from counterfoil_gateway.streams import PATIENCE
 from counterfoil_gateway.values import Fault, Faults
 from counterfoil_gateway.write import Writers
 
@@ -44,6 +47,7 @@ class UploadImport:
         """Send the file on as it comes; its size has no bound."""
         refuse_encoding(exchange.headers)
         header = self._header(exchange.scope["query_string"])
+        exchange.scope[PLACE].streams()
         upload = _Upload(header, exchange.receive)
         trace = ("traceparent", current_traceparent())
         call = self._call(
@@ -96,7 +100,7 @@ class _Upload:
         held = bytearray()
         more = True
         while more:
-            event: Mapping[str, Any] = await self._receive()
+            event = await self._next()
             if event["type"] == "http.disconnect":
                 self.abandoned = True
                 return
@@ -106,3 +110,11 @@ class _Upload:
                 yield UploadImportRequest(chunk=bytes(held[:CHUNK])).SerializeToString()
                 del held[:CHUNK]
         yield UploadImportRequest(end=ImportEnd()).SerializeToString()
+
+    async def _next(self) -> Mapping[str, Any]:
+        """Return what the caller sends next; one who sends nothing for a minute has left."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}

@@ -13,6 +13,7 @@ from counterfoil_chassis.call import enter_deadline
 from counterfoil_chassis.errors import CounterfoilError
 from opentelemetry import trace
 
+from counterfoil_gateway.admission import PLACE
 from counterfoil_gateway.api import Api, Binding, Method
 from counterfoil_gateway.asgi import CallerLeftError, Receive, Reply, Scope, Send
 from counterfoil_gateway.bodies import read_body, refuse_encoding
@@ -81,6 +82,7 @@ class Transcoded:
         request = self.transcoder.request(arrived)
         timeout = left(headers, self.method)
         if self.method.server_streaming:
+            exchange.scope[PLACE].streams()
             call = self._calls.stream(self.method)(request, timeout=timeout, metadata=exchange.metadata)
             kept = self._following if self.method.follows else Following()
             await stream(call, self.transcoder, headers, receive=exchange.receive, send=exchange.send, following=kept)

@@ -42,6 +42,21 @@ class Settings(ServiceSettings):
         "Behind a proxy all callers have its address.",
     )
     failed_sign_ins_burst: int = Field(default=1000, ge=1, description="The same at once.")
+    max_running: int = Field(
+        default=1024,
+        ge=1,
+        description="Requests that both doors work on at once; more are refused with OVERLOADED.",
+    )
+    max_body_bytes: int = Field(
+        default=64 << 20,
+        ge=4 << 20,
+        description="Bytes of request bodies held in memory at once; more are refused with OVERLOADED.",
+    )
+    max_streams: int = Field(
+        default=128,
+        ge=1,
+        description="Uploads, exports and followed streams that go on at once; more are refused with OVERLOADED.",
+    )
     ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
     contracts_target: str = Field(default="127.0.0.1:7102", description="Address of contracts.")
     graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 
 import grpc
 
-from counterfoil_gateway.asgi import Receive, Send
+from counterfoil_gateway.asgi import CallerLeftError, Receive, Send
 from counterfoil_gateway.calls import Cancellable, StreamCall
 from counterfoil_gateway.problems import from_rpc
 from counterfoil_gateway.transcode import Transcoder
 
 NDJSON = b"application/x-ndjson"
 SSE = b"text/event-stream"
+PATIENCE = 60.0
+"""Seconds that either side of a stream may keep the gateway waiting for bytes that it said it would send or take."""
 
 
 class Following:
@@ -69,13 +71,13 @@ async def stream(
                     await start(send, media_type)
                     started = True
                 message = transcoder.method.output.FromString(raw)
-                await _send(send, transcoder.event(message) if sse else transcoder.text(message) + b"\n")
+                await send_part(send, transcoder.event(message) if sse else transcoder.text(message) + b"\n")
         await _end(send, None if started else media_type)
     except grpc.aio.AioRpcError as error:
         if not started:
             raise
         text = from_rpc(error).json()
-        await _send(send, b"event: error\ndata: " + text + b"\n\n" if sse else b'{"error":' + text + b"}\n")
+        await send_part(send, b"event: error\ndata: " + text + b"\n\n" if sse else b'{"error":' + text + b"}\n")
         await _end(send)
     except asyncio.CancelledError:
         if gone.done() and not gone.cancelled():
@@ -94,8 +96,13 @@ async def start(send: Send, media_type: bytes, *fields: tuple[bytes, bytes]) -> 
     await send({"type": "http.response.start", "status": 200, "headers": [*always, *fields]})
 
 
-async def _send(send: Send, text: bytes) -> None:
-    await send({"type": "http.response.body", "body": text, "more_body": True})
+async def send_part(send: Send, content: bytes) -> None:
+    """Send a part of an answer; raise CallerLeftError when the caller takes none for a minute, and holds a place."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await send({"type": "http.response.body", "body": content, "more_body": True})
+    except TimeoutError:
+        raise CallerLeftError from None
 
 
 async def _end(send: Send, begin_as: bytes | None = None) -> None:

@@ -12,7 +12,9 @@ import orjson
 import pytest
 import pytest_asyncio
 import uvicorn
+from counterfoil_chassis.shedding import Load
 from counterfoil_gateway import api as apis
+from counterfoil_gateway.admission import Admission
 from counterfoil_gateway.calls import Calls
 from counterfoil_gateway.deadlines import STREAM
 from counterfoil_gateway.doors import _Server
@@ -37,7 +39,8 @@ async def http(doors: Doors, unused_tcp_port: int) -> AsyncIterator[httpx.AsyncC
 
         rest = Rest(api, Calls(api, {"ingest": channel}), identify, following=Following())
         options = {"port": unused_tcp_port, "lifespan": "off", "log_config": None, "http": "httptools"}
-        server = _Server(uvicorn.Config(rest, **options))
+        admission = Admission(Load(most=10, delay=5.0), most_bytes=8 << 20, most_streams=1)
+        server = _Server(uvicorn.Config(admission.guard(rest), **options))
         serving = asyncio.create_task(server.serve())
         await server.accepting()
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{unused_tcp_port}", timeout=10) as client:
@@ -94,3 +97,15 @@ async def test_a_stream_with_an_end_may_take_hours_or_what_its_caller_asked_for(
     assert bounded is not None
     assert bounded <= 3.1
     assert ADMIN not in str(doors.backend.metadata)
+
+
+async def test_more_streams_than_may_go_on_are_refused_until_one_ends(http: httpx.AsyncClient):
+    body = {"sql": "forever"}
+    async with http.stream("POST", "/v1/sql:stream", json=body) as first:
+        assert (await anext(first.aiter_lines())) is not None
+        refused = await http.post("/v1/sql:stream", json={"sql": "1"})
+        assert (refused.status_code, refused.json()["reason"]) == (503, "OVERLOADED")
+        assert refused.headers["retry-after"] == "1"
+    async with asyncio.timeout(5):
+        while (await http.post("/v1/sql:stream", json={"sql": "1"})).status_code == 503:
+            await asyncio.sleep(0.01)
