@@ -60,7 +60,7 @@ class _Door:
         self._service = service
         self._clock = clock
         self._checks = checks
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._paths: Mapping[str, Callable[[str], Awaitable[Answer]]] = {
             "/metrics": self._metrics,
             "/healthz": self._health,
@@ -69,26 +69,27 @@ class _Door:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request and close; whoever is slow, silent or one too many is cut off."""
         task = asyncio.current_task()
-        if task is None or len(self._serving) >= MOST_CONNECTIONS:
-            writer.close()
-            return
-        self._serving.add(task)
+        assert task is not None  # noqa: S101 - the server made it
+        one_too_many = len(self._serving) >= MOST_CONNECTIONS
+        self._serving[task] = writer
         try:
             async with asyncio.timeout(_SECONDS):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(await self._answer(head.decode("latin-1")))
-                await writer.drain()
+                if not one_too_many:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(await self._answer(head.decode("latin-1")))
+                writer.close()
+                await writer.wait_closed()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             _logger.debug("a connection for metrics was cut off")
         finally:
-            self._serving.discard(task)
-            writer.close()
+            del self._serving[task]
+            writer.transport.abort()
 
     async def end(self) -> None:
         """End what is being answered."""
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        for writer in self._serving.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._serving)
 
     async def _answer(self, head: str) -> bytes:
         request, *lines = head.split("\r\n")
