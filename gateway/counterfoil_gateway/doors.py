@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.serve import LIVENESS, READINESS
 from counterfoil_chassis.tracing import is_traced
+from counterfoil_chassis.transport import Certificate, certificate_of
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
 from counterfoil_gateway.gateway import Gateway, Identity, compose
@@ -28,6 +31,7 @@ from counterfoil_gateway.settings import Settings
 
 DRAIN_PAUSE = 0.3
 """Seconds between saying "not ready" and refusing, for balancers to notice."""
+_RENEW_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
@@ -55,24 +59,35 @@ async def serving(
     """
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(settings.listen))
-        channels = {name: connect(target, to=Dependency(name)) for name, target in settings.targets().items()}
-        untraced = connect(settings.ingest_target, to=channels["ingest"].dependency, traced=False)
+        tls, door = certificate_of(settings), _door_certificate(settings)
+        at_once = settings.max_calls_per_dependency
+        channels = {
+            name: connect(target, to=Dependency(name, at_once), tls=tls) for name, target in settings.targets().items()
+        }
+        untraced = connect(settings.ingest_target, to=channels["ingest"].dependency, traced=False, tls=tls)
         for channel in (*channels.values(), untraced):
             stack.push_async_callback(channel.close)
         gateway = compose(settings, channels, untraced, identity=identity)
         tasks = [asyncio.create_task(work()) for work in (*_work(gateway), *also)]
         for name, read in gateway.readiness.checks().items():
             stack.enter_context(HEALTH.checking(name, read, needed=True))
+        for name, certificate in (("certificate", tls), ("door certificate", door)):
+            if certificate is not None:
+                check = certificate.check(identity.clock, channels=certificate is tls)
+                stack.enter_context(HEALTH.checking(name, check))
         stack.push_async_callback(_end, tasks)
-        door, grpc_address, stop_grpc = await _grpc_door(settings, gateway)
+        health_of_door, grpc_address, stop_grpc = await _grpc_door(settings, gateway)
         stack.push_async_callback(stop_grpc, settings.drain_seconds)
         server = _Server(uvicorn.Config(gateway.app, **_uvicorn(settings)))
         http = asyncio.create_task(server.serve([listener]))
         stack.push_async_callback(_stop_http, server, http)
-        ready = asyncio.create_task(_announce(gateway.readiness, door))
+        ready = asyncio.create_task(_announce(gateway.readiness, health_of_door))
         stack.push_async_callback(_end, [ready])
-        stack.push_async_callback(_drain, gateway, door, pause)
+        stack.push_async_callback(_drain, gateway, health_of_door, pause)
         await server.accepting()
+        if door is not None:
+            renewing = asyncio.create_task(_renew(door, server.config.ssl))
+            stack.push_async_callback(_end, [renewing])
         host = settings.listen.rpartition(":")[0]
         yield Serving(f"{host}:{listener.getsockname()[1]}", grpc_address, _first_failure([http, ready, *tasks]))
 
@@ -86,10 +101,26 @@ def _uvicorn(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "log_config": None,
         "server_header": False,
-        "proxy_headers": False,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": settings.trusted_proxies,
+        "ssl_certfile": settings.door_cert_file,
+        "ssl_keyfile": settings.door_key_file,
         "reset_contextvars": True,  # else a connection that a large body paused goes on within that request's span
         "timeout_graceful_shutdown": max(1, round(settings.drain_seconds)),
     }
+
+
+def _door_certificate(settings: Settings) -> Certificate | None:
+    if settings.door_cert_file is None or settings.door_key_file is None:
+        return None
+    return Certificate(settings.door_cert_file, settings.door_key_file)
+
+
+async def _renew(certificate: Certificate, context: ssl.SSLContext | None) -> None:
+    """Look every minute whether the REST door's certificate was changed; the gRPC door looks at each handshake."""
+    while context is not None:
+        await asyncio.sleep(_RENEW_SECONDS)
+        certificate.load_into(context)
 
 
 class _Server(uvicorn.Server):
@@ -125,11 +156,17 @@ async def _grpc_door(
         await door.set(name, _status(serving=alive))
     health_pb2_grpc.add_HealthServicer_to_server(door, server)
     server.add_generic_rpc_handlers((gateway.proxy,))
+    if gateway.reflection is not None:
+        add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server  # untyped
+        add(gateway.reflection, server)
     with _listener(settings.grpc_listen) as probe:  # gRPC itself would print its own story about a taken port
         port = probe.getsockname()[1]
     host = settings.grpc_listen.rpartition(":")[0]
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        if (certificate := _door_certificate(settings)) is None:
+            bound = server.add_insecure_port(f"{host}:{port}")
+        else:
+            bound = server.add_secure_port(f"{host}:{port}", certificate.server_credentials())
     except RuntimeError as error:
         message = f"cannot listen on {settings.grpc_listen}: {error}"
         raise StartError(message) from None

@@ -42,6 +42,7 @@ from counterfoil_gateway.permission import Permission
 from counterfoil_gateway.proxy import Proxy
 from counterfoil_gateway.quotas import Bound, Quotas
 from counterfoil_gateway.readiness import Follower, Readiness
+from counterfoil_gateway.reflection import Reflection
 from counterfoil_gateway.serve import Endpoint, Rest
 from counterfoil_gateway.settings import Settings
 from counterfoil_gateway.streams import Following
@@ -69,6 +70,7 @@ class Gateway:
     watchers: Mapping[str, Follower]
     following: Following
     admission: Admission
+    reflection: Reflection | None
 
 
 def compose(
@@ -115,6 +117,7 @@ def compose(
         watchers=watchers,
         following=following,
         admission=admission,
+        reflection=_reflection(settings, access),
     )
 
 
@@ -146,6 +149,12 @@ def _follow_quotas(channel: grpc.aio.Channel, signer: TokenSigner, quotas: Quota
         return stub.WatchWorkspaces(request, **following(signer=signer))
 
     return Watcher(watch, quotas.put, quotas.delete, name="governance quotas")
+
+
+def _reflection(settings: Settings, access: Access) -> Reflection | None:
+    if settings.reflection == "off":
+        return None
+    return Reflection(apis.image(), None if settings.reflection == "everybody" else access.by_metadata)
 
 
 def _api_keys(channel: grpc.aio.Channel, identity: Identity, *, attempts: Limiter) -> tuple[Keyring, Watcher]:

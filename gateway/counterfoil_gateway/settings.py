@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal, Self
+
 from counterfoil_chassis.settings import METRICS_LISTEN, ServiceSettings
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 
@@ -22,6 +25,25 @@ class Settings(ServiceSettings):
         pattern="^(https?://[^/]+)?$",
         description="Scheme and host that people reach the REST door by, for sign-in links and sessions; "
         "needed where a proxy ends TLS. Empty = as each request says.",
+    )
+    door_cert_file: Path | None = Field(
+        default=None,
+        validation_alias="COUNTERFOIL_GATEWAY_TLS_CERT_FILE",
+        description="Certificate, with its chain, of both public doors: PEM. None = no TLS there.",
+    )
+    door_key_file: Path | None = Field(
+        default=None,
+        validation_alias="COUNTERFOIL_GATEWAY_TLS_KEY_FILE",
+        description="Its private key.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses and networks, by commas, whose `X-Forwarded-Proto` and `X-Forwarded-For` are believed: "
+        "those of proxies that end TLS before the REST door. Empty = nobody's.",
+    )
+    reflection: Literal["signed_in", "everybody", "off"] = Field(
+        default="signed_in",
+        description="Who may ask the gRPC door for its services by reflection: `signed_in`, `everybody`, or `off`.",
     )
     requests_per_second: float = Field(
         default=500,
@@ -62,6 +84,12 @@ class Settings(ServiceSettings):
     graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")
     models_target: str = Field(default="127.0.0.1:7104", description="Address of models.")
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
+
+    @model_validator(mode="after")
+    def _check_door(self) -> Self:
+        if (self.door_cert_file is None) != (self.door_key_file is None):
+            raise ValueError("COUNTERFOIL_GATEWAY_TLS_CERT_FILE and _KEY_FILE are set together or not at all")
+        return self
 
     def targets(self) -> dict[str, str]:
         """Return the address of each service by its name."""
