@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 
 from counterfoil.contracts.v1.contracts_pb2_grpc import add_ContractServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
-from counterfoil_chassis.call import connect
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
@@ -22,10 +21,10 @@ from counterfoil_contracts.sql.transactions import SqlTransactions
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
     """Open the database and return what is served."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, lease=host.lease)
     stack.push_async_callback(database.close)
     feed = Feed(database, TOPIC)
-    governance = await stack.enter_async_context(connect(settings.governance_target))
+    governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     trail = AuditTrail(database, governance, host.signer, ids=host.ids, clock=host.clock)
     transactions = SqlTransactions(database, feed, to_compiled, trail)
     servicer = ContractServicer(

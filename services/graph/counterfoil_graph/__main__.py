@@ -16,7 +16,6 @@ from counterfoil.graph.v1 import (
     persons_pb2_grpc,
 )
 from counterfoil_chassis import audit
-from counterfoil_chassis.call import connect
 from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
@@ -46,10 +45,10 @@ from counterfoil_graph.store import RECEIPTS_TOPIC
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
     """Open the database, follow the log of every workspace, and return what is served."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, lease=host.lease)
     stack.push_async_callback(database.close)
-    ingest = await stack.enter_async_context(connect(settings.ingest_target))
-    channel = await stack.enter_async_context(connect(settings.governance_target))
+    ingest = await stack.enter_async_context(host.connect("ingest", settings.ingest_target))
+    channel = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     governance, log = Governance(channel, host.signer), IngestLog(ingest, host.signer)
     # Two threads: taking in a long log must not hold up whoever reads.
     consuming, serving = Worker("consuming"), Worker("serving")

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from counterfoil.common.v1 import receipts_pb2_grpc
 from counterfoil.models.v1 import attributions_pb2_grpc, forecasts_pb2_grpc, lifts_pb2_grpc, models_pb2_grpc
 from counterfoil_chassis.audit import audit_relay
-from counterfoil_chassis.call import connect
 from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
@@ -45,11 +44,11 @@ LIBRARIES = ("numpy", "pandas", "scipy", "sktime", "statsmodels")
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
     """Compose the service."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, lease=host.lease)
     stack.push_async_callback(database.close)
-    ingest = await stack.enter_async_context(connect(settings.ingest_target))
-    graph = await stack.enter_async_context(connect(settings.graph_target))
-    governance_channel = await stack.enter_async_context(connect(settings.governance_target))
+    ingest = await stack.enter_async_context(host.connect("ingest", settings.ingest_target))
+    graph = await stack.enter_async_context(host.connect("graph", settings.graph_target))
+    governance_channel = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     governance = Governance(governance_channel, host.signer)
     # Two threads: a training of minutes must not hold up a forecast of seconds.
     training, serving = Worker("training"), Worker("serving")
