@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -73,7 +74,8 @@ class Coalescer(Generic[Item, Result]):
         self._waiting.append(entry)
         self._waiting_bytes += size
         if len(self._calls) < IN_FLIGHT and len(self._waiting) == 1:
-            loop.call_soon(self._begin)  # what is asked in this turn of the loop rides along
+            # What is asked in this turn of the loop rides along; nobody's deadline or trace is the shared call's.
+            loop.call_soon(self._begin, context=Context())
         expiry = loop.call_later(timeout, _expire, done)
         try:
             return await done

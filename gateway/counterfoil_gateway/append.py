@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -14,6 +17,7 @@ from counterfoil_chassis.call import outgoing
 from counterfoil_chassis.clock import Clock, to_timestamp
 from counterfoil_chassis.coalesce import Coalescer, TooMuchWaitsError
 from counterfoil_chassis.identity import TokenSigner
+from counterfoil_chassis.status import failure_of
 from counterfoil_chassis.telemetry import current_traceparent
 
 from counterfoil_gateway.bodies import too_large
@@ -39,6 +43,8 @@ class Appender:
         )
         self._signer = signer
         self._clock = clock
+        self._start = secrets.token_hex(8)
+        self._numbers = itertools.count()
         self._items: Coalescer[AppendItem, AppendResult] = Coalescer(self._send, size_of=_size_of)
 
     def now(self) -> datetime:
@@ -60,16 +66,18 @@ class Appender:
             content_type=content_type,
             received_at=to_timestamp(received_at),
             traceparent=current_traceparent(),
+            request_id=f"{self._start}-{next(self._numbers)}",
         )
         item.timeout.FromSeconds(int(TIMEOUT))
         try:
             result = await self._items.ask(item, timeout=TIMEOUT)
         except grpc.aio.AioRpcError as error:
-            code = error.code()
-            raise _later(code.value[0], "INGEST_UNAVAILABLE", code.name) from error
+            failure = failure_of(error)
+            raise _later(int(failure.code), failure.reason, failure.detail, metadata=failure.metadata) from error
         except TimeoutError:
+            text = "ingest did not answer in time"
             code = C.DEADLINE_EXCEEDED
-            raise _later(code.value[0], "INGEST_UNAVAILABLE", code.name) from None
+            raise _later(code.value[0], code.name, text, metadata={"dependency": "ingest"}) from None
         except TooMuchWaitsError as error:
             raise _later(C.RESOURCE_EXHAUSTED.value[0], error.reason, error.message) from error
         _check(result)
@@ -94,7 +102,9 @@ def _check(result: AppendResult) -> None:
         raise _later(result.code, result.reason, result.detail, wait=max(1, wait))
 
 
-def _later(code: int, reason: str, detail: str, wait: int = 1) -> Problem:
+def _later(
+    code: int, reason: str, detail: str, *, wait: int = 1, metadata: Mapping[str, str] = MappingProxyType({})
+) -> Problem:
     """Return what makes every SDK keep its events and send them again; most other answers would lose them."""
     headers = {"retry-after": str(wait)}
     if code == C.RESOURCE_EXHAUSTED.value[0]:
@@ -102,4 +112,5 @@ def _later(code: int, reason: str, detail: str, wait: int = 1) -> Problem:
     if code not in _PASSING:
         log.error("ingest refused events", extra={"code": code, "reason": reason, "detail": detail})
         reason, detail = "INGEST_FAILED", "the log refused them"
-    return Problem(C.UNAVAILABLE, f"events cannot be taken now; send them again: {detail}", reason, headers=headers)
+    text = f"events cannot be taken now; send them again: {detail}"
+    return Problem(C.UNAVAILABLE, text, reason, metadata=metadata, headers=headers)

@@ -56,6 +56,17 @@ async def test_events_are_counted_by_outcome(ingest: IngestService, source_id: s
     assert counts(again) == (0, 3, 0)
 
 
+async def test_an_item_that_comes_again_is_known_even_by_events_that_have_no_id(
+    ingest: IngestService, source_id: str
+) -> None:
+    body = orjson.dumps({"batch": [{"type": "track", "event": "Seen"}, {"type": "track", "event": "Seen"}]})
+    item = ingest.item(body, source_id=source_id, request_id="first-1")
+    (first,) = await ingest.append_many(item)
+    (again,) = await ingest.append_many(item)
+    (another,) = await ingest.append_many(ingest.item(body, source_id=source_id, request_id="first-2"))
+    assert [counts(each) for each in (first, again, another)] == [(2, 0, 0), (0, 2, 0), (2, 0, 0)]
+
+
 async def test_an_item_fails_alone(ingest: IngestService, source_id: str) -> None:
     good = ingest.item(events("a"), source_id=source_id)
     cases = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import grpc
@@ -111,7 +112,7 @@ class AppendServicer(AppendServiceServicer):
             request_id=item.request_id,
             received_at=to_micros(received),
             mappings=await self._mappings.of(caller.workspace, source_id),
-            new_id=self._ids.new,
+            new_id=_numbered(item.request_id) if item.request_id else self._ids.new,
         )
         verdicts = await self._keep(
             inflate(item.body),
@@ -177,6 +178,12 @@ def fill(message: VerdictMessage, verdict: Verdict) -> None:
     elif verdict.quarantine_id:
         message.quarantine_id = verdict.quarantine_id
         message.findings.extend(FindingMessage(reason=f.reason, path=f.path, detail=f.detail) for f in verdict.findings)
+
+
+def _numbered(request_id: str) -> Callable[[], str]:
+    """Return what names the records that have no id, alike when the same item comes again."""
+    numbers = itertools.count()
+    return lambda: f"{request_id}#{next(numbers)}"
 
 
 def _require(caller: Caller, protocol: str) -> None:
