@@ -10,12 +10,13 @@ from functools import cache
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from counterfoil_chassis.spans import Exporter, Provider
 
 SPAN_OUTBOX_DELIVER = "outbox deliver"
 SPAN_LOG_CONSUME = "log consume"
@@ -67,7 +68,8 @@ def configure(service_name: str, endpoint: str, *, ratio: float = 1.0) -> None:
     """
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return
-    provider = TracerProvider(
+    provider = Provider(
+        ratio=ratio,
         resource=Resource.create({SERVICE_NAME: service_name}),
         sampler=ParentBased(TraceIdRatioBased(ratio)),
         shutdown_on_exit=False,
@@ -75,7 +77,7 @@ def configure(service_name: str, endpoint: str, *, ratio: float = 1.0) -> None:
     if endpoint:
         for noisy in ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
-        exporter = OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=_EXPORT_SECONDS)
+        exporter = Exporter(endpoint=endpoint, insecure=True, timeout=_EXPORT_SECONDS)
         provider.add_span_processor(BatchSpanProcessor(_QuietExporter(exporter, endpoint), schedule_delay_millis=1000))
     trace.set_tracer_provider(provider)
 
