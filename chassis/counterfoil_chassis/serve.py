@@ -265,7 +265,7 @@ class _Server:
         self._interceptor = Interceptor(host.verifier, host.load, mutual=host.tls is not None)
         self._clock = host.clock
         self._tls = host.tls
-        self._health = _HealthServicer()
+        self._health = HealthServicer()
         self._began = False
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -277,7 +277,7 @@ class _Server:
         """Bind, serve, and start the background work and what else runs; readiness follows by itself."""
         for name, value in (("", False), (READINESS, False), (LIVENESS, True)):
             await self._set_health(name, serving=value)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.addHealthServicer_to_server(self._health, self._server)
         registrar = _Registrar(self._server)
         for add, servicer in self._service.servicers:
             add(servicer, registrar)
@@ -366,7 +366,7 @@ class _Server:
         await self._health.set(name, status)
 
 
-class _HealthServicer(health.aio.HealthServicer):
+class HealthServicer(health.aio.HealthServicer):
     """Says with its answer which checks fail, so that whoever asks can name what is missing."""
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
