@@ -277,7 +277,7 @@ class _Server:
         """Bind, serve, and start the background work and what else runs; readiness follows by itself."""
         for name, value in (("", False), (READINESS, False), (LIVENESS, True)):
             await self._set_health(name, serving=value)
-        health_pb2_grpc.addHealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         registrar = _Registrar(self._server)
         for add, servicer in self._service.servicers:
             add(servicer, registrar)
