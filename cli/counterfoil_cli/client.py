@@ -10,6 +10,8 @@ from typing import Any, Self
 import httpx
 import orjson
 
+from counterfoil_cli.tls import trusting
+
 CHUNK_BYTES = 512 * 1024
 PAGE_SIZE = 200
 Json = dict[str, Any]
@@ -45,14 +47,22 @@ class Client:
     """Calls one gateway with one API key; close it, or use it in a `with` block."""
 
     def __init__(
-        self, url: str, api_key: str, *, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        ca_file: Path | None = None,
     ) -> None:
+        """Take the gateway, a key, and for TLS the file of the authority to trust instead of the machine's."""
         self.url = url.rstrip("/")
         self._http = httpx.Client(
             base_url=self.url,
             headers={"x-api-key": api_key, "user-agent": "counterfoil-cli"},
             timeout=httpx.Timeout(timeout, connect=5.0),
             transport=transport,
+            verify=trusting(ca_file) if ca_file else True,
             trust_env=False,  # a proxy from the environment never stands between us and a local gateway
         )
 

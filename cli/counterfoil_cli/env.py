@@ -8,6 +8,7 @@ from pathlib import Path
 # From left to right: a service connects only to services on its right.
 CALL_ORDER = ("gateway", "models", "graph", "ingest", "contracts", "governance")
 OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+DOOR_CERTIFICATE = "COUNTERFOIL_GATEWAY_TLS_CERT_FILE"
 BOOTSTRAP_KEY = "COUNTERFOIL_GOVERNANCE_BOOTSTRAP_KEY_SHA256"
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from counterfoil_chassis.errors import StartError
 
 from counterfoil_cli import settings
-from counterfoil_cli.env import DOORS, OTLP_ENDPOINT, TRACE_DOORS, environment, reachable
+from counterfoil_cli.env import DOOR_CERTIFICATE, DOORS, OTLP_ENDPOINT, TRACE_DOORS, environment, reachable
 from counterfoil_cli.folder import DataFolder, admin_key, check_database, open_folder, sha256_hex, write_keys
 from counterfoil_cli.ports import probe
 from counterfoil_cli.readiness import wait_until_ready
 from counterfoil_cli.sign_in import HandedOver, ask_for_link
 from counterfoil_cli.supervisor import ProcessSpec, Supervisor
+from counterfoil_cli.tls import pinned
 
 # In this order they start; in the reverse order they stop.
 SERVICES = ("governance", "contracts", "ingest", "graph", "models", "gateway")
@@ -65,10 +66,10 @@ class Addresses:
     traces: str  # empty: no sink of ours runs
 
     @classmethod
-    def of(cls, variables: Mapping[str, str], *, traces: bool) -> "Addresses":
+    def of(cls, variables: Mapping[str, str], *, traces: bool, tls: bool) -> "Addresses":
         """Read the addresses from the children's environment."""
         return cls(
-            rest=f"http://{reachable(variables['COUNTERFOIL_GATEWAY_LISTEN'])}",
+            rest=f"{'https' if tls else 'http'}://{reachable(variables['COUNTERFOIL_GATEWAY_LISTEN'])}",
             grpc=reachable(variables["COUNTERFOIL_GATEWAY_GRPC_LISTEN"]),
             traces=f"http://{reachable(variables['COUNTERFOIL_TRACES_LISTEN'])}" if traces else "",
         )
@@ -91,6 +92,7 @@ class Launcher:
         self._journey: Journey | None = None
         self._link = HandedOver()
         self._sink = options.traces and not user.get(OTLP_ENDPOINT)
+        self._certificate = user.get(DOOR_CERTIFICATE, "")
         self.folder = open_folder(options.data)
         self.key = admin_key(self.folder)
         self.variables = environment(
@@ -100,7 +102,7 @@ class Launcher:
             traces=self._sink,
             admin_key_sha256=sha256_hex(self.key),
         )
-        self.addresses = Addresses.of(self.variables, traces=self._sink)
+        self.addresses = Addresses.of(self.variables, traces=self._sink, tls=bool(self._certificate))
         self._doors = DOORS + (TRACE_DOORS if self._sink else ())
         probe(self._doors, self.variables)
         write_keys(self.folder, SERVICES, environment=user | self.variables)
@@ -121,11 +123,11 @@ class Launcher:
         return ProcessSpec(name, partial(_with, self.variables, run), log=self.folder.log(name))
 
     def _readiness(self) -> ProcessSpec:
-        gateway = self.addresses.rest.removeprefix("http://")
+        gateway = self.addresses.rest.partition("://")[2]
         listens = (self.variables[door.variable] for door in self._doors)
         doors = [reachable(listen) for listen in listens if listen and not listen.startswith("unix:")]
         link = self._link if self._began else None
-        waiting = partial(_await_readiness, gateway, doors, key=self.key, link=link)
+        waiting = partial(_await_readiness, gateway, doors, key=self.key, link=link, certificate=self._certificate)
         return ProcessSpec("readiness", waiting, on_end=self._on_ready, stop_seconds=1)
 
     def _await_readiness(self) -> None:
@@ -168,11 +170,14 @@ class Launcher:
         )
 
 
-def _await_readiness(gateway: str, doors: Sequence[str], *, key: str, link: HandedOver | None) -> None:
+def _await_readiness(
+    gateway: str, doors: Sequence[str], *, key: str, link: HandedOver | None, certificate: str
+) -> None:
     """Wait, then leave a sign-in link where somebody will show it."""
-    wait_until_ready(gateway, doors)
+    tls = pinned(Path(certificate)) if certificate else None
+    wait_until_ready(gateway, doors, tls=tls)
     if link is not None:
-        link.leave(ask_for_link(gateway, key))
+        link.leave(ask_for_link(gateway, key, tls=tls))
 
 
 def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -11,14 +12,14 @@ LONGEST_PAUSE = 0.5
 SPEAKS_AFTER = 15.0
 
 
-def wait_until_ready(gateway: str, doors: Sequence[str]) -> None:
+def wait_until_ready(gateway: str, doors: Sequence[str], *, tls: ssl.SSLContext | None = None) -> None:
     """Wait until every door (host:port) takes connections and the gateway's `GET /readyz` answers 200.
 
     The doors come first: right after a service died, the gateway may not know it yet. Says once on the terminal when
     it takes long.
     """
     began, pause, spoken = time.monotonic(), FIRST_PAUSE, False
-    while (answer := _closed(doors) or ask(gateway)) != "":
+    while (answer := _closed(doors) or ask(gateway, tls=tls)) != "":
         if not spoken and time.monotonic() - began > SPEAKS_AFTER:
             spoken = True
             sys.stdout.write(f"Still waiting: {answer}\n")
@@ -38,10 +39,17 @@ def _closed(doors: Sequence[str]) -> str:
     return ""
 
 
-def ask(address: str) -> str:
-    """Return "" when the gateway at host:port is ready, else what it said, in at most 300 characters."""
+def connection_to(address: str, *, tls: ssl.SSLContext | None, seconds: float) -> http.client.HTTPConnection:
+    """Return a connection to host:port, by TLS where it is given what to accept; it is not open yet."""
     host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=2)
+    if tls is None:
+        return http.client.HTTPConnection(host.strip("[]"), int(port), timeout=seconds)
+    return http.client.HTTPSConnection(host.strip("[]"), int(port), timeout=seconds, context=tls)
+
+
+def ask(address: str, *, tls: ssl.SSLContext | None = None) -> str:
+    """Return "" when the gateway at host:port is ready, else what it said, in at most 300 characters."""
+    connection = connection_to(address, tls=tls, seconds=2)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()

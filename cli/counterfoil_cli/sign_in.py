@@ -3,8 +3,11 @@
 import http.client
 import json
 import os
+import ssl
 import tempfile
 from typing import Final
+
+from counterfoil_cli.readiness import connection_to
 
 _MOST_BYTES: Final = 4096
 
@@ -26,10 +29,9 @@ class HandedOver:
         return os.pread(self._descriptor, _MOST_BYTES, 0).decode(errors="replace")
 
 
-def ask_for_link(gateway: str, key: str) -> str:
+def ask_for_link(gateway: str, key: str, *, tls: ssl.SSLContext | None = None) -> str:
     """Return a one-time link from the gateway at host:port, empty when it gives none: a banner is no reason to fail."""
-    host, _, port = gateway.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=5)
+    connection = connection_to(gateway, tls=tls, seconds=5)
     try:
         connection.request("POST", "/console/sign-in-links", headers={"x-api-key": key})
         answer = connection.getresponse()

@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 COMMAND = Path(sys.executable).parent / "counterfoil"
-PORTS = (8080, 8081, 7101, 7102, 7103, 7104, 7105, 4317, 4318, 16686)
+PORTS = (8080, 8081, *range(7101, 7106), *range(9100, 9106), 4317, 4318, 16686)
 START_SECONDS = 90
 STOP_SECONDS = 30
 T = TypeVar("T")

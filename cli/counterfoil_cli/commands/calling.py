@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import click
+from counterfoil_chassis.errors import StartError
 
 from counterfoil_cli.client import ApiError, ApiProblem, Client
 from counterfoil_cli.commands.options import data_option
@@ -36,9 +37,16 @@ def with_client(command: Callable[Concatenate[Client, P], None]) -> Callable[...
         show_envvar=True,
         help="The API key; without one, that of admin.key in the data folder.",
     )
+    @click.option(
+        "--ca-file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        envvar="COUNTERFOIL_CA_FILE",
+        show_envvar=True,
+        help="Certificate of the authority that signed the gateway's; without one, those that the machine trusts.",
+    )
     @data_option
-    def called(url: str, key: str | None, data: Path, *args: P.args, **kwargs: P.kwargs) -> None:
-        with tell_failures(), Client(url, key or read_admin_key(data)) as client:
+    def called(url: str, key: str | None, ca_file: Path | None, data: Path, *args: P.args, **kwargs: P.kwargs) -> None:
+        with tell_failures(), Client(url, key or read_admin_key(data), ca_file=ca_file) as client:
             command(client, *args, **kwargs)
 
     return update_wrapper(called, command)
@@ -64,6 +72,8 @@ def tell_failures() -> Iterator[None]:
     """Turn a failed call into one line on stderr (and one per field at fault) and exit code 1."""
     try:
         yield
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
     except ApiError as error:
         click.echo(f"Error: {error}", err=True)
         if isinstance(error, ApiProblem):
