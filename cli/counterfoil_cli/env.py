@@ -19,6 +19,7 @@ class Door:
     variable: str
     port: int
     what: str
+    optional: bool = False  # an empty address opens no door
 
 
 DOORS = (
@@ -29,12 +30,12 @@ DOORS = (
     Door("COUNTERFOIL_GRAPH_LISTEN", 7103, "graph"),
     Door("COUNTERFOIL_MODELS_LISTEN", 7104, "models"),
     Door("COUNTERFOIL_GOVERNANCE_LISTEN", 7105, "governance"),
-    Door("COUNTERFOIL_GATEWAY_METRICS_LISTEN", 9100, "the gateway's metrics"),
-    Door("COUNTERFOIL_INGEST_METRICS_LISTEN", 9101, "ingest's metrics"),
-    Door("COUNTERFOIL_CONTRACTS_METRICS_LISTEN", 9102, "contracts' metrics"),
-    Door("COUNTERFOIL_GRAPH_METRICS_LISTEN", 9103, "graph's metrics"),
-    Door("COUNTERFOIL_MODELS_METRICS_LISTEN", 9104, "models' metrics"),
-    Door("COUNTERFOIL_GOVERNANCE_METRICS_LISTEN", 9105, "governance's metrics"),
+    Door("COUNTERFOIL_GATEWAY_METRICS_LISTEN", 9100, "the gateway's metrics", optional=True),
+    Door("COUNTERFOIL_INGEST_METRICS_LISTEN", 9101, "ingest's metrics", optional=True),
+    Door("COUNTERFOIL_CONTRACTS_METRICS_LISTEN", 9102, "contracts' metrics", optional=True),
+    Door("COUNTERFOIL_GRAPH_METRICS_LISTEN", 9103, "graph's metrics", optional=True),
+    Door("COUNTERFOIL_MODELS_METRICS_LISTEN", 9104, "models' metrics", optional=True),
+    Door("COUNTERFOIL_GOVERNANCE_METRICS_LISTEN", 9105, "governance's metrics", optional=True),
 )
 TRACE_DOORS = (
     Door("COUNTERFOIL_TRACES_LISTEN", 16686, "the trace sink's pages"),

@@ -13,7 +13,7 @@ def probe(doors: Iterable[Door], environment: Mapping[str, str]) -> None:
     """Bind and release every address that is one; raise StartError that names the first one that cannot be had."""
     for door in doors:
         listen = environment[door.variable]
-        if not listen or listen.startswith("unix:"):
+        if (not listen and door.optional) or listen.startswith("unix:"):
             continue
         host, _, port = listen.rpartition(":")
         if not port.isdigit() or int(port) > 65535:
