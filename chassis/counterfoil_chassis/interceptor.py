@@ -267,6 +267,12 @@ async def _fail(path: str, error: Exception, context: Context, *, counted: Count
     await context.abort(_CODES[status.code], status.message, trailing_metadata=trailers)
 
 
+def failed(path: str, error: Exception) -> tuple[Status, str]:
+    """Return a failure's status and its code's name; what nobody expected is logged and told as INTERNAL."""
+    status = _status(path, error)
+    return status, _CODES[status.code].name
+
+
 def _status(path: str, error: Exception) -> Status:
     if isinstance(error, CounterfoilError):
         if error.code is Code.INTERNAL:

@@ -24,12 +24,16 @@ class ServiceNotAllowedError(PermissionDeniedError):
 
 @dataclass(frozen=True)
 class Method:
-    """One RPC: `/package.Service/Name`, the scope a principal needs, the services that may call for themselves."""
+    """One RPC: `/package.Service/Name`, the scope a principal needs, the services that may call for themselves.
+
+    A `point_read` returns one thing by its id, and may be carried by shared calls.
+    """
 
     path: str
     scope: str
     services: frozenset[str]
     request: type[Message]
+    point_read: bool = False
 
     def check(self, caller: Caller) -> None:
         """Raise PermissionDeniedError unless the caller may call it; with neither option nobody may."""
@@ -95,4 +99,5 @@ def _method(method: MethodDescriptor) -> Method:
         scope=options.Extensions[options_pb2.scope],
         services=frozenset(options.Extensions[options_pb2.services]),
         request=GetMessageClass(method.input_type),
+        point_read=options.Extensions[options_pb2.point_read],
     )

@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 import grpc
 import uvloop
+from counterfoil.common.v1.calls_pb2_grpc import add_CallServiceServicer_to_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
 from counterfoil_chassis import logs, telemetry, vitals
 from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
+from counterfoil_chassis.calls import CallServicer
 from counterfoil_chassis.clock import Clock, Ids, SystemClock, SystemIds
 from counterfoil_chassis.database import lasting
 from counterfoil_chassis.dependency import CALLS, Dependency
@@ -53,7 +55,7 @@ _CLEAN_UP_SECONDS = 5.0
 _SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     *MESSAGE_OPTIONS,
     ("grpc.so_reuseport", 0),  # else a second process shares the port unnoticed
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 _logger = logging.getLogger(__name__)
@@ -87,12 +89,14 @@ class Service:
     """What a service hosts: servicers with their `add_XServicer_to_server`, work for the process's life, readiness.
 
     `ready` is awaited, with the background work running, before readiness says SERVING. A background task that raises
-    ends the process with exit code 1; one that returns has done its work.
+    ends the process with exit code 1; one that returns has done its work. `unchanging` are the paths of reads by id
+    whose answer stays the same for good, so that it may be kept.
     """
 
     servicers: Sequence[tuple[Callable[..., None], object]]
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     ready: Callable[[], Coroutine[Any, Any, None]] | None = None
+    unchanging: Sequence[str] = ()
 
 
 @dataclass
@@ -265,6 +269,7 @@ class _Server:
         self._interceptor = Interceptor(host.verifier, host.load, mutual=host.tls is not None)
         self._clock = host.clock
         self._tls = host.tls
+        self._verifier = host.verifier
         self._health = HealthServicer()
         self._began = False
         self._stopping = False
@@ -279,11 +284,14 @@ class _Server:
             await self._set_health(name, serving=value)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         registrar = _Registrar(self._server)
-        for add, servicer in self._service.servicers:
+        shared = CallServicer(self._verifier, unchanging=self._service.unchanging)
+        shared_too: tuple[Callable[..., None], object] = (add_CallServiceServicer_to_server, shared)
+        for add, servicer in (*self._service.servicers, shared_too):
             add(servicer, registrar)
-        for service in registrar.services:
+        for service, handlers in registrar.services.items():
             for method in self._interceptor.serve(service):
                 warm(method.request)
+                shared.carry(method, handlers[method.path.rpartition("/")[2]])
         reflection.enable_server_reflection([*registrar.services, health.SERVICE_NAME], self._server)
         try:
             if self._tls is None:
@@ -378,17 +386,17 @@ class HealthServicer(health.aio.HealthServicer):
 
 
 class _Registrar:
-    """Stands between generated `add_XServicer_to_server` functions and the server, and notes the services' names."""
+    """Stands between generated `add_XServicer_to_server` functions and the server, and notes what they add."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
-        self.services: list[str] = []
+        self.services: dict[str, dict[str, Any]] = {}
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Pass handlers on."""
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        """Pass handlers on and note the service."""
-        self.services.append(service)
+        """Pass handlers on and note them."""
+        self.services[service] = handlers
         self._server.add_registered_method_handlers(service, handlers)
