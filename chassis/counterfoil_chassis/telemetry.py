@@ -106,9 +106,8 @@ def current_trace_id() -> str:
 
 def current_traceparent() -> str:
     """Return the running span as a W3C `traceparent`, or "" when there is none."""
-    carrier: dict[str, str] = {}
-    _traceparent.inject(carrier)
-    return carrier.get("traceparent", "")
+    trace_id, span_id, _, flags, *_, is_valid = trace.get_current_span().get_span_context()
+    return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}" if is_valid else ""
 
 
 def context_of(traceparent: str) -> Context:

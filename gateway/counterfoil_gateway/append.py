@@ -7,7 +7,9 @@ import logging
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +21,7 @@ from counterfoil_chassis.coalesce import Coalescer, TooMuchWaitsError
 from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.status import failure_of
 from counterfoil_chassis.telemetry import current_traceparent
+from google.protobuf.message import Message
 
 from counterfoil_gateway.bodies import too_large
 from counterfoil_gateway.credentials import SignedIn
@@ -31,21 +34,31 @@ _PASSING = frozenset(c.value[0] for c in (C.UNAVAILABLE, C.DEADLINE_EXCEEDED, C.
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of AppendMany: its body, and the rest of it encoded."""
+
+    head: bytes
+    body: bytes
+
+    def size(self) -> int:
+        """Return its bytes in a call, or a few more."""
+        return len(self.head) + len(self.body) + 32
+
+
 class Appender:
     """One request in, one item of AppendMany out; what arrives at once travels together."""
 
     def __init__(self, channel: grpc.aio.Channel, *, signer: TokenSigner, clock: Clock) -> None:
         """Take an untraced channel: each item carries its own trace."""
         self._call: Any = channel.unary_unary(
-            APPEND_MANY,
-            request_serializer=AppendManyRequest.SerializeToString,
-            response_deserializer=AppendManyResponse.FromString,
+            APPEND_MANY, request_serializer=encode, response_deserializer=AppendManyResponse.FromString
         )
         self._signer = signer
         self._clock = clock
         self._start = secrets.token_hex(8)
         self._numbers = itertools.count()
-        self._items: Coalescer[AppendItem, AppendResult] = Coalescer(self._send, size_of=_size_of)
+        self._items: Coalescer[Item, AppendResult] = Coalescer(self._send, size_of=Item.size)
 
     def now(self) -> datetime:
         """Return when a request is received."""
@@ -58,17 +71,12 @@ class Appender:
 
         Raise Problem: 400 when the body cannot be read at all, 413, 429 or 503 when it is to be sent again.
         """
-        item = AppendItem(
-            token=signed_in.token,
-            protocol=protocol,
-            route=route,
-            body=body,
-            content_type=content_type,
+        own = AppendItem(
             received_at=to_timestamp(received_at),
             traceparent=current_traceparent(),
             request_id=f"{self._start}-{next(self._numbers)}",
         )
-        item.timeout.FromSeconds(int(TIMEOUT))
+        item = Item(_shared(signed_in.token, protocol, route, content_type) + own.SerializeToString(), body)
         try:
             result = await self._items.ask(item, timeout=TIMEOUT)
         except grpc.aio.AioRpcError as error:
@@ -82,14 +90,49 @@ class Appender:
             raise _later(C.RESOURCE_EXHAUSTED.value[0], error.reason, error.message) from error
         _check(result)
 
-    async def _send(self, items: Sequence[AppendItem], seconds: float) -> Sequence[AppendResult]:
+    async def _send(self, items: Sequence[Item], seconds: float) -> Sequence[AppendResult]:
         call = outgoing(default=seconds, signer=self._signer)
-        response: AppendManyResponse = await self._call(AppendManyRequest(items=items), **call)
+        response: AppendManyResponse = await self._call(items, **call)
         return response.results
 
 
-def _size_of(item: AppendItem) -> int:
-    return len(item.body) + 2_048  # the token and the rest of the item
+def encode(items: Sequence[Item]) -> bytes:
+    """Return an AppendManyRequest of items, encoded.
+
+    By hand, since a message made of them would copy each body four times: into its item, into the request, into the
+    text of it, into the call. Encoded messages one after the other are one message with the fields of all.
+    """
+    parts: list[bytes] = []
+    for item in items:
+        opening = item.head + _BODY + _varint(len(item.body))
+        parts += (_ITEM, _varint(len(opening) + len(item.body)), opening, item.body)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=1_024)
+def _shared(token: str, protocol: str, route: str, content_type: str) -> bytes:
+    """Return what the items of one source have in common, encoded."""
+    item = AppendItem(token=token, protocol=protocol, route=route, content_type=content_type)
+    item.timeout.FromTimedelta(timedelta(seconds=TIMEOUT))
+    return item.SerializeToString()
+
+
+def _tag(message: type[Message], field: str) -> bytes:
+    """Return what stands before a field of bytes or of messages (protobuf's encoding: length-delimited)."""
+    return _varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
+
+
+def _varint(number: int) -> bytes:
+    groups = bytearray()
+    while number > _LOW_SEVEN_BITS:
+        groups.append(number & _LOW_SEVEN_BITS | _MORE)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
+_LENGTH_DELIMITED, _LOW_SEVEN_BITS, _MORE = 2, 0x7F, 0x80
+_ITEM, _BODY = _tag(AppendManyRequest, "items"), _tag(AppendItem, "body")
 
 
 def _check(result: AppendResult) -> None:

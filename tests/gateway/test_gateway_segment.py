@@ -9,7 +9,8 @@ import grpc
 import orjson
 import pytest
 from counterfoil.common.v1.verdict_pb2 import Verdict
-from counterfoil.ingest.v1.append_pb2 import AppendResult
+from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, AppendResult
+from counterfoil_gateway.append import Item, encode
 
 from tests.gateway.conftest import ADMIN, UNKNOWN, WRITE, Doors
 
@@ -196,3 +197,12 @@ async def test_browser_sdks_load_their_settings(doors: Doors):
 async def test_other_verbs_on_event_paths_are_not_served(doors: Doors):
     answer = await doors.http.get("/v1/track")
     assert answer.status_code == 404
+
+
+async def test_items_are_encoded_as_the_message_would_be():
+    heads = [AppendItem(token="t" * 400, route=route) for route in ("batch", "track", "")]
+    bodies = [b"", b"x" * 127, b"\x0a" * 70_000]
+    encoded = encode([Item(head.SerializeToString(), body) for head, body in zip(heads, bodies, strict=True)])
+    for head, body in zip(heads, bodies, strict=True):
+        head.body = body
+    assert AppendManyRequest.FromString(encoded) == AppendManyRequest(items=heads)

@@ -14,12 +14,13 @@ from counterfoil.common.v1.verdict_pb2 import Finding as FindingMessage
 from counterfoil.common.v1.verdict_pb2 import Verdict as VerdictMessage
 from counterfoil.ingest.v1 import append_pb2 as pb
 from counterfoil.ingest.v1.append_pb2_grpc import AppendServiceServicer
-from counterfoil_chassis import telemetry
 from counterfoil_chassis.clock import Clock, Ids, from_timestamp, to_micros
 from counterfoil_chassis.errors import CounterfoilError, DeadlineExceededError, InternalError
 from counterfoil_chassis.identity import Caller, TokenVerifier, require_scope
+from counterfoil_chassis.spans import HotSpan
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from opentelemetry.trace import SpanKind
 
 from counterfoil_ingest import sources
 from counterfoil_ingest.append import Appender
@@ -73,9 +74,9 @@ class AppendServicer(AppendServiceServicer):
     async def _result(self, item: pb.AppendItem) -> pb.AppendResult:
         timeout = item.timeout.ToTimedelta().total_seconds() if item.HasField("timeout") else None
         try:
-            with telemetry.continued(SPAN, item.traceparent):
+            with HotSpan(SPAN, traceparent=item.traceparent, kind=SpanKind.INTERNAL) as span:
                 async with asyncio.timeout(timeout):
-                    verdicts = await self._append(item)
+                    verdicts = await self._append(item, span.traceparent)
         except TimeoutError:
             return _failed(
                 DeadlineExceededError("The log took too long; send it again with the same ids: nothing is kept twice.")
@@ -95,7 +96,7 @@ class AppendServicer(AppendServiceServicer):
                 fill(result.verdicts.add(), verdict)
         return result
 
-    async def _append(self, item: pb.AppendItem) -> Verdicts:
+    async def _append(self, item: pb.AppendItem, traceparent: str) -> Verdicts:
         caller = self._verifier.verify(item.token)
         _require(caller, item.protocol)
         await self._quotas.require(caller.workspace)
@@ -120,7 +121,7 @@ class AppendServicer(AppendServiceServicer):
             protocol,
             workspace=caller.workspace,
             source_id=source_id or API_SOURCE,
-            traceparent=telemetry.current_traceparent() or item.traceparent,
+            traceparent=traceparent or item.traceparent,
         )
         if item.protocol != RECORDS and verdicts.number(Outcome.RETRY):
             # Event SDKs read the status only; what was kept meanwhile is told apart by its ids when they send again.
