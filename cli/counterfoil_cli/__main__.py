@@ -20,6 +20,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "migrate_engine",
         "Copy the databases of a stopped installation to PostgreSQL.",
     ),
+    "doctor": (
+        "counterfoil_cli.commands.doctor",
+        "doctor",
+        "Look at everything, and say what to do; a support bundle.",
+    ),
     "audit": ("counterfoil_cli.commands.audit", "audit", "Export and verify the audit log."),
 }
 

@@ -189,8 +189,8 @@ class Supervisor:
                 process.pid = 0
 
 
-def last_lines(path: Path, count: int, *, after: int = 0) -> list[str]:
-    """Return the last lines of a text file that are not blank, at most `count`, each at most 400 characters.
+def last_lines(path: Path, count: int, *, after: int = 0, longest: int | None = 400) -> list[str]:
+    """Return the last lines of a text file that are not blank, at most `count`, each at most `longest` characters.
 
     Nothing before byte `after` counts, unless the file has become shorter than that: then it is a new one.
     """
@@ -201,7 +201,7 @@ def last_lines(path: Path, count: int, *, after: int = 0) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line[:400] for line in text.splitlines() if line.strip()][-count:]
+    return [line[:longest] for line in text.splitlines() if line.strip()][-count:]
 
 
 @contextmanager
