@@ -48,6 +48,7 @@ _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
+    "PRAGMA secure_delete = ON",  # what is deleted is overwritten: erased people must not be found in free pages
 )
 _logger = logging.getLogger(__name__)
 
@@ -121,6 +122,28 @@ class Database:
         if callbacks is None:
             raise LookupError("the connection is not one of this database's open write transactions")
         callbacks.append(callback)
+
+    async def forget(self) -> bool:
+        """Overwrite on disk what was deleted; False = somebody still reads an older state, and it has to be repeated.
+
+        SQLite brings its write-ahead log into the file and empties it. PostgreSQL gives back the room of dead rows.
+        """
+        async with self._turn():
+            connection = self._writes.connect()
+            try:
+                await _unbroken(connection.start())
+                if connection.dialect.name == "postgresql":
+                    await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    await connection.exec_driver_sql("VACUUM")
+                    return True
+                sqlite: Any = (await connection.get_raw_connection()).driver_connection
+                await sqlite.execute("PRAGMA busy_timeout = 100")
+                async with sqlite.execute("PRAGMA wal_checkpoint(TRUNCATE)") as found:
+                    busy = (await found.fetchone())[0]
+                await sqlite.execute("PRAGMA busy_timeout = 10000")
+                return not busy
+            finally:
+                await _unbroken(connection.close())
 
     async def close(self) -> None:
         """Close every connection."""

@@ -24,6 +24,8 @@ from counterfoil.governance.v1 import (
     consents_pb2,
     consents_pb2_grpc,
     principals_pb2_grpc,
+    privacy_requests_pb2,
+    privacy_requests_pb2_grpc,
 )
 from counterfoil.governance.v1 import (
     receipts_pb2_grpc as ledger_pb2_grpc,
@@ -123,6 +125,7 @@ class Client:
         self.consents: Any = consents_pb2_grpc.ConsentServiceStub(governance)
         self.changes: Any = changes_pb2_grpc.ChangeServiceStub(governance)
         self.principals: Any = principals_pb2_grpc.PrincipalServiceStub(governance)
+        self.privacy: Any = privacy_requests_pb2_grpc.PrivacyRequestServiceStub(governance)
         self.ledger: Any = ledger_pb2_grpc.ReceiptServiceStub(governance)
 
     def called(self, scopes: Iterable[str] = SCOPES) -> dict[str, Any]:
@@ -205,6 +208,27 @@ class Client:
     async def person(self, kind: str, value: str) -> persons_pb2.Person:
         """Find the person of an identifier."""
         return await self(self.persons.LookupPerson, persons_pb2.LookupPersonRequest(type=kind, value=value))
+
+    async def erased(self, *identifiers: tuple[str, str]) -> privacy_requests_pb2.PrivacyRequest:
+        """Ask for the erasure of a person, and wait until it is carried out."""
+        asked = privacy_requests_pb2.CreatePrivacyRequestRequest(
+            kind=privacy_requests_pb2.PrivacyRequest.ERASURE,
+            identifiers=[consents_pb2.Subject(type=kind, value=value) for kind, value in identifiers],
+        )
+        made = await self(self.privacy.CreatePrivacyRequest, asked)
+        return await self.completed(made.privacy_request_id)
+
+    async def completed(self, privacy_request_id: str) -> privacy_requests_pb2.PrivacyRequest:
+        """Wait until a privacy request is carried out."""
+        wanted = privacy_requests_pb2.GetPrivacyRequestRequest(privacy_request_id=privacy_request_id)
+        found = privacy_requests_pb2.PrivacyRequest()
+
+        async def done() -> bool:
+            found.CopyFrom(await self(self.privacy.GetPrivacyRequest, wanted))
+            return found.state == privacy_requests_pb2.PrivacyRequest.COMPLETED
+
+        await until(done)
+        return found
 
     async def rebuild(self, reason: str = "a test") -> graphs_pb2.Graph:
         """Have the log read again."""

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow.parquet as pq
 import pytest
-import zstandard
 from counterfoil_chassis.database import Database
 from counterfoil_ingest import blocks
 from counterfoil_ingest.dedup import erased_name
@@ -29,6 +25,7 @@ from counterfoil_ingest.sql.quarantine import SqlQuarantine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.byte_scan import holding
 from tests.ingest.conftest import LogRig, batch
 from tests.ingest.read_rig import ReadSide, contract, read_side, record
 
@@ -51,35 +48,6 @@ async def erasing(rig: Any) -> AsyncIterator[tuple[ReadSide, Eraser]]:
 
 def person(number: int, name: str = "", **more: Any) -> Any:
     return record("people", f"p{number}", {"name": name or f"name {number}", **more})
-
-
-def texts_of(folder: Path) -> dict[str, bytes]:
-    """Return what lies in the files of a folder, read without the code that wrote it, by file and place.
-
-    Bytes as they are, and unpacked: every zstd frame wherever it begins (SQLite cuts large values into pages, so those
-    of the log are read by SQL), and each Parquet file.
-    """
-    found: dict[str, bytes] = {}
-    for path in folder.rglob("*"):
-        if not path.is_file():
-            continue
-        found[str(path.relative_to(folder))] = path.read_bytes()
-        if path.suffix == ".parquet":
-            found[f"{path.name} rows"] = orjson.dumps(pq.ParquetFile(path).read().to_pylist(), default=str)
-    with closing(sqlite3.connect(folder / "ingest.db")) as database:
-        for table in [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]:
-            for number, row in enumerate(database.execute(f'SELECT * FROM "{table}"')):
-                for value in row:
-                    data = value if isinstance(value, bytes) else str(value).encode()
-                    if data.startswith(b"\x28\xb5\x2f\xfd"):
-                        data = zstandard.ZstdDecompressor().decompress(data)
-                    found[f"{table} {number}"] = found.get(f"{table} {number}", b"") + data
-    return found
-
-
-def holding(folder: Path, *values: str) -> list[str]:
-    """Return where any of some values lies in a folder's files."""
-    return [name for name, data in texts_of(folder).items() if any(each.encode() in data for each in values)]
 
 
 async def test_no_file_holds_an_erased_record_and_its_neighbours_are_what_they_were(rig: LogRig) -> None:

@@ -28,7 +28,9 @@ from counterfoil_chassis.worker import Worker
 
 from counterfoil_graph.deciding import Decisions
 from counterfoil_graph.entities import Decision
+from counterfoil_graph.erasing import Erasing, ErasureMeans
 from counterfoil_graph.following import Followers, Means
+from counterfoil_graph.remote.erasures import ErasureOffices
 from counterfoil_graph.remote.governance import Governance
 from counterfoil_graph.remote.log import IngestLog
 from counterfoil_graph.servicers.exports import Exports, ExportServices, ReceiptProducerServicer
@@ -73,6 +75,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     receipts = OutboxRelay(database, RECEIPTS_TOPIC, governance.put_receipts, host.clock)
     exports = _exports(settings, host, channel, governance, receipts=receipts, followers=followers)
     decisions = Decisions(stores, followers, log, clock=host.clock, ids=host.ids)
+    offices = ErasureOffices(channel, ingest, host.signer)
+    erasing = Erasing(ErasureMeans(stores, followers, log, offices, database.forget))
     persons = PersonServicer(
         services, policies=exports.policies, decisions=decisions, exports=Exports(services, exports)
     )
@@ -93,7 +97,9 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             exports.policies.run,
             told.run,
             receipts.run,
+            erasing.run,
         ],
+        ready=erasing.ready,
     )
 
 

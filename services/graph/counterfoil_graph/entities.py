@@ -214,8 +214,30 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """Who is to be erased: by the hashes of identifiers, of what was received until it was asked for."""
+
+    workspace: str
+    privacy_request_id: str
+    hash_key: bytes
+    identifier_hashes: frozenset[bytes]
+    asked_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureWork:
+    """How far an erasure is: the offsets to erase, and, once the graph has forgotten, what is gone (None = not yet)."""
+
+    offsets: tuple[int, ...]
+    erased: Mapping[str, int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Export:
-    """An export of persons, kept without what was exported: the cited state gives that again."""
+    """An export of persons, kept without what was exported: the cited state gives that again.
+
+    `erased` counts the persons that were among them and are erased since.
+    """
 
     workspace: str
     export_id: str
@@ -223,6 +245,7 @@ class Export:
     change_id: str
     person_numbers: tuple[int, ...]
     created_at: datetime
+    erased: int = 0
 
 
 def person_id(number: int) -> str:

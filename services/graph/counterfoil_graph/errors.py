@@ -18,6 +18,18 @@ class PersonNotFoundError(NotFoundError):
     reason = "PERSON_NOT_FOUND"
 
 
+class PersonErasedError(PersonNotFoundError):
+    """The person asked to be erased, and was."""
+
+    reason = "PERSON_ERASED"
+
+
+class ErasureIncompleteError(UnavailableError):
+    """The search after an erasure still finds something of the person; it is carried out again."""
+
+    reason = "ERASURE_INCOMPLETE"
+
+
 class NodeNotFoundError(NotFoundError):
     """No record describes this node in this workspace, at that time."""
 

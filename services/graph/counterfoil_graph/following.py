@@ -39,7 +39,8 @@ TRUSTED_SOURCE: Final = "service:graph"
 """The source of the records that this service appends: what people decided."""
 
 _logger = logging.getLogger(__name__)
-_MOST_BYTES: Final = 64 << 20  # what a block may decompress to; ingest writes about 2 MiB
+MOST_BYTES: Final = 64 << 20
+"""What a block may decompress to; ingest writes about 2 MiB."""
 
 
 class Progress:
@@ -202,7 +203,7 @@ class Follower:
 def digest(extractor: Extractor, block: LogBlock, *, from_offset: int) -> Facts:
     """Return a block as facts; raise BlockUnreadableError. CPU work, for a worker."""
     try:
-        payload = zstandard.ZstdDecompressor().decompress(block.payload, max_output_size=_MOST_BYTES)
+        payload = zstandard.ZstdDecompressor().decompress(block.payload, max_output_size=MOST_BYTES)
         return extractor.read(
             payload,
             received_us=[each.received_us for each in block.headers],

@@ -25,6 +25,7 @@ from counterfoil_graph.errors import (
     DecisionNotFoundError,
     DecisionReversedError,
     DecisionTooLargeError,
+    PersonErasedError,
     PersonNotFoundError,
     PersonsAlreadyOneError,
     SplitInvalidError,
@@ -68,10 +69,15 @@ class Explanation:
 
 
 async def resolve(reader: GraphReader, text: str, *, at: int | None = None) -> int:
-    """Return the person that an id means, also one that was merged into another; raise PersonNotFoundError."""
+    """Return the person that an id means, also one that was merged into another.
+
+    Raises PersonNotFoundError, of which PersonErasedError is one.
+    """
     number = number_of(text)
     found = await reader.persons([number], at=at) if number is not None else {}
     if number is None or number not in found:
+        if number is not None and await reader.is_erased(number):
+            raise PersonErasedError(f"Person {text} was erased.", metadata={"person_id": text})
         raise PersonNotFoundError(f"There is no person {text}.", metadata={"person_id": text})
     return found[number]
 

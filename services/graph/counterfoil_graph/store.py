@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+
+from counterfoil_chassis.watch import Watcher
 
 from counterfoil_graph.entities import (
     Counts,
     Decision,
     Edge,
+    Erasure,
+    ErasureWork,
     EventKind,
     Export,
     IdentifierSeen,
@@ -160,6 +164,9 @@ class GraphReader(Protocol):
     async def identifiers(self, persons: Collection[int], *, at: int | None = None) -> dict[int, list[IdentifierSeen]]:
         """Return the identifiers of persons, in a state (None = now)."""
 
+    async def is_erased(self, number: int) -> bool:
+        """Tell whether a person of this number was erased."""
+
     async def were_persons(self, places: Collection[int]) -> set[int]:
         """Return those identifiers that were the first of a person once and are not now."""
 
@@ -232,6 +239,59 @@ class ExportStore(Protocol):
         """Tell whether an export has used a change."""
 
 
+NodeKey = tuple[str, str, int]
+"""Type, key, and since when the description is valid."""
+
+
+class ErasureStore(Protocol):
+    """Erasures of one workspace in the open transaction."""
+
+    async def work(self, privacy_request_id: str) -> ErasureWork | None:
+        """Return how far an erasure is, None = nothing was done yet."""
+
+    async def keep_work(self, privacy_request_id: str, work: ErasureWork) -> None:
+        """Keep how far an erasure is."""
+
+    async def end_work(self, privacy_request_id: str) -> None:
+        """Forget an erasure that is reported."""
+
+    async def identifiers(self, *, after: int) -> Sequence[Member]:
+        """Return the next identifiers by place, none at the end."""
+
+    async def persons_identifiers(self, places: Collection[int]) -> Sequence[Member]:
+        """Return the identifiers of everybody to whom any of some identifiers belongs now."""
+
+    async def describes(self, key: NodeKey, next_offset: int) -> bool:
+        """Tell whether a node's description changed with a block."""
+
+    async def forget_persons(self, places: Sequence[int], *, privacy_request_id: str) -> None:
+        """Delete everything about some identifiers, and keep their numbers so that nobody gets them again."""
+
+    async def keep_erased(self, places: Sequence[int], *, privacy_request_id: str) -> None:
+        """Note the numbers of erased persons, take them out of exports, and drop kept answers that may show them."""
+
+    async def forget_decisions(self, decision_ids: Collection[str]) -> None:
+        """Delete decisions."""
+
+    async def has_decisions_beside(self, places: Collection[int], decision_ids: Collection[str]) -> bool:
+        """Tell whether decisions about some identifiers are more than these, or these concern others."""
+
+    async def retell_edges(self, next_offset: int, edges: Sequence[Edge]) -> None:
+        """Replace what a block says of edges between things; an edge without records it does not speak of."""
+
+    async def count_unread(self, fewer: Mapping[tuple[str, str], int]) -> None:
+        """Count fewer records that could not be read, by dataset and reason."""
+
+    async def set_first_offsets(self, firsts: Mapping[str, int | None]) -> None:
+        """Say where datasets begin now; None = no record of it is left."""
+
+    async def retell_nodes(self, told: Mapping[NodeKey, Sequence[Node]]) -> None:
+        """Replace the descriptions of nodes; they are in the order of the blocks they came with."""
+
+    async def remaining(self, places: Collection[int]) -> int:
+        """Count the rows that still speak of some identifiers."""
+
+
 class Transaction(Protocol):
     """The stores of one transaction, and its connection for the chassis tables."""
 
@@ -243,6 +303,9 @@ class Transaction(Protocol):
 
     def mappings(self, workspace: str) -> MappingStore:
         """Return one workspace's mappings."""
+
+    def erasures(self, workspace: str) -> ErasureStore:
+        """Return one workspace's erasures."""
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Have a callback run once a write transaction has committed."""
@@ -297,8 +360,35 @@ class Log(Protocol):
     def follow(self, workspace: str, *, from_offset: int, log_epoch: str) -> AsyncIterator[LogMessage]:
         """Yield blocks and heartbeats for ever."""
 
+    def scan(self, workspace: str) -> AsyncGenerator[LogBlock, None]:
+        """Yield every block up to the head of the log as it is when it is reached."""
+
     async def append(self, workspace: str, dataset: str, records: Iterable[bytes]) -> list[int]:
         """Append records as this service; return their offsets. Raises DecisionNotKeptError for one not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogErased:
+    """What ingest has erased, and what its own search still finds."""
+
+    records: int
+    quarantined: int
+    remaining: int
+
+
+class ErasureOffices(Protocol):
+    """Governance, which tells of erasures and is told of their end, and ingest, which erases records."""
+
+    def watcher(self, on_due: Callable[[Erasure], None], on_done: Callable[[str, str], None]) -> Watcher:
+        """Return what tells of each erasure that is due, and of each (workspace, request) that is reported."""
+
+    async def erase(
+        self, workspace: str, privacy_request_id: str, offsets: Sequence[int], *, identifiers: Sequence[str]
+    ) -> LogErased:
+        """Have records erased wherever ingest keeps them, and quarantined ones that hold an identifier."""
+
+    async def report(self, workspace: str, privacy_request_id: str, erased: Mapping[str, int]) -> None:
+        """Tell that an erasure is carried out and that nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 import grpc
 from counterfoil.common.v1.verdict_pb2 import Verdict
@@ -37,6 +37,13 @@ class IngestLog:
         async for answer in self._records.ReadRecords(request, **following(signer=self._signer)):
             block = _block(answer.block, answer.next_offset) if answer.HasField("block") else None
             yield LogMessage(answer.log_epoch, answer.next_offset, block, answer.predecessors)
+
+    async def scan(self, workspace: str) -> AsyncGenerator[LogBlock, None]:
+        """Yield every block up to the head of the log as it is when it is reached."""
+        request = records_pb2.ReadRecordsRequest(workspace=workspace, partition=PARTITION)
+        async for answer in self._records.ReadRecords(request, **following(signer=self._signer)):
+            if answer.HasField("block"):
+                yield _block(answer.block, answer.next_offset)
 
     async def append(self, workspace: str, dataset: str, records: Iterable[bytes]) -> list[int]:
         """Append records as this service; return their offsets. Raises DecisionNotKeptError for one not taken."""

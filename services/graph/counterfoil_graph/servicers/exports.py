@@ -236,7 +236,7 @@ class ReceiptProducerServicer(receipts_pb2_grpc.ReceiptProducerServiceServicer):
         """Make an export again from the cited states of graph and ledger, and compare."""
         receipt, export = await self._found(request.receipt_id)
         outcome, actual, detail = await self._replayed(receipt, export)
-        differs = outcome not in (Result.MATCH, Result.EXPIRED)
+        differs = outcome not in (Result.MATCH, Result.EXPIRED, Result.INPUT_ERASED)
         return Result(
             receipt_id=receipt.receipt_id,
             outcome=outcome,
@@ -256,6 +256,8 @@ class ReceiptProducerServicer(receipts_pb2_grpc.ReceiptProducerServiceServicer):
     async def _replayed(
         self, receipt: receipts_pb2.Receipt, export: Export
     ) -> tuple[Result.Outcome.ValueType, str, str]:
+        if export.erased:
+            return Result.INPUT_ERASED, "", f"Persons of this export have been erased since: {export.erased}."
         asked, basis = parameters_of(receipt.parameters, export.person_numbers)
         state = basis.state
         async with self._services.stores.read() as transaction:

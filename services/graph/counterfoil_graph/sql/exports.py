@@ -48,6 +48,7 @@ class SqlExportStore:
             change_id=row.change_id,
             person_numbers=tuple(orjson.loads(row.persons)),
             created_at=from_micros(row.created_at),
+            erased=row.erased,
         )
         return bytes(row.payload), export
 

@@ -29,6 +29,7 @@ from counterfoil_graph.sql.tables import (
     CHASSIS,
     DECISION,
     EDGE,
+    ERASED_PERSON,
     EVENT,
     FORMER_MAPPINGS,
     GRAPH,
@@ -173,6 +174,12 @@ class SqlGraphReader:
         for each in found.values():
             each.sort(key=lambda one: one.name)
         return found
+
+    async def is_erased(self, number: int) -> bool:
+        """Tell whether a person of this number was erased."""
+        table = ERASED_PERSON.c
+        wanted = select(table.person).where(table.workspace == self._workspace, table.person == number)
+        return (await self._connection.execute(wanted)).first() is not None
 
     async def were_persons(self, places: Collection[int]) -> set[int]:
         """Return those identifiers that were the first of a person once and are not now."""

@@ -10,12 +10,13 @@ from counterfoil_chassis.database import Database
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from counterfoil_graph.sql.erasing import SqlErasureStore
 from counterfoil_graph.sql.exports import SqlExportStore
 from counterfoil_graph.sql.mappings import SqlMappingStore
 from counterfoil_graph.sql.reading import SqlGraphReader
 from counterfoil_graph.sql.tables import GRAPH
 from counterfoil_graph.sql.writing import SqlGraphWriter
-from counterfoil_graph.store import ExportStore, GraphReader, GraphWriter, MappingStore, Transaction
+from counterfoil_graph.store import ErasureStore, ExportStore, GraphReader, GraphWriter, MappingStore, Transaction
 
 
 class SqlTransaction:
@@ -33,6 +34,10 @@ class SqlTransaction:
     def mappings(self, workspace: str) -> MappingStore:
         """Return one workspace's mappings."""
         return SqlMappingStore(self.connection, workspace)
+
+    def erasures(self, workspace: str) -> ErasureStore:
+        """Return one workspace's erasures."""
+        return SqlErasureStore(self.connection, workspace)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Have a callback run once a write transaction has committed."""

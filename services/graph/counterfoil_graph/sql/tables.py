@@ -165,8 +165,16 @@ EXPORT = _table(
     _value("change_id"),
     _value("persons"),
     _value("created_at", BigInteger),
+    Column("erased", Integer, nullable=False, server_default="0"),
     Index("export_change", "workspace", "change_id"),
 )
+"""`persons` are those that are not erased, `erased` counts the others."""
+
+ERASURE = _table("erasure", _key("privacy_request_id"), _value("offsets"), Column("erased", Text))
+"""Erasures that are not reported yet: JSON of the offsets to erase, and of the counts once the graph has forgotten."""
+
+ERASED_PERSON = _table("erased_person", _key("person", BigInteger), _value("privacy_request_id"))
+"""The numbers of persons that were erased: they are nobody else's."""
 
 RECEIPT = Table(
     "receipt",
