@@ -9,12 +9,14 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
+import msgspec
 import orjson
 import pyarrow as pa
 import pytest
-from counterfoil_ingest.arrow import LakeColumn, to_table
+from counterfoil_ingest.arrow import LakeColumn, LakeRecords, to_table
+from counterfoil_ingest.blocks import Line
 from counterfoil_ingest.delta import WorkspaceTables
-from counterfoil_ingest.entities import UNPLANNED, Header, LogRecord
+from counterfoil_ingest.entities import UNPLANNED, Header
 from counterfoil_ingest.read_errors import LakeBehindError
 from counterfoil_ingest.registry import ColumnType
 from hypothesis import given
@@ -25,9 +27,12 @@ from tests.ingest.read_rig import SALES, contract, read_side, record, sale
 COLUMNS = [LakeColumn(name, kind, "America/New_York") for name, kind in SALES.items()]
 
 
-def log_records(*values: dict[str, Any]) -> list[LogRecord]:
+def log_records(*values: dict[str, Any] | bytes) -> LakeRecords:
     header = Header("api", 1_700_000_000_000_000, "", {"sales": "1.0.0"})
-    return [LogRecord(n, "sales", f"r{n}", orjson.dumps(value), header) for n, value in enumerate(values)]
+    texts = [value if isinstance(value, bytes) else orjson.dumps(value) for value in values]
+    records = LakeRecords("sales")
+    records.add([Line(n, 0, "sales", f"r{n}", msgspec.Raw(text)) for n, text in enumerate(texts)], [header])
+    return records
 
 
 async def test_writes_each_record_with_where_it_came_from(rig: Any) -> None:
@@ -236,6 +241,48 @@ def test_no_record_fails_and_no_value_is_lost(values: list[dict[str, Any]]) -> N
             assert (name in extra) != (row.get(name) is not None)
             if name in extra:
                 assert extra[name] == held
+
+
+_spellings = {
+    "sale_id": [
+        "1",
+        "-0",
+        "1.0",
+        "1e3",
+        "1.5",
+        "9223372036854775807",
+        "9223372036854775808",
+       
+        "1E-2",
+        '"7"',
+        "true",
+    ],
+    "shop": ['"a"', '""', '"\\u00e9 \\n"', "null", "5", '{"a":1}'],
+    "amount": ["0.1", "1", "-0.0", "1e-7", "123456789012345678", "9007199254740993", "1E5", "5e-324", '"0.5"', "false"],
+    "paid": ["true", "false", "null", '"true"', "1"],
+    "day": ['"2017-03-01"', '"2017-02-30"', '"2017-03-01 "', '"0001-01-01"', "20170301", "null"],
+    "sold_at": [
+        '"2017-03-01T12:00:00"',
+        '"2017-03-01T12:00:00Z"',
+        '"2017-03-12T02:30:00"',
+        '"2017-03-01T12:00:00.1234567+01:00"',
+    ],
+    "more": ["1", "null"],
+    "tags": ['{"b":1,"a":[1.0,1e2]}', "[]", "null", '"text"', "17", '{"k":"null"}'],
+}
+_spelled = st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for name, texts in _spellings.items()}).map(
+    lambda found: b"{%b}" % b",".join(f'"{name}":{text}'.encode() for name, text in found.items())
+)
+
+
+@given(st.lists(_spelled, min_size=1, max_size=4))
+def test_reads_every_spelling_in_one_step_as_it_does_one_by_one(texts: list[bytes]) -> None:
+    columns = [*COLUMNS, LakeColumn("tags", ColumnType.JSON)]
+    together = to_table(log_records(*texts), columns, partition=0)
+    # The record beside it has an undeclared property, so that both are read one by one.
+    alone = [to_table(log_records(text, b'{"odd":1}'), columns, partition=0).slice(0, 1) for text in texts]
+    names = [column.name for column in columns]
+    assert together.select([*names, "_extra"]).equals(pa.concat_tables(alone).select([*names, "_extra"]))
 
 
 def _flat(number: int) -> dict[str, Any]:

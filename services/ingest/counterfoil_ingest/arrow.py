@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
+from operator import attrgetter
 from types import NoneType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json as pj
 import zstandard
 
-from counterfoil_ingest.entities import LogRecord
+from counterfoil_ingest.blocks import Line
+from counterfoil_ingest.entities import Header
 from counterfoil_ingest.registry import ColumnType
 
 EXTRA = "_extra"
@@ -54,7 +56,7 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 2 << 20
 
-# The interpreter's lock is held while orjson reads a slice: about 10 ms, so that the event loop is not kept waiting.
+# The interpreter's lock is held while a slice is read: a few milliseconds, so that the event loop is not kept waiting.
 _SLICE = 2_000
 _shallow = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _NULL = msgspec.Raw(b"null")
@@ -63,6 +65,17 @@ _INTEGER = re.compile(r"[+-]?\d{1,19}\Z", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 _ZONED = r"(?:[Zz]|[+-]\d\d:?\d\d)$"
+
+_FIELDS: Mapping[ColumnType, tuple[Any, Any]] = {
+    ColumnType.VARCHAR: (str | None, None),
+    ColumnType.BIGINT: (int | None, None),
+    ColumnType.DOUBLE: (float | None, None),
+    ColumnType.BOOLEAN: (bool | None, None),
+    ColumnType.DATE: (str | None, None),
+    ColumnType.TIMESTAMPTZ: (str | None, None),
+    ColumnType.JSON: (msgspec.Raw | msgspec.UnsetType, msgspec.UNSET),
+}
+"""What a value must be to be read as it is, and what stands for none."""
 
 _LOSSLESS: Mapping[ColumnType, frozenset[type]] = {
     ColumnType.VARCHAR: frozenset({str}),
@@ -99,54 +112,101 @@ def schema_of(columns: Sequence[LakeColumn]) -> pa.Schema:
     return pa.schema([*(column.field for column in columns), *SYSTEM_SCHEMA])
 
 
-def to_table(records: Sequence[LogRecord], columns: Sequence[LakeColumn], *, partition: int) -> pa.Table:
+class LakeRecords:
+    """Records of one dataset in the order of the log, on their way to its table."""
+
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
+        self.lines: list[Line] = []
+        self._headers: list[Header] = []
+        self._header_of: list[int] = []
+
+    def add(self, lines: Sequence[Line], headers: Sequence[Header]) -> None:
+        """Add lines of a block with these headers."""
+        first = len(self._headers)
+        self._headers += headers
+        self._header_of += [first + line.h for line in lines]
+        self.lines += lines
+
+    def under_contract(self) -> bool:
+        """Tell whether any of them was validated under a contract."""
+        return any(self.dataset in header.contract_versions for header in self._headers)
+
+    def system(self, *, partition: int) -> Mapping[str, Any]:
+        """Return what the lake says of each record, by column of `SYSTEM_SCHEMA`, but for `_extra`."""
+        of = np.array(self._header_of, np.int64)
+        received_at = np.array([each.received_at for each in self._headers], np.int64)[of]
+        received = pa.array(received_at).cast(pa.timestamp("us", "UTC"))
+        versions = [each.contract_versions.get(self.dataset) or None for each in self._headers]
+        return {
+            "_partition": pa.repeat(pa.scalar(partition, pa.int32()), len(self.lines)),
+            "_offset": pa.array([line.o for line in self.lines], pa.int64()),
+            "_received_at": received,
+            "_contract_version": pa.array(versions, pa.string()).take(pa.array(of)),
+            "_record_id": pa.array([line.i for line in self.lines], pa.string()),
+            "_source_id": pa.array([each.source_id for each in self._headers], pa.string()).take(pa.array(of)),
+            DAY: received.cast(pa.date32()),
+        }
+
+
+def to_table(records: LakeRecords, columns: Sequence[LakeColumn], *, partition: int) -> pa.Table:
     """Return records as rows of the lake, in their order.
 
     A value that its column cannot hold becomes null and is kept in `_extra`, as are undeclared properties: none fails.
     """
-    body = _read_flat(records, columns)
-    if body is None:
-        slices = (records[start : start + _SLICE] for start in range(0, len(records), _SLICE))
-        body = pa.concat_tables([_read_objects(each, columns) for each in slices])
-    received = pa.array([record.header.received_at for record in records], pa.int64()).cast(pa.timestamp("us", "UTC"))
-    system: dict[str, Any] = {
-        "_partition": pa.repeat(pa.scalar(partition, pa.int32()), len(records)),
-        "_offset": pa.array([record.offset for record in records], pa.int64()),
-        "_received_at": received,
-        "_contract_version": pa.array([record.contract_version or None for record in records], pa.string()),
-        "_record_id": pa.array([record.record_id for record in records], pa.string()),
-        "_source_id": pa.array([record.header.source_id for record in records], pa.string()),
-        DAY: received.cast(pa.date32()),
-    }
-    for name, values in system.items():
+    texts = [line.r for line in records.lines]
+    slices = [texts[start : start + _SLICE] for start in range(0, len(texts), _SLICE)]
+    body = pa.concat_tables([_read(each, columns) for each in slices])
+    for name, values in records.system(partition=partition).items():
         body = body.append_column(SYSTEM_SCHEMA.field(name), values)
     return body
 
 
-def _read_flat(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -> pa.Table | None:
-    """Read records that all fit their columns, in C++ and without the interpreter's lock; None = some do not."""
-    if not columns or any(column.type is ColumnType.JSON for column in columns):
-        return None
-    timed = (ColumnType.DATE, ColumnType.TIMESTAMPTZ)  # pyarrow's own reader knows only some of their spellings
-    schema = pa.schema([pa.field(c.name, pa.string()) if c.type in timed else c.field for c in columns])
-    text = b"\n".join([record.data for record in records])
+def _read(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> pa.Table:
+    table = _read_typed(texts, columns)
+    return _read_objects(texts, columns) if table is None else table
+
+
+def _read_typed(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> pa.Table | None:
+    """Read records that all fit their columns without making an object of any property; None = some do not."""
     try:
-        table = pj.read_json(
-            io.BytesIO(text),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
-        ).select(schema.names)
-        if table.num_rows != len(records):
-            return None
+        rows = _row_decoder(tuple(columns)).decode(b"[" + b",".join(texts) + b"]")
         arrays = [
-            _cast_times(table.column(index), column) if column.type in timed else table.column(index)
-            for index, column in enumerate(columns)
+            _typed_array(list(map(attrgetter(f"c{index}"), rows)), column) for index, column in enumerate(columns)
         ]
-    except pa.ArrowException:
+    except (msgspec.DecodeError, pa.ArrowException, OverflowError, UnicodeError):
         return None
-    fields = [column.field for column in columns]
-    body = pa.table(arrays, schema=pa.schema(fields))
-    return body.append_column(SYSTEM_SCHEMA.field(EXTRA), pa.nulls(len(records), pa.string()))
+    fields = [*(column.field for column in columns), SYSTEM_SCHEMA.field(EXTRA)]
+    return pa.table([*arrays, pa.nulls(len(texts), pa.string())], schema=pa.schema(fields))
+
+
+@lru_cache(maxsize=256)
+def _row_decoder(columns: tuple[LakeColumn, ...]) -> msgspec.json.Decoder[list[msgspec.Struct]]:
+    names = {f"c{index}": column.name for index, column in enumerate(columns)}
+    fields: list[tuple[str, Any, Any]] = [
+        (field, *_FIELDS[column.type]) for field, column in zip(names, columns, strict=True)
+    ]
+    row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
+    return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]  (a type made at run time)
+
+
+def _typed_array(values: list[Any], column: LakeColumn) -> Any:
+    if column.type is ColumnType.JSON:
+        return _json_array(values)
+    if column.type in (ColumnType.DATE, ColumnType.TIMESTAMPTZ):
+        return _cast_times(pa.array(values, pa.string()), column)
+    return pa.array(values, ARROW_TYPES[column.type])
+
+
+def _json_array(texts: list[Any]) -> Any:
+    """Return JSON texts as they are; `null` is null, as is what is unset."""
+    unset = texts.count(msgspec.UNSET)
+    if unset == len(texts):
+        return pa.nulls(len(texts), pa.string())
+    plain = [None if each is msgspec.UNSET else bytes(each) for each in texts] if unset else list(map(bytes, texts))
+    array: Any = pa.array(plain, pa.binary()).cast(pa.string())
+    null = pc.equal(array, pa.scalar("null"))
+    return pc.if_else(null, None, array) if pc.any(null).as_py() else array
 
 
 def _cast_times(values: Any, column: LakeColumn) -> Any:
@@ -163,9 +223,9 @@ def _cast_times(values: Any, column: LakeColumn) -> Any:
     return moments.cast(pa.timestamp("us", "UTC"))
 
 
-def _read_objects(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -> pa.Table:
+def _read_objects(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> pa.Table:
     # Only one level is taken apart: a JSON column keeps its text, and the others are read a whole column at a time.
-    rows = _shallow.decode(b"[" + b",".join([record.data for record in records]) + b"]")
+    rows = _shallow.decode(b"[" + b",".join(texts) + b"]")
     spare: dict[int, dict[str, Any]] = {}
     arrays = [_read_column([row.get(column.name, _NULL) for row in rows], column, spare) for column in columns]
     declared = {column.name for column in columns}
@@ -180,8 +240,7 @@ def _read_objects(records: Sequence[LogRecord], columns: Sequence[LakeColumn]) -
 
 def _read_column(texts: list[msgspec.Raw], column: LakeColumn, spare: dict[int, dict[str, Any]]) -> Any:
     if column.type is ColumnType.JSON:
-        found = map(bytes, texts)
-        return pa.array([None if text == b"null" else text for text in found], pa.binary()).cast(pa.string())
+        return _json_array(texts)
     return _to_array(orjson.loads(b"[" + b",".join(texts) + b"]"), column, spare)
 
 

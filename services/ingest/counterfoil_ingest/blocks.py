@@ -96,12 +96,17 @@ def decode(block: Block) -> list[LogRecord]:
 
     Raises BlockUnreadableError when it is damaged or of a layout not known here.
     """
+    headers = block.headers
+    return [LogRecord(each.o, each.d, each.i, bytes(each.r), headers[each.h]) for each in decode_lines(block)]
+
+
+def decode_lines(block: Block) -> list[Line]:
+    """Return the lines of a block that are not erased, as `decode` does the records."""
     try:
         found = _codecs.lines.decode_lines(_text(block))
     except (msgspec.MsgspecError, zstandard.ZstdError) as error:
         raise _unreadable(block, str(error)) from error
-    headers = block.headers
-    return [LogRecord(each.o, each.d, each.i, bytes(each.r), headers[each.h]) for each in found if each.x is None]
+    return [each for each in found if each.x is None]
 
 
 def names(block: Block) -> list[RecordName]:

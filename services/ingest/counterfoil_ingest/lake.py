@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
+from counterfoil_chassis.health import HEALTH
 from deltalake.exceptions import DeltaError
 
 from counterfoil_ingest import blocks
-from counterfoil_ingest.arrow import SYSTEM_SCHEMA, LakeColumn, to_table
+from counterfoil_ingest.arrow import SYSTEM_SCHEMA, LakeColumn, LakeRecords, to_table
 from counterfoil_ingest.delta import LakeTable, WorkspaceTables
-from counterfoil_ingest.entities import LogRecord
 from counterfoil_ingest.errors import BlockUnreadableError, ContractsUnavailableError
+from counterfoil_ingest.metrics import LAKE_BEHIND
 from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
 from counterfoil_ingest.registry import Compiled
 from counterfoil_ingest.store import Log
@@ -70,6 +71,7 @@ class _Progress:
     cursor: int = 0
     visited: float = 0.0
     retry_at: float = 0.0
+    failure: str = ""
     waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -79,7 +81,7 @@ class _Read:
     """Records read from the log for one round, by dataset, and the offset they lead to."""
 
     until: int
-    records: dict[str, list[LogRecord]]
+    records: dict[str, LakeRecords]
 
 
 class Lake:
@@ -105,19 +107,23 @@ class Lake:
 
     async def run(self) -> None:
         """Follow the log of every workspace: a commit per interval, per `commit_rows` records, or when asked."""
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                self._wake.clear()
-                for workspace in self._log.workspaces():
-                    self._progress.setdefault(workspace, _Progress())
-                due = [name for name in sorted(self._progress) if self._is_due(name, now=loop.time())]
-                for workspace in due:
-                    await self._visit(workspace)
-                if not due:
-                    await self._pause()
+            with HEALTH.checking("lake", self._problem), LAKE_BEHIND.reading(read=self._behind):
+                await self._follow()
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            for workspace in self._log.workspaces():
+                self._progress.setdefault(workspace, _Progress())
+            due = [name for name in sorted(self._progress) if self._is_due(name, now=loop.time())]
+            for workspace in due:
+                await self._visit(workspace)
+            if not due:
+                await self._pause()
 
     async def _pause(self) -> None:
         try:
@@ -144,6 +150,19 @@ class Lake:
             ) from None
         finally:
             progress.waiting = [each for each in progress.waiting if each[1] is not reached]
+
+    def _behind(self) -> int:
+        heads = ((self._log.head(name, _PARTITION), each.cursor) for name, each in self._progress.items())
+        return max((head - cursor for head, cursor in heads), default=0)
+
+    def _problem(self) -> str:
+        failures = [each.failure for each in self._progress.values() if each.failure]
+        if not failures:
+            return ""
+        return (
+            f"records of {len(failures)} workspaces do not get in ({failures[0]}); it is tried again, look for "
+            "`lake round failed` in the log, and at the disk"
+        )
 
     async def table(self, workspace: str, dataset: str) -> LakeTable | None:
         """Return a table as it is now; None when nothing was written to it yet."""
@@ -184,9 +203,10 @@ class Lake:
         except (DeltaError, OSError, pa.ArrowException, BlockUnreadableError, ContractsUnavailableError) as error:
             progress.tables = None  # opened afresh: after a failed commit the kept handles may not show what is on disk
             progress.retry_at = loop.time() + _RETRY_SECONDS
+            progress.failure = type(error).__name__  # its text may hold what a record holds
             _logger.warning("lake round failed", extra={"workspace": workspace, "error": str(error)})
             return
-        progress.visited = loop.time()
+        progress.visited, progress.failure = loop.time(), ""
         for offset, reached in progress.waiting:
             if offset <= progress.cursor and not reached.done():
                 reached.set_result(None)
@@ -198,7 +218,7 @@ class Lake:
         columns = {}
         for dataset, records in read.records.items():
             compiled = self._contracts.in_force(workspace, dataset)
-            if compiled is None and any(record.contract_version for record in records):
+            if compiled is None and records.under_contract():
                 compiled = await self._contracts.find(workspace, dataset)
             columns[dataset] = lake_columns(compiled)
         return await self._call(lambda: self._write(workspace, read, columns))
@@ -206,15 +226,17 @@ class Lake:
     def _read(self, workspace: str) -> _Read:
         tables = self._tables(workspace)
         until = tables.cursor
-        records: dict[str, list[LogRecord]] = {}
+        records: dict[str, LakeRecords] = {}
         rows = 0
         while rows < self._commit_rows:
             found = self._log.read(workspace, _PARTITION, until, max_bytes=_READ_BYTES)
             for block in found:
-                for record in blocks.decode(block):
-                    if record.offset >= tables.done(record.dataset) and record.offset >= until:
-                        records.setdefault(record.dataset, []).append(record)
-                        rows += 1
+                for dataset, lines in _by_dataset(blocks.decode_lines(block)).items():
+                    wanted = max(until, tables.done(dataset))
+                    fresh = lines if lines[0].o >= wanted else [line for line in lines if line.o >= wanted]
+                    if fresh:
+                        records.setdefault(dataset, LakeRecords(dataset)).add(fresh, block.headers)
+                        rows += len(fresh)
                 until = block.next_offset
             if not found:
                 break
@@ -243,3 +265,13 @@ class Lake:
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _by_dataset(lines: list[blocks.Line]) -> dict[str, list[blocks.Line]]:
+    """Return the lines of a block by their dataset; most blocks have one."""
+    if len({line.d for line in lines}) == 1:
+        return {lines[0].d: lines}
+    found: dict[str, list[blocks.Line]] = {}
+    for line in lines:
+        found.setdefault(line.d, []).append(line)
+    return found
