@@ -142,9 +142,9 @@ class LakeRecords:
             "_partition": pa.repeat(pa.scalar(partition, pa.int32()), len(self.lines)),
             "_offset": pa.array([line.o for line in self.lines], pa.int64()),
             "_received_at": received,
-            "_contract_version": pa.array(versions, pa.string()).take(pa.array(of)),
+            "_contract_version": pa.array(versions, pa.string()).take(of),
             "_record_id": pa.array([line.i for line in self.lines], pa.string()),
-            "_source_id": pa.array([each.source_id for each in self._headers], pa.string()).take(pa.array(of)),
+            "_source_id": pa.array([each.source_id for each in self._headers], pa.string()).take(of),
             DAY: received.cast(pa.date32()),
         }
 
@@ -170,7 +170,7 @@ def _read(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> pa.Tab
 def _read_typed(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> pa.Table | None:
     """Read records that all fit their columns without making an object of any property; None = some do not."""
     try:
-        rows = _row_decoder(tuple(columns)).decode(b"[" + b",".join(texts) + b"]")
+        rows = _row_decoder(tuple(columns)).decode_lines(b"\n".join(texts))
         arrays = [
             _typed_array(list(map(attrgetter(f"c{index}"), rows)), column) for index, column in enumerate(columns)
         ]
@@ -181,13 +181,12 @@ def _read_typed(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> 
 
 
 @lru_cache(maxsize=256)
-def _row_decoder(columns: tuple[LakeColumn, ...]) -> msgspec.json.Decoder[list[msgspec.Struct]]:
+def _row_decoder(columns: tuple[LakeColumn, ...]) -> msgspec.json.Decoder[Any]:
     names = {f"c{index}": column.name for index, column in enumerate(columns)}
     fields: list[tuple[str, Any, Any]] = [
         (field, *_FIELDS[column.type]) for field, column in zip(names, columns, strict=True)
     ]
-    row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
-    return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]  (a type made at run time)
+    return msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False))
 
 
 def _typed_array(values: list[Any], column: LakeColumn) -> Any:
