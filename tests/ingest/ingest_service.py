@@ -27,7 +27,8 @@ EVERYTHING = (READ, WRITE, ADMIN, APPEND)
 class IngestService:
     """Stubs of a running ingest."""
 
-    def __init__(self, channel: Any, gateway: TokenSigner, folder: Path) -> None:
+    def __init__(self, address: str, channel: Any, gateway: TokenSigner, folder: Path) -> None:
+        self.address = address
         self.folder = folder
         self.gateway = gateway
         self.append: Any = AppendServiceStub(channel)
@@ -76,7 +77,7 @@ async def ingest_in(
     async with started("ingest", settings, build, migrations="counterfoil_ingest") as running:
         channel = connect(running.address)
         try:
-            yield IngestService(channel, gateway, folder)
+            yield IngestService(running.address, channel, gateway, folder)
         finally:
             await channel.close()
 
