@@ -116,17 +116,20 @@ def _database(name: str, place: Place) -> Finding:
         return fail(name, f"{file} cannot be read: {error}", "restore it from a backup")
     newest = newest_revisions(place.store.migrations)
     if revisions != newest:
-        told = f"at revision {', '.join(revisions) or 'none'}; this release needs {', '.join(newest)}"
-        if file is None:
-            return fail(name, told, "`counterfoil migrate`, with the release that is to run")
-        try:
-            check_database(file, migrations=Path(str(files(place.store.migrations))) / "migrations")
-        except StartError as error:
-            return fail(name, str(error), "restore a backup of this release, or install the newer one")
-        return warn(name, told, "the service upgrades it when it starts")
+        return _older(name, place, f"at revision {', '.join(revisions) or 'none'}; this needs {', '.join(newest)}")
     if abs(skew) > SKEW_SECONDS:
         return warn(name, f"its server's clock differs by {skew:+.0f} s", "have both machines keep time by NTP")
     return ok(name, f"revision {', '.join(newest)}")
+
+
+def _older(name: str, place: Place, told: str) -> Finding:
+    if place.file is None:
+        return fail(name, told, "`counterfoil migrate`, with the release that is to run")
+    try:
+        check_database(place.file, migrations=Path(str(files(place.store.migrations))) / "migrations")
+    except StartError as error:
+        return fail(name, str(error), "restore a backup of this release, or install the newer one")
+    return warn(name, told, "the service upgrades it when it starts")
 
 
 def _sqlite(file: Path) -> list[str]:
