@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from counterfoil_chassis.clock import SystemClock, SystemIds
+from counterfoil_chassis.lease import Lease, lease_of
 from counterfoil_chassis.migrate import upgrade
 from counterfoil_ingest.append import Appender, open_appender
 from counterfoil_ingest.registry import Contracts
-from counterfoil_ingest.sql.log import SqliteLog
+from counterfoil_ingest.settings import Settings
+from counterfoil_ingest.sql import log as sql_log
+from counterfoil_ingest.sql.log import SqlLog
 
 from tests.ingest.ingest_records import batch, compiled, event, nothing_more
 from tests.ingest.ingest_service import IngestService, ingest_in
@@ -26,8 +29,10 @@ class LogRig:
     """A folder with its log and appender."""
 
     folder: Path
+    url: str
+    lease: Lease
     contracts: Contracts
-    log: SqliteLog
+    log: SqlLog
     appender: Appender
     ids: SystemIds
 
@@ -42,18 +47,21 @@ async def open_log(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         opened.remove(rig)
         await rig.appender.close()
         rig.log.close()
+        await rig.lease.give_back()
 
     async def again() -> LogRig:
         while opened:
             await close(opened[0])
-        path = tmp_path / "ingest.db"
-        upgrade(f"sqlite+aiosqlite:///{path}", "counterfoil_ingest")
+        url = Settings(data_dir=tmp_path).database_url
+        upgrade(url, "counterfoil_ingest")
+        lease = lease_of("ingest", url, seconds=10)
+        assert await lease.taken()
         contracts = Contracts(nothing_more, monotonic=time.monotonic)
         for workspace in ("acme", "zeta"):
             contracts.put(compiled(workspace))
-        log = SqliteLog(path, new_epoch=ids.new)
+        log = sql_log.open_log(url, lease=lease, new_epoch=ids.new)
         appender = await open_appender(log, tmp_path / "dedup.table", contracts=contracts, ids=ids)
-        opened.append(LogRig(tmp_path, contracts, log, appender, ids))
+        opened.append(LogRig(tmp_path, url, lease, contracts, log, appender, ids))
         return opened[-1]
 
     yield again

@@ -11,7 +11,7 @@ from counterfoil_chassis.clock import SystemClock, SystemIds
 from counterfoil_ingest.append import open_appender
 from counterfoil_ingest.entities import Outcome
 from counterfoil_ingest.registry import Contracts
-from counterfoil_ingest.sql.log import SqliteLog
+from counterfoil_ingest.sql.log import open_log
 
 from tests.ingest.ingest_records import batch, compiled, event, nothing_more
 
@@ -20,7 +20,7 @@ async def write(folder: Path, run: str) -> None:
     ids = SystemIds(SystemClock())
     contracts = Contracts(nothing_more, monotonic=time.monotonic)
     contracts.put(compiled("acme"))
-    log = SqliteLog(folder / "ingest.db", new_epoch=ids.new)
+    log = open_log(f"sqlite:///{folder}/ingest.db", lease=None, new_epoch=ids.new)
     appender = await open_appender(log, folder / "dedup.table", contracts=contracts, ids=ids)
 
     async def writer(number: int) -> None:

@@ -24,7 +24,7 @@ from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
 from counterfoil_ingest.snapshots import Snapshots
 from counterfoil_ingest.sql.imports import SqlImportStore
-from counterfoil_ingest.sql.log import SqliteLog
+from counterfoil_ingest.sql.log import SqlLog
 from counterfoil_ingest.uploads import Spool
 
 JSON_TYPES = {
@@ -100,7 +100,7 @@ class ReadSide:
     """Everything that reads."""
 
     folder: Path
-    log: SqliteLog
+    log: SqlLog
     appender: Appender
     contracts: Contracts
     lake: Lake
@@ -164,7 +164,7 @@ async def read_side(
     rig: Any, *, commit_seconds: float = 60.0, commit_rows: int = 50_000, run: bool = True
 ) -> AsyncIterator[ReadSide]:
     """Open the read side over an open log; with `run`, the lake and the imports work."""
-    database = Database(f"sqlite+aiosqlite:///{rig.folder}/ingest.db")
+    database = Database(rig.url, lease=rig.lease)
     folder = rig.folder / "lake"
     lake = Lake(folder, rig.log, rig.contracts, commit_seconds=commit_seconds, commit_rows=commit_rows)
     snapshots = Snapshots(rig.log, lake, rig.contracts)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from contextlib import closing
 
 import orjson
 import pytest
@@ -12,8 +10,12 @@ from counterfoil_ingest import blocks
 from counterfoil_ingest.entities import Candidate, Outcome, Verdict
 from counterfoil_ingest.errors import ContractsUnavailableError
 from counterfoil_ingest.registry import Compiled, Contracts
+from counterfoil_ingest.store import Statements
 
 from tests.ingest.conftest import LogRig, batch, compiled, event
+from tests.postgres import direct
+
+pytestmark = pytest.mark.both_engines("ingest")
 
 
 def records(rig: LogRig, workspace: str) -> list[tuple[int, str]]:
@@ -127,17 +129,16 @@ async def test_headers_keep_source_trace_and_contract_version(rig: LogRig) -> No
 
 
 async def test_an_effect_commits_with_its_batch_and_sees_its_verdicts(rig: LogRig) -> None:
-    def keep(connection: sqlite3.Connection, verdicts: list[Verdict]) -> None:
-        connection.execute("INSERT INTO log_state VALUES ('kept', ?)", (str(verdicts[0].offset),))
+    def keep(statements: Statements, verdicts: list[Verdict]) -> None:
+        statements.execute("INSERT INTO log_state VALUES ('kept', ?1)", (str(verdicts[0].offset),))
 
     await rig.appender.append(batch("acme", event("a")), effect=keep)
-    with closing(sqlite3.connect(rig.folder / "ingest.db")) as connection, connection:
-        assert connection.execute("SELECT value FROM log_state WHERE name = 'kept'").fetchone() == ("0",)
-    connection.close()
+    kept = rig.log._connections.read("SELECT value FROM log_state WHERE name = 'kept'")
+    assert kept == [("0",)]
 
 
 async def test_an_effect_that_fails_keeps_nothing_of_its_batch_and_harms_no_other(rig: LogRig) -> None:
-    def fail(_connection: sqlite3.Connection, _verdicts: list[Verdict]) -> None:
+    def fail(_statements: Statements, _verdicts: list[Verdict]) -> None:
         raise LookupError("no such import")
 
     answers = await asyncio.gather(
@@ -256,11 +257,10 @@ async def test_an_unknown_contract_is_asked_for_once_by_many() -> None:
 @pytest.mark.parametrize("damage", ["layout", "payload"])
 async def test_a_damaged_block_is_told_and_not_guessed(rig: LogRig, damage: str) -> None:
     await rig.appender.append(batch("acme", event("a")))
-    with closing(sqlite3.connect(rig.folder / "ingest.db")) as connection, connection:
-        connection.execute(
-            "UPDATE log_block SET layout = 9" if damage == "layout" else "UPDATE log_block SET payload = x'00'"
+    with direct(rig.url) as database:
+        database.execute(
+            "UPDATE log_block SET layout = 9" if damage == "layout" else "UPDATE log_block SET payload = substr(payload, 2)"
         )
-    connection.close()
     (block,) = rig.log.read("acme", 0, 0)
     with pytest.raises(blocks.BlockUnreadableError):
         blocks.decode(block)

@@ -10,12 +10,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import pytest
-from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.migrate import upgrade
 from counterfoil_ingest import blocks
 from counterfoil_ingest.entities import Outcome
-from counterfoil_ingest.sql.log import SqliteLog
 
 from tests.ingest.conftest import LogRig, batch, event
 
@@ -60,11 +57,6 @@ async def test_every_acknowledged_record_is_there_once_after_kills(
         assert verdict.outcome is Outcome.DUPLICATE
 
 
-async def test_a_second_writer_of_the_same_log_is_refused(rig: LogRig) -> None:
-    with pytest.raises(StartError, match="another process writes the log"):
-        SqliteLog(rig.folder / "ingest.db", new_epoch=lambda: "e")
-
-
 async def test_the_log_keeps_its_epoch(open_log: Callable[[], Awaitable[LogRig]]) -> None:
     first = (await open_log()).log.epoch
     assert (await open_log()).log.epoch == first
@@ -73,7 +65,7 @@ async def test_the_log_keeps_its_epoch(open_log: Callable[[], Awaitable[LogRig]]
 async def test_a_commit_that_fails_tells_every_waiting_request_and_keeps_nothing(rig: LogRig) -> None:
     from counterfoil_ingest.errors import LogUnavailableError
 
-    writer = rig.log._writer
+    writer = rig.log._connections.writer
     writer.execute("PRAGMA query_only=ON")
     answers = await asyncio.gather(
         *(rig.appender.append(batch("acme", event(f"m{n}"))) for n in range(3)), return_exceptions=True

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from counterfoil.ingest.v1.append_pb2_grpc import add_AppendServiceServicer_to_server
+from counterfoil.ingest.v1.erasures_pb2_grpc import add_ErasureServiceServicer_to_server
 from counterfoil.ingest.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from counterfoil.ingest.v1.quarantine_pb2_grpc import add_QuarantineServiceServicer_to_server
 from counterfoil.ingest.v1.queries_pb2_grpc import add_QueryServiceServicer_to_server
 from counterfoil.ingest.v1.records_pb2_grpc import add_RecordServiceServicer_to_server
 from counterfoil.ingest.v1.sources_pb2_grpc import add_SourceServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
-from counterfoil_chassis.call import connect
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
-from sqlalchemy.engine import make_url
 
 from counterfoil_ingest import protocols
 from counterfoil_ingest.append import Appender, open_appender
+from counterfoil_ingest.erasing import Eraser
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.queries import Queries
+from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.reading import LogReader
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.remote.contracts import ContractsClient, ContractsFollower
+from counterfoil_ingest.remote.workspaces import follow_quotas
 from counterfoil_ingest.servicers.append import RECORDS, AppendServicer, SourceMappings
+from counterfoil_ingest.servicers.erasures import ErasureServicer
 from counterfoil_ingest.servicers.imports import ImportServicer
 from counterfoil_ingest.servicers.quarantine import QuarantineServicer
 from counterfoil_ingest.servicers.queries import QueryServicer
@@ -43,7 +46,7 @@ from counterfoil_ingest.settings import Settings
 from counterfoil_ingest.snapshots import Snapshots
 from counterfoil_ingest.sql.contracts import SqlKeptContracts
 from counterfoil_ingest.sql.imports import SqlImportStore
-from counterfoil_ingest.sql.log import SqliteLog
+from counterfoil_ingest.sql.log import SqlLog, open_log
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
@@ -56,19 +59,20 @@ class Engines:
     """What both sides of the service stand on."""
 
     database: Database
-    log: SqliteLog
+    log: SqlLog
     contracts: Contracts
     appender: Appender
     pager: Pager
+    quotas: Quotas
 
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
     """Open the log and the database, follow the contracts, and return what is served."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, lease=host.lease)
     stack.push_async_callback(database.close)
-    log = SqliteLog(Path(make_url(settings.database_url).database or ""), new_epoch=host.ids.new)
+    log = await asyncio.to_thread(open_log, settings.database_url, lease=host.lease, new_epoch=host.ids.new)
     stack.callback(log.close)
-    channel = connect(settings.contracts_target)
+    channel = host.connect("contracts", settings.contracts_target)
     stack.push_async_callback(channel.close)
     client = ContractsClient(channel, signer=host.signer)
     follower = ContractsFollower(client, SqlKeptContracts(database), monotonic=time.monotonic)
@@ -77,13 +81,21 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     contracts = follower.contracts
     appender = await open_appender(log, settings.data_dir / "dedup.table", contracts=contracts, ids=host.ids)
     stack.push_async_callback(appender.close)
-    governance = await stack.enter_async_context(connect(settings.governance_target))
+    governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     trail = AuditTrail(database, governance, host.signer, ids=host.ids, clock=host.clock)
-    engines = Engines(database, log, contracts, appender, Pager(host.secret))
+    quotas = Quotas(log, host.clock, monotonic=time.monotonic)
+    engines = Engines(database, log, contracts, appender, Pager(host.secret), quotas)
     reading, background = await _reading(settings, host, engines)
     return Service(
         servicers=[*_writing(host, engines, trail), *reading],
-        background=[follower.watch, follower.settle, follower.keep, trail.run, *background],
+        background=[
+            follower.watch,
+            follower.settle,
+            follower.keep,
+            follow_quotas(governance, quotas, signer=host.signer).run,
+            trail.run,
+            *background,
+        ],
     )
 
 
@@ -94,6 +106,7 @@ def _writing(host: Host, engines: Engines, trail: AuditTrail) -> Registrations:
     append = AppendServicer(
         engines.appender,
         SourceMappings(transactions),
+        quotas=engines.quotas,
         protocols=installed,
         verifier=host.verifier,
         clock=host.clock,
@@ -140,10 +153,18 @@ async def _reading(
     )
     await worker.clean()
     imports = ImportServicer(
-        store, worker=worker, spool=spool, contracts=contracts, pager=pager, clock=host.clock, ids=host.ids
+        store,
+        worker=worker,
+        spool=spool,
+        contracts=contracts,
+        quotas=engines.quotas,
+        pager=pager,
+        clock=host.clock,
+        ids=host.ids,
     )
     records = RecordServicer(
         engines.appender,
+        quotas=engines.quotas,
         reader=LogReader(log, contracts=contracts),
         snapshots=snapshots,
         pager=pager,
@@ -158,10 +179,12 @@ async def _reading(
         memory=settings.query_memory,
         at_once=settings.queries_at_once,
     )
+    eraser = Eraser(log, engines.appender, lake, SqlQuarantine(engines.database))
     servicers: Registrations = [
         (add_RecordServiceServicer_to_server, records),
         (add_ImportServiceServicer_to_server, imports),
         (add_QueryServiceServicer_to_server, QueryServicer(queries)),
+        (add_ErasureServiceServicer_to_server, ErasureServicer(eraser)),
     ]
     return servicers, [lake.run, worker.run]
 

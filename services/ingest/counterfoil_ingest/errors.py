@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Self
+
 from counterfoil_chassis.errors import (
     DataLossError,
     InvalidArgumentError,
@@ -47,6 +50,12 @@ class BadDatasetError(InvalidArgumentError):
     reason = "DATASET_INVALID"
 
 
+class QuotaExceededError(ResourceExhaustedError):
+    """The workspace has used up what it may; nothing of the request was kept."""
+
+    reason = "QUOTA_EXCEEDED"
+
+
 class ContractsUnavailableError(UnavailableError):
     """The contracts service cannot be asked about a dataset that is not known yet."""
 
@@ -54,9 +63,17 @@ class ContractsUnavailableError(UnavailableError):
 
 
 class LogUnavailableError(UnavailableError):
-    """The log could not be written; nothing of the request was kept."""
+    """The log could not be written or read; nothing of the request was kept."""
 
     reason = "LOG_UNAVAILABLE"
+
+    @classmethod
+    def because(cls, cause: str, *, look_at: str) -> Self:
+        """Return the error of a storage's failure."""
+        return cls(
+            f"The log cannot be written or read ({cause}); nothing was kept. Send it again, and look at {look_at}.",
+            retry_after=timedelta(seconds=1),
+        )
 
 
 class LogBusyError(ResourceExhaustedError):
@@ -87,3 +104,15 @@ class WriteKeyNotFoundError(NotFoundError):
     """No write key has this hash, or it has ended."""
 
     reason = "WRITE_KEY_NOT_FOUND"
+
+
+class ErasureAheadError(InvalidArgumentError):
+    """An erasure names offsets that the log does not have."""
+
+    reason = "ERASURE_AHEAD"
+
+
+class LogReadError(UnavailableError):
+    """What was erased cannot be overwritten on disk, because somebody reads an older state of the log."""
+
+    reason = "LOG_READ"

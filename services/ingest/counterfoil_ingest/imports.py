@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import enum
 import logging
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.placing import Judged
 from counterfoil_ingest.read_errors import LakeBehindError
 from counterfoil_ingest.registry import Compiled, Contracts
-from counterfoil_ingest.store import Log
+from counterfoil_ingest.store import Log, Statements
 
 SOURCE_ID = "import"
 """The source of every imported record: the same file again finds its rows in the log already."""
@@ -101,7 +100,7 @@ class ImportStore(Protocol):
         """Store an import's state, totals, error and snapshot; its row counters are `count`'s."""
         ...
 
-    def count(self, connection: sqlite3.Connection, of: Import, verdicts: Verdicts) -> None:
+    def count(self, statements: Statements, of: Import, verdicts: Verdicts) -> None:
         """Add verdicts to an import's counters within the transaction that keeps their records."""
         ...
 
@@ -235,8 +234,8 @@ class ImportWorker:
         return await asyncio.to_thread(judge.judge, rows, compiled, received_at=received_at)
 
     async def _append(self, job: Import, judged: Judged) -> None:
-        def effect(connection: sqlite3.Connection, verdicts: Verdicts) -> None:
-            self._imports.count(connection, job, verdicts)
+        def effect(statements: Statements, verdicts: Verdicts) -> None:
+            self._imports.count(statements, job, verdicts)
 
         while True:
             try:

@@ -1,20 +1,33 @@
-"""What the rules need from storage. The log is read inline and synchronously; everything else is awaited."""
+"""What the rules need from storage. The log is read and written by threads that wait; everything else is awaited."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
+from counterfoil_chassis.texts import WholeTexts
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_ingest.entities import Block, DatasetCounts, KeptContract, Quarantined, Source, Verdicts, WriteKey
+from counterfoil_ingest.entities import (
+    Block,
+    DatasetCounts,
+    Erasure,
+    KeptContract,
+    Quarantined,
+    RecordName,
+    Source,
+    Verdicts,
+    WriteKey,
+)
 from counterfoil_ingest.lineage import Predecessor
 
 
 class Log(Protocol):
-    """The records of every workspace, in blocks; it can be read from any thread."""
+    """The records of every workspace, in blocks.
+
+    What reads storage is called from threads that may wait: `head`, `workspaces` and `wait` are for the event loop.
+    """
 
     epoch: str
     """The life of the log that its offsets belong to."""
@@ -52,16 +65,36 @@ class Log(Protocol):
         """Return how much there is of each dataset that ever got a record, by name."""
         ...
 
+    def stored_bytes(self, workspace: str) -> int:
+        """Return how many bytes a workspace's blocks fill, compressed as they are."""
+        ...
 
-Effect = Callable[[sqlite3.Connection, Verdicts], None]
+    def erased_since(self, workspace: str, dataset: str, revision: int, *, partition: int, below: int) -> bool:
+        """Tell whether an erasure after a revision has changed a dataset's records below an offset."""
+        ...
+
+
+class Statements(Protocol):
+    """SQL that both engines understand, within one transaction of the log; its places are numbered, `?1`, `?2`."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Execute one statement; return its rows."""
+        ...
+
+    def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute a statement for each row."""
+        ...
+
+
+Effect = Callable[[Statements, Verdicts], None]
 """Work that commits with the records it belongs to, told their verdicts."""
 
 
 class LogTransaction(Protocol):
     """One transaction of the log's writer."""
 
-    connection: sqlite3.Connection
-    """For effects; they must not commit."""
+    statements: Statements
+    """For effects."""
 
     def add_block(self, block: Block, *, datasets: Mapping[str, int], last_offsets: Mapping[str, int]) -> int:
         """Append a block that begins at its partition's head; return its sequence.
@@ -82,8 +115,20 @@ class LogWriter(Log, Protocol):
         """Begin a transaction that is durable when it ends without an exception; raise LogUnavailableError."""
         ...
 
-    def identify(self, workspace: str, partition: int, offset: int) -> tuple[str, str, str]:
-        """Return (source id, dataset, record id) of the record at an offset."""
+    def identify(self, workspace: str, partition: int, offset: int) -> RecordName:
+        """Return what the record at an offset is named."""
+        ...
+
+    def erase(self, workspace: str, partition: int, offsets: Sequence[int], *, quarantined: Sequence[str]) -> Erasure:
+        """Replace records by tombstones in one transaction, as many as fit into one; `offsets` ascend.
+
+        With them go their quarantined namesakes, and the `quarantined` records by id. The erasure revision rises when
+        anything was erased. Raises LogUnavailableError.
+        """
+        ...
+
+    def forget(self) -> bool:
+        """Overwrite on disk what was erased; False = somebody still reads an older state, and it has to be repeated."""
         ...
 
     def blocks_after(self, sequence: int) -> Iterator[tuple[int, Block]]:
@@ -172,6 +217,10 @@ class SourceStore(Protocol):
 
 class QuarantineStore(Protocol):
     """Quarantined records, to be read."""
+
+    async def holding(self, workspace: str, texts: WholeTexts) -> Sequence[str]:
+        """Return the ids of those that hold any of some texts."""
+        ...
 
     async def get(self, workspace: str, quarantine_id: str) -> Quarantined:
         """Return one with its bytes; raise QuarantinedRecordNotFoundError when absent or in another workspace."""

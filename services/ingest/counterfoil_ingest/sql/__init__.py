@@ -1,1 +1,1 @@
-"""The SQL engine: SQLAlchemy Core for business tables, inline sqlite3 for the log."""
+"""The SQL engine: SQLAlchemy Core for business tables, the driver's own connections for the log."""

@@ -1,8 +1,7 @@
-"""Imports in SQL. Their counters are written through the log's own connection, with the rows they count."""
+"""Imports in SQL. Their counters are written in the log's own transaction, with the rows they count."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,12 +13,13 @@ from counterfoil_ingest.entities import Outcome, Verdicts
 from counterfoil_ingest.imports import Format, Import, State
 from counterfoil_ingest.read_errors import ImportNotFoundError
 from counterfoil_ingest.sql.tables import IMPORT
+from counterfoil_ingest.store import Statements
 
 _COUNTERS = frozenset({"rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined"})
 _COUNT = (
-    "UPDATE import SET rows_read = rows_read + ?, rows_accepted = rows_accepted + ?,"
-    " rows_duplicate = rows_duplicate + ?, rows_quarantined = rows_quarantined + ?"
-    " WHERE workspace = ? AND import_id = ?"
+    "UPDATE import SET rows_read = rows_read + ?1, rows_accepted = rows_accepted + ?2,"
+    " rows_duplicate = rows_duplicate + ?3, rows_quarantined = rows_quarantined + ?4"
+    " WHERE workspace = ?5 AND import_id = ?6"
 )
 
 
@@ -64,10 +64,10 @@ class SqlImportStore:
         async with self._database.begin() as connection:
             await connection.execute(update(IMPORT).where(*one).values(values))
 
-    def count(self, connection: sqlite3.Connection, of: Import, verdicts: Verdicts) -> None:
+    def count(self, statements: Statements, of: Import, verdicts: Verdicts) -> None:
         """Add verdicts to the counters."""
         by = (verdicts.number(each) for each in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.QUARANTINED))
-        connection.execute(_COUNT, (len(verdicts), *by, of.workspace, of.import_id))
+        statements.execute(_COUNT, (len(verdicts), *by, of.workspace, of.import_id))
 
 
 def _import(row: Row[Any]) -> Import:

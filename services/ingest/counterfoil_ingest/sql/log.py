@@ -1,54 +1,60 @@
-"""The log in SQLite: one row per block, one writing connection, durable at commit (WAL, synchronous=FULL)."""
+"""The log in SQL: one row per block, one writer, durable at commit; `Connections` is what engines do differently."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
-import sqlite3
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any, Protocol
 
 import orjson
 import zstandard
-from counterfoil_chassis.errors import StartError
+from counterfoil_chassis.lease import Lease
+from counterfoil_chassis.postgresql import is_postgresql
+from sqlalchemy.engine import make_url
 
 from counterfoil_ingest import blocks
-from counterfoil_ingest.entities import Block, DatasetCounts, Finding, Quarantined
-from counterfoil_ingest.errors import BlockUnreadableError, LogUnavailableError
+from counterfoil_ingest.entities import Block, DatasetCounts, Erasure, Finding, Quarantined, RecordName
+from counterfoil_ingest.errors import BlockUnreadableError
 from counterfoil_ingest.lineage import Predecessor, from_text
+from counterfoil_ingest.sql import erasing
+from counterfoil_ingest.sql.log_postgresql import PostgresqlConnections
+from counterfoil_ingest.sql.log_sqlite import SqliteConnections
+from counterfoil_ingest.store import Statements
 
-_READ = (
-    "SELECT workspace, partition, first_offset, count, layout, payload, headers FROM log_block"
-    " WHERE workspace = ?1 AND partition = ?2 AND first_offset >= coalesce("
-    "(SELECT max(first_offset) FROM log_block WHERE workspace = ?1 AND partition = ?2 AND first_offset <= ?3), 0)"
-    " ORDER BY first_offset"
-)
+# Statements that both engines understand; their places are numbered.
 _AFTER = (
     "SELECT workspace, partition, first_offset, count, layout, payload, headers, sequence FROM log_block"
-    " WHERE sequence > ? ORDER BY sequence"
+    " WHERE sequence > ?1 ORDER BY sequence LIMIT 64"
 )
 _ADD = (
     "INSERT INTO log_block (workspace, partition, first_offset, count, layout, payload, headers, sequence, datasets)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
 )
 _COUNT = (
-    "INSERT INTO dataset_count (workspace, dataset, records, quarantined, last_received_at, next_offset)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (workspace, dataset) DO UPDATE SET records = records + excluded.records,"
-    " quarantined = quarantined + excluded.quarantined,"
-    " last_received_at = max(last_received_at, excluded.last_received_at),"
-    " next_offset = max(next_offset, excluded.next_offset)"
+    "INSERT INTO dataset_count AS held (workspace, dataset, records, quarantined, last_received_at, next_offset)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (workspace, dataset) DO UPDATE SET"
+    " records = held.records + excluded.records, quarantined = held.quarantined + excluded.quarantined,"
+    " last_received_at = CASE WHEN held.last_received_at > excluded.last_received_at"
+    " THEN held.last_received_at ELSE excluded.last_received_at END,"
+    " next_offset = CASE WHEN held.next_offset > excluded.next_offset"
+    " THEN held.next_offset ELSE excluded.next_offset END"
 )
-_NEXT_OFFSET = "SELECT next_offset FROM dataset_count WHERE workspace = ? AND dataset = ?"
+_STORED_BYTES = "SELECT coalesce(sum(length(payload)), 0) FROM log_block WHERE workspace = ?1"
+_NEXT_OFFSET = "SELECT next_offset FROM dataset_count WHERE workspace = ?1 AND dataset = ?2"
+_COUNTS = (
+    "SELECT dataset, records, quarantined, last_received_at, next_offset FROM dataset_count"
+    " WHERE workspace = ?1 ORDER BY dataset"
+)
+_HEADS = "SELECT workspace, partition, max(first_offset + count) FROM log_block GROUP BY workspace, partition"
+_KEEP_STATE = "INSERT INTO log_state (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING"
 _QUARANTINE = (
     "INSERT INTO quarantine (workspace, quarantine_id, dataset, source_id, record_id, raw_sha256, findings, reasons,"
-    " contract_id, contract_version, received_at, traceparent, raw_zstd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " contract_id, contract_version, received_at, traceparent, raw_zstd)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
     " ON CONFLICT (workspace, source_id, dataset, record_id, raw_sha256) DO UPDATE SET findings = excluded.findings,"
     " reasons = excluded.reasons, contract_id = excluded.contract_id, contract_version = excluded.contract_version"
     " RETURNING quarantine_id"
@@ -56,31 +62,47 @@ _QUARANTINE = (
 _NAMED_BLOCKS = 32  # blocks whose record ids are kept at hand: duplicates come in the order they were first sent
 
 
-class SqliteLog:
+class Connections(Protocol):
+    """How an engine reads and writes."""
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, from any thread; raise LogUnavailableError."""
+        ...
+
+    def read_blocks(self, workspace: str, partition: int, from_offset: int, *, max_bytes: int) -> list[tuple[Any, ...]]:
+        """Return the rows of the next blocks as `Log.read` does, from any thread."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Statements]:
+        """Begin a transaction that is durable when it ends without an exception; raise LogUnavailableError."""
+        ...
+
+    def forget(self) -> bool:
+        """Overwrite what no transaction can see any more; False = it has to be repeated. Called by the writer."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class SqlLog:
     """The log of one service; `close` it. Reading is safe from any thread, writing from one."""
 
-    def __init__(self, path: Path, *, new_epoch: Callable[[], str]) -> None:
-        """Open the log in a migrated database; raise StartError when another process writes it."""
-        self._path = path
-        self._lock = _locked(path)
-        self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
-        self._writer = self._connect()
-        self._named: OrderedDict[tuple[str, int, int], list[tuple[str, str, str]]] = OrderedDict()
+    def __init__(self, connections: Connections, *, new_epoch: Callable[[], str]) -> None:
+        """Open the log in a migrated database whose lease is held."""
+        self._connections = connections
+        self._named: OrderedDict[tuple[str, int, int], list[RecordName]] = OrderedDict()
         self._waiting: dict[tuple[str, int], set[asyncio.Future[None]]] = {}
         self.predecessors: Mapping[str, Predecessor]
         self.epoch, self.erasure_revision, self.predecessors = self._life(new_epoch)
-        rows = self._writer.execute(
-            "SELECT workspace, partition, max(first_offset + count) FROM log_block GROUP BY workspace, partition"
-        )
+        rows = connections.read(_HEADS)
         self._heads: dict[tuple[str, int], int] = {(workspace, partition): head for workspace, partition, head in rows}
-        self._sequence: int = self._writer.execute("SELECT coalesce(max(sequence), 0) FROM log_block").fetchone()[0]
+        self._sequence: int = connections.read("SELECT coalesce(max(sequence), 0) FROM log_block")[0][0]
 
     def close(self) -> None:
         """Close every connection; nobody may use the log any more."""
-        for connection in (self._writer, *self._readers):
-            connection.close()
-        self._lock.close()
+        self._connections.close()
 
     # Reading
 
@@ -96,30 +118,28 @@ class SqliteLog:
         """Return the next blocks from the one that holds `from_offset` on."""
         if from_offset >= self.head(workspace, partition):
             return []
-        found: list[Block] = []
-        room = max_bytes
-        with closing(self._reader().execute(_READ, (workspace, partition, from_offset))) as rows:
-            for row in rows:
-                block = _block(row)
-                room -= len(block.payload)
-                if found and room < 0:
-                    break
-                found.append(block)
-        return found
+        return [
+            _block(row) for row in self._connections.read_blocks(workspace, partition, from_offset, max_bytes=max_bytes)
+        ]
 
     def next_offset(self, workspace: str, dataset: str) -> int:
         """Return the offset after a dataset's last record, 0 when it has none."""
-        found = self._reader().execute(_NEXT_OFFSET, (workspace, dataset)).fetchone()
-        return found[0] if found else 0
+        found = self._connections.read(_NEXT_OFFSET, (workspace, dataset))
+        return found[0][0] if found else 0
 
     def counts(self, workspace: str) -> list[DatasetCounts]:
         """Return how much there is of each dataset, by name."""
-        rows = self._reader().execute(
-            "SELECT dataset, records, quarantined, last_received_at, next_offset FROM dataset_count"
-            " WHERE workspace = ? ORDER BY dataset",
-            (workspace,),
+        return [DatasetCounts(*row) for row in self._connections.read(_COUNTS, (workspace,))]
+
+    def stored_bytes(self, workspace: str) -> int:
+        """Return how many bytes a workspace's blocks fill."""
+        return int(self._connections.read(_STORED_BYTES, (workspace,))[0][0])
+
+    def erased_since(self, workspace: str, dataset: str, revision: int, *, partition: int, below: int) -> bool:
+        """Tell whether an erasure after a revision has changed a dataset's records below an offset."""
+        return bool(
+            self._connections.read(*erasing.since(workspace, dataset, revision, partition=partition, below=below))
         )
-        return [DatasetCounts(*row) for row in rows.fetchall()]
 
     async def wait(self, workspace: str, partition: int, after_offset: int, *, timeout: float) -> int:  # noqa: ASYNC109  (running out of time is an answer here)
         """Return the head as soon as it is past `after_offset`, or after `timeout` seconds as it then is."""
@@ -139,23 +159,12 @@ class SqliteLog:
     # Writing
 
     @contextmanager
-    def transaction(self) -> Iterator[SqliteLogTransaction]:
+    def transaction(self) -> Iterator[SqlLogTransaction]:
         """Begin a transaction that is durable when it ends without an exception."""
-        try:
-            self._writer.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise _unavailable(error) from error
-        changes = SqliteLogTransaction(self._writer, self._sequence)
-        try:
+        with self._connections.transaction() as statements:
+            changes = SqlLogTransaction(statements, self._sequence)
             yield changes
             changes.write_counts()
-            self._writer.execute("COMMIT")
-        except BaseException as error:
-            with suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors, e.g. a full disk
-                self._writer.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise _unavailable(error) from error
-            raise
         self._sequence = changes.sequence
 
     def announce(self, heads: Mapping[tuple[str, int], int]) -> None:
@@ -166,28 +175,44 @@ class SqliteLog:
                 if not woken.done():
                     woken.set_result(None)
 
-    def identify(self, workspace: str, partition: int, offset: int) -> tuple[str, str, str]:
-        """Return (source id, dataset, record id) of the record at an offset."""
+    def identify(self, workspace: str, partition: int, offset: int) -> RecordName:
+        """Return what the record at an offset is named."""
         for (of_workspace, of_partition, first), found in reversed(self._named.items()):
             if of_workspace == workspace and of_partition == partition and first <= offset < first + len(found):
                 return found[offset - first]
-        row = self._writer.execute(_READ, (workspace, partition, offset)).fetchone()
-        if row is None:
+        rows = self._connections.read_blocks(workspace, partition, offset, max_bytes=0)
+        if not rows:
             raise BlockUnreadableError(
                 "The dedup table names a record that the log does not hold. Stop ingest, delete dedup.table, start it.",
                 metadata={"offset": str(offset)},
             )
-        block = _block(row)
+        block = _block(rows[0])
         names = blocks.names(block)
         self._named[(workspace, partition, block.first_offset)] = names
         if len(self._named) > _NAMED_BLOCKS:
             self._named.popitem(last=False)
         return names[offset - block.first_offset]
 
+    def erase(self, workspace: str, partition: int, offsets: Sequence[int], *, quarantined: Sequence[str]) -> Erasure:
+        """Replace records by tombstones in one transaction, as many as fit into one; `offsets` ascend."""
+        with self._connections.transaction() as statements:
+            erasure = erasing.erase(
+                statements, workspace, partition, offsets, quarantined=quarantined, revision=self.erasure_revision
+            )
+        self.erasure_revision = erasure.revision
+        self._named.clear()
+        return erasure
+
+    def forget(self) -> bool:
+        """Overwrite on disk what was erased; False = somebody still reads an older state, and it has to be repeated."""
+        return self._connections.forget()
+
     def blocks_after(self, sequence: int) -> Iterator[tuple[int, Block]]:
         """Yield (sequence, block) of every block after a sequence, in the order of their commits."""
-        for row in self._writer.execute(_AFTER, (sequence,)):
-            yield row[7], _block(row[:7])
+        while rows := self._connections.read(_AFTER, (sequence,)):
+            for row in rows:
+                yield row[7], _block(row[:7])
+            sequence = rows[-1][7]
 
     def records(self) -> int:
         """Return how many records the log holds in all."""
@@ -198,33 +223,28 @@ class SqliteLog:
         return self._sequence
 
     def _life(self, new_epoch: Callable[[], str]) -> tuple[str, int, dict[str, Predecessor]]:
-        self._writer.execute("INSERT OR IGNORE INTO log_state VALUES ('epoch', ?)", (new_epoch(),))
-        self._writer.execute("INSERT OR IGNORE INTO log_state VALUES ('erasure_revision', '0')")
-        state = dict(self._writer.execute("SELECT name, value FROM log_state").fetchall())
+        with self._connections.transaction() as statements:
+            statements.execute(_KEEP_STATE, ("epoch", new_epoch()))
+            statements.execute(_KEEP_STATE, ("erasure_revision", "0"))
+        state = dict(self._connections.read("SELECT name, value FROM log_state"))
         predecessors = from_text(state.get("predecessors", "[]"))
         return state["epoch"], int(state["erasure_revision"]), {life.epoch: life for life in predecessors}
 
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-            connection.execute("PRAGMA query_only=ON")
-            self._readers.append(connection)
-        return connection
 
-    def _connect(self) -> sqlite3.Connection:
-        # Autocommit: transactions are begun by hand. All are closed by the thread that closes the log: no thread check.
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        return connection
+def open_log(url: str, *, lease: Lease | None, new_epoch: Callable[[], str]) -> SqlLog:
+    """Open the log of a database whose lease is held; only SQLite can do without one."""
+    if is_postgresql(url):
+        if lease is None:
+            raise ValueError("the log in PostgreSQL is written under a lease")
+        return SqlLog(PostgresqlConnections(url, lease), new_epoch=new_epoch)
+    return SqlLog(SqliteConnections(Path(make_url(url).database or "")), new_epoch=new_epoch)
 
 
-class SqliteLogTransaction:
-    """What is written in one transaction of the log's connection."""
+class SqlLogTransaction:
+    """What is written in one transaction of the log's writer."""
 
-    def __init__(self, connection: sqlite3.Connection, sequence: int) -> None:
-        self.connection = connection
+    def __init__(self, statements: Statements, sequence: int) -> None:
+        self.statements = statements
         self.sequence = sequence
         self._counts: dict[tuple[str, str], list[int]] = {}
         self._compressor = zstandard.ZstdCompressor(level=1)
@@ -233,7 +253,7 @@ class SqliteLogTransaction:
         """Append a block that begins at its partition's head; return its sequence."""
         self.sequence += 1
         headers = block.headers
-        self.connection.execute(
+        self.statements.execute(
             _ADD,
             (
                 block.workspace,
@@ -272,15 +292,14 @@ class SqliteLogTransaction:
             record.traceparent,
             self._compressor.compress(record.raw),
         )
-        kept: str = self.connection.execute(_QUARANTINE, row).fetchone()[0]
+        kept: str = self.statements.execute(_QUARANTINE, row)[0][0]
         if kept == record.quarantine_id:
             self._counts.setdefault((record.workspace, record.dataset), [0, 0, 0, 0])[1] += 1
         return kept
 
     def write_counts(self) -> None:
         """Add what this transaction brought to the datasets' counters."""
-        rows = [(*key, *counts) for key, counts in self._counts.items()]
-        self.connection.executemany(_COUNT, rows)
+        self.statements.execute_many(_COUNT, [(*key, *counts) for key, counts in self._counts.items()])
 
 
 def findings_json(findings: tuple[Finding, ...]) -> str:
@@ -288,25 +307,6 @@ def findings_json(findings: tuple[Finding, ...]) -> str:
     return orjson.dumps([[each.reason, each.path, each.detail] for each in findings]).decode()
 
 
-def _block(row: tuple[str, int, int, int, int, bytes, bytes]) -> Block:
+def _block(row: tuple[Any, ...]) -> Block:
     workspace, partition, first_offset, count, layout, payload, headers = row
     return Block(workspace, partition, first_offset, count, layout, payload, blocks.decode_headers(headers))
-
-
-def _unavailable(error: sqlite3.Error) -> LogUnavailableError:
-    return LogUnavailableError(
-        f"The log could not be written ({error}); nothing was kept. Send it again, and look at the disk of ingest.",
-        retry_after=timedelta(seconds=1),
-    )
-
-
-def _locked(path: Path) -> IO[bytes]:
-    file = path.with_suffix(".lock").open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise StartError(
-            f"another process writes the log at {path}: stop it, or give this one its own COUNTERFOIL_DATA_DIR"
-        ) from error
-    return file

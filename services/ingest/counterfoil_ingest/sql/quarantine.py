@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import zstandard
 from counterfoil_chassis.database import Database
+from counterfoil_chassis.texts import WholeTexts
 from sqlalchemy import Row, select
 
 from counterfoil_ingest.entities import Finding, Quarantined
 from counterfoil_ingest.errors import QuarantinedRecordNotFoundError
 from counterfoil_ingest.sql.tables import QUARANTINE
 
+_PAGE: Final = 500
 _WITHOUT_BYTES = [column for column in QUARANTINE.c if column.name not in ("raw_zstd", "raw_sha256", "reasons")]
 
 
@@ -51,6 +54,27 @@ class SqlQuarantine:
         async with self._database.read() as connection:
             found = await connection.execute(wanted.order_by(QUARANTINE.c.quarantine_id.desc()).limit(limit))
             return [_quarantined(row, b"") for row in found]
+
+    async def holding(self, workspace: str, texts: WholeTexts) -> Sequence[str]:
+        """Return the ids of those that hold any of some texts."""
+        wanted = select(QUARANTINE.c.quarantine_id, QUARANTINE.c.record_id, QUARANTINE.c.raw_zstd)
+        pages = wanted.where(QUARANTINE.c.workspace == workspace).order_by(QUARANTINE.c.quarantine_id).limit(_PAGE)
+        found: list[str] = []
+        after = ""
+        while True:
+            async with self._database.read() as connection:
+                rows = list(await connection.execute(pages.where(QUARANTINE.c.quarantine_id > after)))
+            found += await asyncio.to_thread(_holding, rows, texts)
+            if len(rows) < _PAGE:
+                return found
+            after = rows[-1].quarantine_id
+
+
+def _holding(rows: Sequence[Row[Any]], texts: WholeTexts) -> list[str]:
+    unpack = zstandard.ZstdDecompressor().decompress
+    return [
+        row.quarantine_id for row in rows if texts.within(row.record_id.encode()) or texts.within(unpack(row.raw_zstd))
+    ]
 
 
 def _quarantined(row: Row[Any], raw: bytes) -> Quarantined:

@@ -46,6 +46,19 @@ LOG_BLOCK = Table(
     UniqueConstraint("sequence"),
 )
 
+LOG_ERASURE = Table(
+    "log_erasure",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace", "dataset", "partition", "revision"),
+)
+"""Which datasets each erasure has changed, and the first offset at which it did."""
+
 DATASET_COUNT = Table(
     "dataset_count",
     metadata,
