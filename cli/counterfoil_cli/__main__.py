@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "contract": ("counterfoil_cli.commands.contract", "contract", "Check contracts."),
     "backup": ("counterfoil_cli.commands.backup", "backup", "Take a backup of everything, while it runs."),
     "restore": ("counterfoil_cli.commands.restore", "restore", "Restore a backup into an empty folder."),
+    "migrate": ("counterfoil_cli.commands.migrate", "migrate", "Set up or upgrade the databases on PostgreSQL."),
     "migrate-engine": (
         "counterfoil_cli.commands.migrate_engine",
         "migrate_engine",
