@@ -9,15 +9,41 @@ import pytest
 
 from tests.system.doors import GrpcDoor, RestDoor
 from tests.system.installation import Installation
+from tests.system.previous_client import PreviousDoor
 from tests.system.story import World
 from tests.system.tenant import Tenant
 from tests.system.trust_story import WHOLE_STORY
 
+ON_BOTH_ENGINES = ("test_event_clients", "test_trust", "test_receipts_and_traces")
+"""What runs on PostgreSQL in every run; `--engine=postgresql` runs everything there."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "installation" in metafunc.fixturenames:
+        both = metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_ENGINES
+        chosen = metafunc.config.getoption("--engine")
+        engines = [chosen] if chosen else ["sqlite", "postgresql"] if both else ["sqlite"]
+        metafunc.parametrize("installation", engines, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have every installation of the run keep its data where `--engine` says."""
+    if request.config.getoption("--engine") == "postgresql":
+        Installation.server = request.getfixturevalue("postgres")
+    yield
+    Installation.server = None
+
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, server: None
+) -> Iterator[Installation]:
     """Everything, started by `counterfoil up`; must end with exit code 0 and leave no process behind."""
-    with Installation.running(tmp_path_factory.mktemp("system") / "data") as started:
+    settings = {}
+    if request.param == "postgresql":
+        settings["COUNTERFOIL_DATABASE_URL"] = request.getfixturevalue("postgres").installation()
+    with Installation.running(tmp_path_factory.mktemp("system") / "data", settings=settings) as started:
         yield started
         assert started.stop() == 0, started.output.read_text(errors="replace")
         assert started.leftovers() == []
@@ -66,15 +92,25 @@ def grpc_door(installation: Installation) -> Iterator[GrpcDoor]:
 
 
 @pytest.fixture(scope="session")
+def previous_door(installation: Installation) -> Iterator[PreviousDoor]:
+    """The gRPC door as the previous release's client uses it."""
+    with installation.channel() as channel:
+        yield PreviousDoor(channel)
+
+
+@pytest.fixture(scope="session")
 def worlds(
-    installation: Installation, make_tenant: Callable[[str], Tenant], rest_door: RestDoor, grpc_door: GrpcDoor
+    installation: Installation, make_tenant: Callable[[str], Tenant], rest_door: RestDoor, previous_door: PreviousDoor
 ) -> tuple[World, World]:
-    """Two workspaces in which every public method was called: in the first by REST, in the second by gRPC."""
+    """Two workspaces in which every public method was called: in the first by REST, in the second by gRPC.
+
+    The second is that of a client which knows only the previous release's protos.
+    """
     by_rest, by_grpc = (World(make_tenant(name), installation.admin_key) for name in ("rest", "grpc"))
     with ThreadPoolExecutor(2) as narrators:
         told = [
             narrators.submit(by_rest.tell, rest_door, WHOLE_STORY),
-            narrators.submit(by_grpc.tell, grpc_door, WHOLE_STORY),
+            narrators.submit(by_grpc.tell, previous_door, WHOLE_STORY),
         ]
     for telling in told:
         telling.result()

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import grpc
 import httpx
 import psutil
+
+from tests.postgres import Server
 
 COMMAND = Path(sys.executable).parent / "counterfoil"
 PORTS = (8080, 8081, *range(7101, 7106), *range(9100, 9106), 4317, 4318, 16686)
@@ -60,6 +62,19 @@ class Installation:
     output: Path
     seen: dict[int, psutil.Process] = field(default_factory=dict)
     """Every process it was seen to have, by id."""
+    server: ClassVar[Server | None] = None
+    """The PostgreSQL server of those that are started; None = SQLite."""
+    servers: ClassVar[dict[Path, str]] = {}
+    """The databases of each data folder, as `COUNTERFOIL_DATABASE_URL` names them."""
+
+    @classmethod
+    def database(cls, data: Path) -> Mapping[str, str]:
+        """Return the setting that says where a data folder's databases are; they stay the same for a folder."""
+        if cls.server is None:
+            return {}
+        if data not in cls.servers:
+            cls.servers[data] = cls.server.installation()
+        return {"COUNTERFOIL_DATABASE_URL": cls.servers[data]}
 
     @classmethod
     def start(
@@ -77,7 +92,7 @@ class Installation:
                 env={
                     name: value for name, value in os.environ.items() if not name.startswith(("COUNTERFOIL_", "OTEL_"))
                 }
-                | dict(settings or {}),
+                | {**cls.database(data), **(settings or {})},
                 start_new_session=True,
             )
         made = cls(data, offset, process, output)
