@@ -26,20 +26,23 @@ from tests.ingest.conftest import LogRig
 from tests.ingest.ingest_service import APPEND, IngestService, ingest_in
 
 SENDERS = 8
-WORKING = 0.5
+WORKING = 0.4
 COURSE = (
-    (Fault.RESET, 0.3),
+    (Fault.RESET, 0.2),
     (Fault.REFUSE, 1.2),
+    (Fault.RESET, 0.2),
     (Fault.UNAVAILABLE, 1.0),
+    (Fault.RESET, 0.2),
     (Fault.HALF_OPEN, 0.6),
-    (Fault.RESET, 0.3),
+    (Fault.RESET, 0.2),
     (Fault.HANG, 0.6),
+    (Fault.RESET, 0.2),
 )
 """Faults with their seconds; gRPC's retries bridge the short ones."""
 
 
 class Sender:
-    """Sends batches of two events: one with an id, again until it is acknowledged; one without, and only once."""
+    """Sends one event after the other: one with an id again until it is acknowledged, those without one only once."""
 
     def __init__(self, name: str, appender: Appender, signed_in: SignedIn) -> None:
         self._name = name
@@ -54,7 +57,7 @@ class Sender:
         for number in itertools.count():
             if self.stopped:
                 return
-            for kind in ("named", "nameless"):
+            for kind in ("named", "nameless", "nameless too"):
                 await self._until_acknowledged(f"{self._name}-{number}-{kind}", again=kind == "named")
 
     async def _until_acknowledged(self, mark: str, *, again: bool) -> None:
