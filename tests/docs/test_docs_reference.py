@@ -62,10 +62,10 @@ def test_every_reason_of_an_error_is_documented_with_its_meaning() -> None:
             row = next((line for line in text.splitlines() if line.startswith(f"| `{error.reason}` |")), "")
             assert row, error.reason
             assert error.__doc__, error.__name__
-    for member in ("gateway", "chassis"):
-        for file in sources(member):
-            for reason in reasons_given(ast.parse(file.read_text())):
-                assert f"`{reason}`" in text, f"{reason} of {file}"
+    for file in (*sources("gateway"), *sources("chassis")):
+        told = page("audit.md") if file.name == "audit_verify.py" else text  # what a verifier finds is told there
+        for reason in reasons_given(ast.parse(file.read_text())):
+            assert f"`{reason}`" in told, f"{reason} of {file}"
 
 
 def reasons_given(tree: ast.AST) -> Iterator[str]:
