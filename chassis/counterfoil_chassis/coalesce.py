@@ -2,6 +2,8 @@
 
 A unary call between processes costs some hundred microseconds of processor time whatever it carries. So at most two
 calls are in flight, and what is asked meanwhile rides in the next one. There is no timer: an idle one sends at once.
+A call that takes long is not waited for: others go beside it, up to a bound. Within a call it is the callee that has to
+answer without the item that takes long.
 """
 
 from __future__ import annotations
@@ -12,20 +14,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Generic, TypeVar
 
 import grpc
 
 from counterfoil_chassis.errors import ResourceExhaustedError
+from counterfoil_chassis.status import status_of
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 IN_FLIGHT = 2
+LONG_SECONDS = 0.25
+MOST_LONG = 8
+"""Calls beyond `IN_FLIGHT` once those in flight have taken `LONG_SECONDS`."""
 MAX_ITEMS = 256
 MAX_BYTES = 4 << 20
 MAX_WAITING_BYTES = 64 << 20
-_FAULT_OF_ONE = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 
 class TooMuchWaitsError(ResourceExhaustedError):
@@ -56,7 +62,7 @@ class Coalescer(Generic[Item, Result]):
         self._size_of = size_of
         self._waiting: list[_Waiting[Item, Result]] = []
         self._waiting_bytes = 0
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], float] = {}
 
     async def ask(self, item: Item, *, timeout: float) -> Result:  # noqa: ASYNC109  (it becomes part of the shared call's)
         """Return the item's result within `timeout` seconds.
@@ -73,7 +79,7 @@ class Coalescer(Generic[Item, Result]):
         entry = _Waiting(item, size, time.monotonic() + timeout, done)
         self._waiting.append(entry)
         self._waiting_bytes += size
-        if len(self._calls) < IN_FLIGHT and len(self._waiting) == 1:
+        if len(self._waiting) == 1 and self._has_room():
             # What is asked in this turn of the loop rides along; nobody's deadline or trace is the shared call's.
             loop.call_soon(self._begin, context=Context())
         expiry = loop.call_later(timeout, _expire, done)
@@ -84,15 +90,25 @@ class Coalescer(Generic[Item, Result]):
 
     def _begin(self) -> None:
         """Start calls while there is something to send and room for a call."""
-        while self._waiting and len(self._calls) < IN_FLIGHT:
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._has_room():
             batch = self._take()
             if batch:
                 call = asyncio.ensure_future(self._call(batch))
-                self._calls.add(call)
-                call.add_done_callback(self._ended)
+                self._calls[call] = time.monotonic()
+                long = loop.call_later(LONG_SECONDS, self._begin)
+                call.add_done_callback(partial(self._ended, long))
 
-    def _ended(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
+    def _has_room(self) -> bool:
+        if len(self._calls) < IN_FLIGHT:
+            return True
+        long_since = time.monotonic() - LONG_SECONDS
+        long = sum(began <= long_since for began in self._calls.values())
+        return len(self._calls) < IN_FLIGHT + min(long, MOST_LONG)
+
+    def _ended(self, long: asyncio.TimerHandle, call: asyncio.Task[None]) -> None:
+        long.cancel()
+        del self._calls[call]
         self._begin()
 
     def _take(self) -> list[_Waiting[Item, Result]]:
@@ -111,13 +127,14 @@ class Coalescer(Generic[Item, Result]):
         return taken
 
     async def _call(self, batch: list[_Waiting[Item, Result]]) -> None:
-        """Make one call; when it fails for what one item may have caused, each item goes alone."""
+        """Make one call; when it fails for what one item may have caused, its halves go apart."""
         try:
             results = await self._send([entry.item for entry in batch], _time_left(batch))
         except grpc.aio.AioRpcError as error:
-            if len(batch) > 1 and error.code() in _FAULT_OF_ONE:
-                for entry in batch:
-                    await self._call([entry])
+            if len(batch) > 1 and _may_be_one_items(error):
+                middle = len(batch) // 2
+                await self._call(batch[:middle])
+                await self._call(batch[middle:])
                 return
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to those who wait for these items)
@@ -126,6 +143,17 @@ class Coalescer(Generic[Item, Result]):
             for entry, result in zip(batch, results, strict=True):
                 if not entry.done.done():
                     entry.done.set_result(result)
+
+
+def _may_be_one_items(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether one item may have made a call fail: what breaks a rule, or makes the messages too large.
+
+    Of a size gRPC itself complains, without our details; with them the callee says that it has too much to do.
+    """
+    code = error.code()
+    return code is grpc.StatusCode.INVALID_ARGUMENT or (
+        code is grpc.StatusCode.RESOURCE_EXHAUSTED and status_of(error) is None
+    )
 
 
 def _time_left(batch: Sequence[_Waiting[Item, Result]]) -> float:

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from counterfoil_chassis import coalesce
 from counterfoil_chassis.coalesce import Coalescer, TooMuchWaitsError
+from counterfoil_chassis.status import DETAILS_KEY, to_status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,13 @@ class Line:
 
 def failure(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+
+def overloaded() -> grpc.aio.AioRpcError:
+    details = to_status(TooMuchWaitsError("come again")).SerializeToString()
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata((DETAILS_KEY, details))
+    )
 
 
 async def test_an_idle_coalescer_sends_at_once() -> None:
@@ -88,6 +96,58 @@ async def test_a_poisoned_item_costs_its_neighbours_nothing() -> None:
     found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(10)), return_exceptions=True)
     assert [each for each in found if isinstance(each, int)] == [n * 2 for n in range(10) if n != 7]
     assert isinstance(found[7], grpc.aio.AioRpcError)
+
+
+async def test_one_poisoned_item_among_many_takes_few_calls_more() -> None:
+    line = Line()
+    line.refused[200] = failure(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(256)), return_exceptions=True)
+    assert [each for each in found if isinstance(each, int)] == [n * 2 for n in range(256) if n != 200]
+    assert len(line.calls) == 1 + 2 * 8
+
+
+async def test_a_callee_that_has_too_much_to_do_is_not_asked_again() -> None:
+    line = Line()
+    line.refused[3] = overloaded()
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(5)), return_exceptions=True)
+    assert all(isinstance(each, grpc.aio.AioRpcError) for each in found)
+    assert len(line.calls) == 1
+
+
+async def test_calls_that_take_long_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalesce, "LONG_SECONDS", 0.02)
+    line = Line()
+    line.go.clear()
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    stuck = []
+    for number in (1, 2):
+        stuck.append(asyncio.ensure_future(coalescer.ask(number, timeout=5)))
+        while line.open < number:
+            await asyncio.sleep(0)
+    later = [asyncio.ensure_future(coalescer.ask(number, timeout=5)) for number in (3, 4)]
+    async with asyncio.timeout(5):
+        while line.calls != [[1], [2], [3, 4]]:  # while the first two are still under way
+            await asyncio.sleep(0.001)
+    line.go.set()
+    assert await asyncio.gather(*stuck, *later) == [2, 4, 6, 8]
+
+
+async def test_a_callee_that_hangs_gets_a_bounded_number_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalesce, "LONG_SECONDS", 0.001)
+    line = Line()
+    line.go.clear()
+    coalescer = Coalescer(line.send, size_of=lambda _: coalesce.MAX_BYTES)
+    most = coalesce.IN_FLIGHT + coalesce.MOST_LONG
+    asked = [asyncio.ensure_future(coalescer.ask(number, timeout=5)) for number in range(most + 3)]
+    async with asyncio.timeout(5):
+        while line.open < most:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.02)  # twenty times what makes a call a long one
+    assert line.open == most
+    line.go.set()
+    assert await asyncio.gather(*asked) == [number * 2 for number in range(most + 3)]
 
 
 async def test_an_outage_is_told_to_everybody_once_and_not_multiplied() -> None:
