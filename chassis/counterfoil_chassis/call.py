@@ -33,7 +33,7 @@ _RETRY_POLICY = {
     "initialBackoff": "0.1s",
     "maxBackoff": "1s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],  # which a server that stops says of calls it did not take
 }
 # Ten failures in a row use up the retries; a hundred successes allow ten more.
 _RETRY_THROTTLING = {"maxTokens": 20, "tokenRatio": 0.1}

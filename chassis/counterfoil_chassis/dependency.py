@@ -21,6 +21,8 @@ CALLS: Final = 256
 """Calls to one dependency that run at once, unless a setting says otherwise; as many again may wait."""
 WAIT: Final = 1.0
 """Seconds that a call waits for its turn at most."""
+# Whoever cancels a call gets no status. One that arrives so was lost by a server that stopped before it took the call.
+_UNANSWERED = (Code.UNAVAILABLE, Code.CANCELLED)
 
 
 class DependencyUnavailableError(UnavailableError):
@@ -110,12 +112,10 @@ class Dependency:
     def told(self, error: grpc.aio.AioRpcError, begun: float, timeout: float | None) -> grpc.aio.AioRpcError:
         """Judge a failed call; return its error, with this dependency's name where the callee itself said nothing."""
         code = code_of(error)
-        if code is Code.CANCELLED:
-            return error
-        if code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or status_of(error) is not None:
+        if code not in (*_UNANSWERED, Code.DEADLINE_EXCEEDED) or status_of(error) is not None:
             self.breaker.answered()
             return error
-        if code is Code.UNAVAILABLE:
+        if code in _UNANSWERED:
             self.breaker.failed()
             return as_rpc_error(self._unavailable(f"{self.name} does not answer; try again"))
         if timeout is not None:
