@@ -17,7 +17,7 @@ from counterfoil_ingest import json_columns, validation
 from counterfoil_ingest.column_checks import ColumnChecks, narrower
 from counterfoil_ingest.csv_values import csv_column
 from counterfoil_ingest.entities import Candidate
-from counterfoil_ingest.files import FileUnreadableError, Rows, read_csv, read_parquet
+from counterfoil_ingest.files import FileUnreadableError, Rows, read_csv, read_jsonl, read_parquet
 from counterfoil_ingest.json_columns import JsonColumn
 from counterfoil_ingest.judging import Judge, Target
 from counterfoil_ingest.parquet_values import parquet_column
@@ -384,3 +384,35 @@ def test_fractions_of_a_second_are_kept_where_there_are_any() -> None:
     whole = datetime.combine(date(2024, 1, 1), time(12))
     texts = parquet_column(pa.array([whole, whole + timedelta(microseconds=1)]), ColumnType.TIMESTAMPTZ).texts
     assert texts.to_pylist() == ['"2024-01-01T12:00:00"', '"2024-01-01T12:00:00.000001"']
+
+
+def test_lines_are_told_apart_wherever_the_file_is_cut(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("counterfoil_ingest.files._BATCH_BYTES", 7)
+    monkeypatch.setattr("counterfoil_ingest.files.MAX_RECORD_BYTES", 40)
+    path = tmp_path / "a.jsonl"
+    long = b'{"n":"%b"}' % (b"x" * 90)
+    deep = b'{"n":' + b"[" * 70 + b"]" * 70 + b"}"
+    lines = [
+        b"\xef\xbb\xbf" + b'{"n": 1}',
+        b" ",
+        b'{"n":2.0,"n":3}\r',
+        long,
+        b'{"n"',
+        b'{"a":1},{"a":2}',
+        b"\xff",
+        b'{"n":4}',
+    ]
+    path.write_bytes(b"\n".join(lines))
+    found = [
+        (rows.first + index, rows.broken[index].reason if index in rows.broken else data)
+        for rows in read_jsonl(path, {}, skip=0)
+        for index, data in enumerate(rows.datas)
+    ]
+    assert found == [
+        *((1, b'{"n":1}'), (2, b'{"n":3}'), (3, "TOO_LARGE"), (4, "BAD_JSON"), (5, "BAD_JSON"), (6, "BAD_JSON")),
+        (7, b'{"n":4}'),
+    ]
+    monkeypatch.undo()
+    path.write_bytes(deep)
+    (rows,) = read_jsonl(path, {}, skip=0)
+    assert rows.broken[0].reason == "TOO_DEEP"

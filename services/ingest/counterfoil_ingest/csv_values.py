@@ -5,6 +5,8 @@ A text that does not convert stays a text, so that validation quarantines its ro
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -16,31 +18,49 @@ from counterfoil_ingest.registry import ColumnType
 
 _INTEGER = r"^[+-]?[0-9]{1,18}$"  # 19 digits may exceed 64 bits: they stay a text
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_PLAIN_INTEGER = r"^-?[0-9]{1,18}$"
+_PLAIN_NUMBER = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
 _SPACED = r"^([0-9]{4}-[0-9]{2}-[0-9]{2}) ([0-9]{2}:[0-9]{2})"
 
 
 def csv_column(texts: Array, wanted: ColumnType | None) -> JsonColumn:
     """Return the values of a column; an empty field is none."""
-    if wanted is ColumnType.BIGINT:
-        fits, digits = _matching(texts, _INTEGER)
-        return json_columns.either(fits, json_columns.integers(digits.cast(pa.int64())), texts)
-    if wanted is ColumnType.DOUBLE:
-        fits, digits = _matching(texts, _NUMBER)
-        numbers = digits.cast(pa.float64())
-        finite = np.isfinite(numbers.to_numpy())
-        if not finite.all():  # 1e999
-            fits = pc.and_(fits, pa.array(finite))
-        return json_columns.either(fits, json_columns.floats(numbers), texts)
-    if wanted is ColumnType.BOOLEAN:
-        lowered = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
-        true, false = (pc.equal(lowered, pa.scalar(word)).fill_null(False) for word in ("true", "false"))
-        fits = pc.or_(true, false)
-        return json_columns.either(fits, json_columns.booleans(true), texts)
-    if wanted is ColumnType.TIMESTAMPTZ:  # `2017-01-01 11:53` is how databases and spreadsheets write it
-        return json_columns.strings(pc.replace_substring_regex(texts, _SPACED, r"\1T\2"))
-    if wanted is ColumnType.JSON:
-        return _json_column(texts)
-    return json_columns.strings(texts)
+    convert = _CONVERTERS.get(wanted, json_columns.strings) if wanted else json_columns.strings
+    return convert(texts)
+
+
+def _integers(texts: Array) -> JsonColumn:
+    if _all_match(texts, _PLAIN_INTEGER):
+        return json_columns.integers(texts.cast(pa.int64()))
+    fits, digits = _matching(texts, _INTEGER)
+    return json_columns.either(fits, json_columns.integers(digits.cast(pa.int64())), texts)
+
+
+def _floats(texts: Array) -> JsonColumn:
+    if _all_match(texts, _PLAIN_NUMBER):
+        return json_columns.floats(texts.cast(pa.float64()))
+    fits, digits = _matching(texts, _NUMBER)
+    numbers = digits.cast(pa.float64())
+    finite = np.isfinite(numbers.to_numpy())
+    if not finite.all():  # 1e999
+        fits = pc.and_(fits, pa.array(finite))
+    return json_columns.either(fits, json_columns.floats(numbers), texts)
+
+
+def _booleans(texts: Array) -> JsonColumn:
+    lowered = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
+    true, false = (pc.equal(lowered, pa.scalar(word)).fill_null(False) for word in ("true", "false"))
+    return json_columns.either(pc.or_(true, false), json_columns.booleans(true), texts)
+
+
+def _moments(texts: Array) -> JsonColumn:
+    # `2017-01-01 11:53` is how databases and spreadsheets write it.
+    return json_columns.strings(pc.replace_substring_regex(texts, _SPACED, r"\1T\2"))
+
+
+def _all_match(texts: Array, pattern: str) -> bool:
+    """Tell whether every text is of a pattern, nulls aside: most columns need no more."""
+    return pc.all(pc.match_substring_regex(texts, pattern)).as_py() is not False
 
 
 def _matching(texts: Array, pattern: str) -> tuple[Array, Array]:
@@ -65,3 +85,12 @@ def _json(text: str | None) -> str | None:
     except orjson.JSONDecodeError:
         return None
     return None if validation.nests_too_deep(text.encode(), value) else orjson.dumps(value).decode()
+
+
+_CONVERTERS: Mapping[ColumnType, Callable[[Array], JsonColumn]] = {
+    ColumnType.BIGINT: _integers,
+    ColumnType.DOUBLE: _floats,
+    ColumnType.BOOLEAN: _booleans,
+    ColumnType.TIMESTAMPTZ: _moments,
+    ColumnType.JSON: _json_column,
+}

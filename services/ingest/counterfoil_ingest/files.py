@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from counterfoil_ingest import json_columns, validation
 from counterfoil_ingest.csv_values import csv_column
-from counterfoil_ingest.entities import MAX_RECORD_BYTES, Finding
+from counterfoil_ingest.entities import MAX_DEPTH, MAX_RECORD_BYTES, Finding
 from counterfoil_ingest.json_columns import Array, JsonColumn
 from counterfoil_ingest.parquet_values import parquet_column
 from counterfoil_ingest.registry import ColumnType
@@ -124,26 +124,15 @@ def read_csv(path: Path, types: Types, *, skip: int) -> Batches:
 
 def read_jsonl(path: Path, _types: Types, *, skip: int) -> Batches:
     """Yield the lines of a JSONL file after the first `skip`; blank lines do not count, a bad one is quarantined."""
-    datas: list[bytes] = []
-    values: list[Any] = []
-    broken: dict[int, Finding] = {}
-    size, first = 0, skip + 1
+    number = 1
     with path.open("rb") as stream:
-        for number, line in enumerate(_lines(stream), start=1):
-            if number <= skip:
-                continue
-            text = (line.removeprefix(_BOM) if number == 1 else line).strip()
-            data, value, finding = _json_row(text)
-            if finding is not None:
-                broken[len(datas)] = finding
-            datas.append(data)
-            values.append(value)
-            size += len(text)
-            if len(datas) >= BATCH_ROWS or size >= _BATCH_BYTES:
-                yield Rows(first, datas, broken, values=values)
-                datas, values, broken, size, first = [], [], {}, 0, number + 1
-    if datas:
-        yield Rows(first, datas, broken, values=values)
+        for texts in _texts(stream):
+            left_out = max(0, min(len(texts), skip + 1 - number))
+            number += left_out
+            for start in range(left_out, len(texts), BATCH_ROWS):
+                some = texts[start : start + BATCH_ROWS]
+                yield _json_rows(some, number)
+                number += len(some)
 
 
 READERS: Mapping[str, Callable[..., Batches]] = {"PARQUET": read_parquet, "CSV": read_csv, "JSONL": read_jsonl}
@@ -287,26 +276,58 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield lines that are not blank; of one longer than a record may be only enough to see that."""
-    limit = MAX_RECORD_BYTES + 1
-    while line := stream.readline(limit):
-        rest = line
-        while len(rest) == limit and not rest.endswith(b"\n"):
-            rest = stream.readline(limit)
-        if line.strip(b" \t\r\n"):
-            yield line
+def _texts(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield lines that are not blank, trimmed; of one longer than a record may be only enough to see that."""
+    if stream.read(len(_BOM)) != _BOM:
+        stream.seek(0)
+    rest = b""
+    while chunk := stream.read(_BATCH_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_RECORD_BYTES:
+            lines.append(rest[: MAX_RECORD_BYTES + 1])
+            rest = _past_line(stream)
+        texts = [text for line in lines if (text := line.strip())]
+        if texts:
+            yield texts
+    if text := rest.strip():
+        yield [text]
+
+
+def _past_line(stream: BinaryIO) -> bytes:
+    """Read to the end of a line; return what was read beyond it."""
+    while chunk := stream.read(_BATCH_BYTES):
+        _, end, rest = chunk.partition(b"\n")
+        if end:
+            return rest
+    return b""
+
+
+def _json_rows(texts: list[bytes], first: int) -> Rows:
+    """Return lines as they are stored, with their values."""
+    try:
+        if max(map(len, texts)) > MAX_RECORD_BYTES or _may_nest_too_deep(texts):
+            raise ValueError("to be told line by line")
+        values = list(map(orjson.loads, texts))
+    except ValueError:
+        rows = list(map(_json_row, texts))
+        broken = {index: finding for index, (_, _, finding) in enumerate(rows) if finding}
+        return Rows(first, [row[0] for row in rows], broken, values=[row[1] for row in rows])
+    # Written anew, so that what is stored is what was checked: of a key that comes twice, readers differ on which wins.
+    return Rows(first, list(map(orjson.dumps, values)), {}, values=values)
+
+
+def _may_nest_too_deep(texts: Sequence[bytes]) -> bool:
+    return max(text.count(b"{") + text.count(b"[") for text in texts) > MAX_DEPTH
 
 
 def _json_row(text: bytes) -> tuple[bytes, Any, Finding | None]:
     """Return a line as it is stored, its value, and what keeps it from being a record."""
     if len(text) > MAX_RECORD_BYTES:
-        return text, None, validation.too_large()
+        return text[: MAX_RECORD_BYTES + 1], None, validation.too_large()
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return text, None, validation.not_json()
     if validation.nests_too_deep(text, value):
         return text, None, validation.too_deep()
-    # Written anew, so that what is stored is what was checked: of a key that comes twice, readers differ on which wins.
     return orjson.dumps(value), value, None

@@ -60,9 +60,14 @@ class Judge:
     def _doubtful(self, rows: Rows, compiled: Compiled | None) -> list[int]:
         """Return the rows that have to be looked at one by one."""
         count = len(rows.datas)
-        if rows.columns is None or compiled is None:
+        if compiled is None:
             return list(range(count))
-        doubtful = ~self._checks_of(compiled).proven(rows.columns, count)
+        if rows.columns is not None:
+            proven = self._checks_of(compiled).proven(rows.columns, count)
+        else:
+            proven = np.fromiter(map(compiled.validator.is_valid, rows.values), np.bool_, count)
+            proven &= np.fromiter((type(value) is dict for value in rows.values), np.bool_, count)
+        doubtful = ~proven
         doubtful[list(rows.broken)] = True
         doubtful |= np.fromiter(map(len, rows.datas), np.int64, count) > MAX_RECORD_BYTES
         found: list[int] = np.flatnonzero(doubtful).tolist()

@@ -22,8 +22,10 @@ _YEARS = tuple(int(np.datetime64(f"{year}-01-01", "us").astype(np.int64)) for ye
 
 def parquet_column(array: Array, wanted: ColumnType | None) -> JsonColumn:
     """Return a Parquet column as JSON, decimals with every digit; raise pa.ArrowInvalid on a text that is not UTF-8."""
-    if pa.types.is_dictionary(array.type):  # each distinct value is converted once
-        return parquet_column(array.dictionary, wanted).take(array.indices)
+    if pa.types.is_dictionary(array.type):
+        if len(array.dictionary) <= len(array):  # each distinct value is converted once
+            return parquet_column(array.dictionary, wanted).take(array.indices)
+        array = array.dictionary_decode()
     convert = next((convert for fits, convert in _CONVERTERS if fits(array.type)), _anything)
     return convert(array, wanted)
 
