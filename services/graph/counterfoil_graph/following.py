@@ -152,7 +152,8 @@ class Follower:
             with self._spans(block.headers, replay=next_offset <= self._replayed_to) as spans:
                 with trace.use_span(spans[0]):
                     facts = await self._means.worker.run(digest, extractor, block, from_offset=done)
-                yield Batch(log_epoch, next_offset, Digest(next_offset, facts, spans))
+                received_us = max((each.received_us for each in block.headers), default=0)
+                yield Batch(log_epoch, next_offset, Digest(next_offset, facts, spans), received_us)
             done = next_offset
 
     async def _end_rebuild(self) -> None:

@@ -336,9 +336,13 @@ class JourneyReading:
 
 @dataclass(frozen=True)
 class LogBlock:
-    """Consecutive records of the log, a JSON line each, with the `traceparent`s of the requests that brought them."""
+    """Consecutive records of the log, a JSON line each, with the `traceparent`s of the requests that brought them.
+
+    `received_us` is when the newest request was received.
+    """
 
     first_offset: int
     next_offset: int
     lines: bytes
     traceparents: tuple[str, ...]
+    received_us: int = 0

@@ -106,7 +106,8 @@ class Freshness:
         done = cursor.next_offset
         blocks = self._log.follow(workspace, PARTITION, from_offset=done, log_epoch=cursor.log_epoch)
         async for log_epoch, next_offset, block in blocks:
-            yield Batch(log_epoch, next_offset, None if block is None else (done, block))
+            found = None if block is None else (done, block)
+            yield Batch(log_epoch, next_offset, found, block.received_us if block else 0)
             done = next_offset
 
     async def _apply(self, workspace: str, connection: Any, found: tuple[int, LogBlock]) -> None:

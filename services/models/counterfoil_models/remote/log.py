@@ -48,4 +48,5 @@ def _block(block: records_pb2.Block, next_offset: int) -> LogBlock:
     except zstandard.ZstdError as error:
         raise BlockUnreadableError(f"The block at {block.first_offset} cannot be decompressed: {error}.") from error
     traceparents = tuple(one.traceparent for one in block.headers if one.traceparent)
-    return LogBlock(block.first_offset, next_offset, lines, traceparents)
+    received_us = max((one.received_at.ToMicroseconds() for one in block.headers), default=0)
+    return LogBlock(block.first_offset, next_offset, lines, traceparents, received_us)
