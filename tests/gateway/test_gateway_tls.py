@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import ssl
 from pathlib import Path
 
@@ -54,6 +56,35 @@ async def test_both_doors_serve_by_their_certificate_and_sessions_are_for_tls_al
         async with httpx.AsyncClient(base_url=doors.url, trust_env=False) as client:
             with pytest.raises(httpx.TransportError):  # plain HTTP
                 await client.get("/healthz")
+
+
+async def test_a_changed_certificate_counts_at_both_doors_without_a_restart(
+    keys_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("counterfoil_gateway.doors._RENEW_SECONDS", 0.02)
+    (tmp_path / "later").mkdir()
+    now, later = Authority(tmp_path, "now"), Authority(tmp_path / "later", "later")
+    files, changed = (each.issue("door", ["localhost", "127.0.0.1"]) for each in (now, later))
+
+    async def served(url: str, authority: Authority) -> bool:
+        async with httpx.AsyncClient(base_url=url, verify=context(authority), trust_env=False) as client:
+            try:
+                return (await client.get("/healthz")).status_code == 200
+            except httpx.ConnectError:
+                return False
+
+    async for doors in gateway_and_backend(keys_dir, door_cert_file=files.certificate, door_key_file=files.key):
+        url = doors.url.replace("http:", "https:")
+        assert await served(url, now)
+        shutil.copy(changed.key, files.key)
+        shutil.copy(changed.certificate, files.certificate)
+        async with asyncio.timeout(10):
+            while not await served(url, later):
+                await asyncio.sleep(0.02)
+        credentials = grpc.ssl_channel_credentials(later.file.read_bytes())
+        async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
+            metadata = (("x-api-key", ADMIN),)
+            await SourceServiceStub(channel).ListSources(ListSourcesRequest(), metadata=metadata, timeout=10)
 
 
 FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.7"}
