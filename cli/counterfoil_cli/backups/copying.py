@@ -19,7 +19,7 @@ from counterfoil_cli.backups.databases import Place, connected, tables
 from counterfoil_cli.backups.rows import Digest, Shape, as_postgresql, postgresql_rows, quoted, sqlite_rows
 
 MARK = "counterfoil_copy"
-"""A table that a database has while it is being filled: it says from what, so that nothing else is mixed in."""
+"""A table of a database that was filled from another: it says from what, and whether that was done to the end."""
 
 _IDENTITIES = (
     "SELECT c.relname AS table, a.attname AS column, pg_get_serial_sequence(quote_ident(c.relname), a.attname) AS name"
@@ -47,22 +47,22 @@ def shapes(store: Store) -> list[Shape]:
 async def to_postgresql(file: Path, place: Place, *, source: str, on_rows: OnRows) -> list[Copied]:
     """Fill a migrated, empty database from a SQLite file of the same revision, or go on where that was broken off.
 
-    `source` tells one source from another. Raises StartError when the database has other rows, or when in the end a
-    table does not have the very rows of the file.
+    `source` tells one source from another. A database that is filled already is only compared. Raises StartError when
+    the database has other rows, or when in the end a table does not have the very rows of the file.
     """
     connection = await connected(place)
     try:
         with closing(opened(file)) as reader:
             reader.execute("BEGIN")
-            await _mark(connection, place, source=source)
-            for shape in _referred_first(shapes(place.store), await _references(connection)):
-                await _fill(reader, connection, shape, place=place, on_rows=on_rows)
-            await _count_on(connection)
+            if not await _is_full(connection, place, source=source):
+                for shape in _referred_first(shapes(place.store), await _references(connection)):
+                    await _fill(reader, connection, shape, place=place, on_rows=on_rows)
+                await _count_on(connection)
             copied = [
                 await _compared(reader, connection, shape, place=place, on_rows=on_rows)
                 for shape in shapes(place.store)
             ]
-            await connection.execute(f"DROP TABLE {MARK}")
+            await connection.execute(f"UPDATE {MARK} SET complete = true")  # noqa: S608  (a constant)
             return copied
     finally:
         await connection.close()
@@ -90,20 +90,18 @@ def counts(reader: sqlite3.Connection) -> dict[str, int]:
     return {name: reader.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0] for name in tables}  # noqa: S608
 
 
-async def _mark(connection: PgConnection, place: Place, *, source: str) -> None:
-    """Note what the database is filled from; refuse one that is filled from elsewhere or was filled before."""
+async def _is_full(connection: PgConnection, place: Place, *, source: str) -> bool:
+    """Note what the database is filled from, or tell whether that was done; refuse one that has anything else."""
     if await connection.fetchval("SELECT to_regclass($1)", MARK):
-        found = await connection.fetchval(f"SELECT source FROM {MARK}")  # noqa: S608  (a constant)
-        if found == source:
-            return
-        raise StartError(
-            f"{place.shown} is being filled from another source ({found}): drop that database, or name another one."
-        )
+        found = await connection.fetchrow(f"SELECT source, complete FROM {MARK}")  # noqa: S608  (a constant)
+        if found is not None and found["source"] == source:
+            return bool(found["complete"])
+        raise StartError(f"{place.shown} was filled from another source: drop that database, or name another one.")
     for shape in shapes(place.store):
         if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {quoted(shape.name)})"):  # noqa: S608  (quoted)
             raise StartError(f"{place.shown} has data already (table {shape.name}): name empty databases.")
-    await connection.execute(f"CREATE TABLE {MARK} (source text NOT NULL)")
-    await connection.execute(f"INSERT INTO {MARK} VALUES ($1)", source)  # noqa: S608  (a constant)
+    await connection.execute(f"CREATE TABLE {MARK} AS SELECT '{source}'::text AS source, false AS complete")
+    return False
 
 
 async def _fill(
