@@ -57,6 +57,8 @@ class Method:
     bindings: tuple[Binding, ...]
     doc: str
     deprecated: bool
+    point_read: bool = False
+    """Whether it returns one thing by its id, at once."""
 
     @property
     def follows(self) -> bool:
@@ -126,6 +128,7 @@ def _method(method: MethodDescriptor, comments: dict[str, str]) -> Method:
         bindings=bindings,
         doc=comments.get(method.full_name, ""),
         deprecated=options.deprecated,
+        point_read=options.Extensions[options_pb2.point_read],
     )
 
 

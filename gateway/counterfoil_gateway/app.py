@@ -15,6 +15,7 @@ from counterfoil_gateway.events import EventDoor
 from counterfoil_gateway.metrics import REFUSALS
 from counterfoil_gateway.problems import C, Problem
 from counterfoil_gateway.readiness import Readiness
+from counterfoil_gateway.reads import ReadDoor
 from counterfoil_gateway.serve import Rest
 
 _NOT_TRACED = "/healthz,/readyz,^https?://[^/]+/console(/|$)"
@@ -28,8 +29,13 @@ _LINKS = {
 }
 
 
-def build(rest: Rest, events: EventDoor, console: Console, *, readiness: Readiness, document: bytes) -> App:
-    """Return the application: events first, bare; then tracing, once; then FastAPI, with REST behind its own routes."""
+def build(
+    rest: Rest, reads: ReadDoor, events: EventDoor, console: Console, *, readiness: Readiness, document: bytes
+) -> App:
+    """Return the application: events first, then reads by id, both bare; then tracing, once; then FastAPI.
+
+    The generated door stands behind FastAPI's own routes.
+    """
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -59,7 +65,8 @@ def build(rest: Rest, events: EventDoor, console: Console, *, readiness: Readine
     console.add_to(app)
     app.router.default = rest
     traced: Any = OpenTelemetryMiddleware(app, excluded_urls=_NOT_TRACED, exclude_spans=["receive", "send"])
-    events.then = secured(traced)
+    reads.then = secured(traced)
+    events.then = reads
     return events
 
 

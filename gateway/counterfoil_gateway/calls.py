@@ -65,7 +65,12 @@ class Calls:
     ) -> None:
         """Take one channel per service name, and the methods that the gateway answers itself, by wire name."""
         self._made: dict[str, Any] = {m.name: _multicallable(channels[m.owner], m) for m in api.methods}
+        self._composed = frozenset(composed or {})
         self._made.update(composed or {})
+
+    def composes(self, method: Method) -> bool:
+        """Say whether the gateway answers a method itself, out of several calls."""
+        return method.name in self._composed
 
     def any(self, method: Method) -> Any:
         """Return what calls a method of whichever kind."""

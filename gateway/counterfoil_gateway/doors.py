@@ -64,8 +64,11 @@ async def serving(
         channels = {
             name: connect(target, to=Dependency(name, at_once), tls=tls) for name, target in settings.targets().items()
         }
-        untraced = connect(settings.ingest_target, to=channels["ingest"].dependency, traced=False, tls=tls)
-        for channel in (*channels.values(), untraced):
+        untraced = {
+            name: connect(target, to=channels[name].dependency, traced=False, tls=tls)
+            for name, target in settings.targets().items()
+        }
+        for channel in (*channels.values(), *untraced.values()):
             stack.push_async_callback(channel.close)
         gateway = compose(settings, channels, untraced, identity=identity)
         tasks = [asyncio.create_task(work()) for work in (*_work(gateway), *also)]

@@ -42,6 +42,7 @@ from counterfoil_gateway.permission import Permission
 from counterfoil_gateway.proxy import Proxy
 from counterfoil_gateway.quotas import Bound, Quotas
 from counterfoil_gateway.readiness import Follower, Readiness
+from counterfoil_gateway.reads import ReadDoor
 from counterfoil_gateway.reflection import Reflection
 from counterfoil_gateway.serve import Endpoint, Rest
 from counterfoil_gateway.settings import Settings
@@ -76,11 +77,11 @@ class Gateway:
 def compose(
     settings: Settings,
     channels: Mapping[str, grpc.aio.Channel],
-    untraced: grpc.aio.Channel,
+    untraced: Mapping[str, grpc.aio.Channel],
     *,
     identity: Identity,
 ) -> Gateway:
-    """Put the gateway together over one channel per service, and an untraced one to ingest; starts nothing."""
+    """Put the gateway together over two channels per service, of which one is untraced; starts nothing."""
     signer, clock = identity.signer, identity.clock
     api = apis.load(apis.image())
     calls = Calls(api, channels, receipts.composed(channels))
@@ -93,7 +94,7 @@ def compose(
     access = Access(keys, sessions, address=address, permission=Permission(api, policies), requests=requests)
     console = Console(access, sessions, Links(clock, secrets.token_bytes), address=address)
     routes = load_routes()
-    appender = Appender(untraced, signer=signer, clock=clock)
+    appender = Appender(untraced["ingest"], signer=signer, clock=clock)
     events = EventDoor(routes, write_keys, appender, requests=event_requests)
     quotas = Quotas(requests=requests, events=event_requests)
     watchers: dict[str, Follower] = {
@@ -104,10 +105,11 @@ def compose(
     }
     readiness = Readiness(channels, watchers)
     following = Following()
-    by_hand: list[Endpoint] = [UploadImport(api, untraced), ExportAudit(api, calls)]
+    by_hand: list[Endpoint] = [UploadImport(api, untraced["ingest"]), ExportAudit(api, calls)]
     rest = Rest(api, calls, access.rest, following=following, extra=by_hand)
     document = Document(api).text(routes)
-    app = apps.build(rest, events, console, readiness=readiness, document=document)
+    reads = ReadDoor(rest.transcoded, calls, access.rest, untraced, signer=signer)
+    app = apps.build(rest, reads, events, console, readiness=readiness, document=document)
     admission = _admission(settings)
     proxy = Proxy(api, calls, access.rpc, following=following, admission=admission)
     return Gateway(

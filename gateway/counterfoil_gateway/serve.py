@@ -118,12 +118,12 @@ class Rest:
         self._identify = identify
         self._routes: Routes[_End] = Routes()
         reader, writers = Reader(), Writers()
-        made = [
+        self.transcoded = [
             Transcoded(Transcoder(method, binding, reader=reader, writers=writers), calls, following)
             for method in api.methods
             for binding in method.bindings
         ]
-        for endpoint in (*made, *extra):
+        for endpoint in (*self.transcoded, *extra):
             b = endpoint.binding
             self._routes.add(_End(endpoint, b.verb, b.path, b.segments, b.action))
 
@@ -140,19 +140,26 @@ class Rest:
             metadata = await self._identify(scope, headers, endpoint.method)
             exchange = Exchange(scope, receive, send, headers, found, metadata)
             reply = await endpoint.answer(exchange)
-        except grpc.aio.AioRpcError as error:
-            reply = refusal(from_rpc(error, body))
-        except CounterfoilError as error:
-            reply = refusal(from_failure(error))
-        except Problem as problem:
-            reply = refusal(problem)
-        except CallerLeftError:
-            return
-        except Exception:
-            log.exception("request failed", extra={"verb": scope["method"], "path": scope["path"]})
-            reply = refusal(internal())
+        except Exception as error:  # noqa: BLE001 - every failure becomes a problem document
+            reply = refused(error, scope, body)
         if reply is not None:
             await reply.to(send)
+
+
+def refused(error: Exception, scope: Scope, body: str = "") -> Reply | None:
+    """Return the answer to a request that failed, None when nobody waits for one; `body` is the field sent as body."""
+    match error:
+        case grpc.aio.AioRpcError():
+            return refusal(from_rpc(error, body))
+        case CounterfoilError():
+            return refusal(from_failure(error))
+        case Problem():
+            return refusal(error)
+        case CallerLeftError():
+            return None
+        case _:
+            log.error("request failed", exc_info=error, extra={"verb": scope["method"], "path": scope["path"]})
+            return refusal(internal())
 
 
 def refusal(problem: Problem) -> Reply:

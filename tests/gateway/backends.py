@@ -7,9 +7,11 @@ import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
+from counterfoil.common.v1 import calls_pb2
 from counterfoil.common.v1 import receipts_pb2 as common_receipts
 from counterfoil.common.v1.credentials_pb2 import Credential
 from counterfoil.common.v1.verdict_pb2 import Verdict
@@ -196,6 +198,11 @@ class Backend:
     refused: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     archive: list[bytes | Exception] = field(default_factory=list)
+    shared: list[int] = field(default_factory=list)
+    shared_status: grpc.StatusCode | None = None
+    shared_result: calls_pb2.CallResult | None = None
+    held: asyncio.Event | None = None
+    """Shared calls wait for it."""
     ledger: dict[str, common_receipts.Receipt] = field(default_factory=dict)
     produced: dict[str, common_receipts.Receipt] = field(default_factory=dict)
 
@@ -219,8 +226,9 @@ class Backend:
             watcher.put_nowait(response)
 
     def reset(self) -> None:
-        for kept in (self.requests, self.callers, self.metadata, self.remaining, self.items):
+        for kept in (self.requests, self.callers, self.metadata, self.remaining, self.items, self.shared):
             kept.clear()
+        self.shared_status = self.shared_result = self.held = None
         self.append_result, self.append_status = append_pb2.AppendResult(), None
         self.cancelled.clear()
         self.refused.clear()
@@ -455,6 +463,57 @@ class Append:
         return append_pb2.AppendManyResponse(results=[self.backend.append_result] * len(request.items))
 
 
+class ItemAbortedError(Exception):
+    pass
+
+
+@dataclass
+class ItemContext:
+    """What a handler sees of the call that an item of a shared call is."""
+
+    item: calls_pb2.CallItem
+
+    def invocation_metadata(self) -> Any:
+        return (("authorization", f"Bearer {self.item.token}"), ("traceparent", self.item.traceparent))
+
+    def time_remaining(self) -> float:
+        return self.item.timeout.ToNanoseconds() / 1e9
+
+    def set_trailing_metadata(self, _metadata: Any) -> None:
+        pass
+
+    async def abort(self, _code: Any, _message: str, metadata: Any = ()) -> None:
+        raise ItemAbortedError(dict(metadata)[DETAILS_KEY])
+
+
+class SharedCalls:
+    """Does for every item what its own method does; `backend.shared` has how many came together."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.everything: Everything | None = None
+
+    async def CallMany(self, request: Any, context: Any) -> Any:
+        token = dict(context.invocation_metadata())["authorization"].removeprefix("Bearer ")
+        assert self.backend.verifier.verify(token).service == "gateway"
+        self.backend.shared.append(len(request.items))
+        if self.backend.shared_status:
+            await context.abort(self.backend.shared_status, "not now")
+        if self.backend.held:
+            await self.backend.held.wait()
+        return calls_pb2.CallManyResponse(results=[await self._answer(item) for item in request.items])
+
+    async def _answer(self, item: calls_pb2.CallItem) -> calls_pb2.CallResult:
+        if self.backend.shared_result:
+            return self.backend.shared_result
+        handler = self.everything.service(SimpleNamespace(method=item.method))
+        try:
+            found = await handler.unary_unary(handler.request_deserializer(item.request), ItemContext(item))
+        except ItemAbortedError as aborted:
+            return calls_pb2.CallResult(status=aborted.args[0])
+        return calls_pb2.CallResult(response=found.SerializeToString())
+
+
 class Everything(grpc.GenericRpcHandler):
     """Answers what a servicer implements, and every other method with an empty message after checking the token."""
 
@@ -508,8 +567,10 @@ async def serve(backend: Backend) -> tuple[grpc.aio.Server, str, Imports]:
         "counterfoil.ingest.v1.QueryService": Queries(backend),
         "counterfoil.ingest.v1.AppendService": Append(backend),
         "counterfoil.ingest.v1.SourceService": backend.write_keys,
+        "counterfoil.common.v1.CallService": (shared := SharedCalls(backend)),
     }
-    server.add_generic_rpc_handlers((Everything(backend, servicers),))
+    shared.everything = Everything(backend, servicers)
+    server.add_generic_rpc_handlers((shared.everything,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     return server, f"127.0.0.1:{port}", imports

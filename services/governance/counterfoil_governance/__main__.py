@@ -133,6 +133,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (add_ConsentServiceServicer_to_server, consents),
             (add_PrivacyRequestServiceServicer_to_server, privacy_requests),
         ],
+        unchanging=["/counterfoil.governance.v1.ReceiptService/GetReceipt"],
         background=[partial(keep_signed, transactions, transactions.checkpoint_due, signer=signer, clock=clock)],
     )
 

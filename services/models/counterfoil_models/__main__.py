@@ -38,6 +38,12 @@ from counterfoil_models.sql.stores import SqlStores
 from counterfoil_models.store import RECEIPTS_TOPIC
 from counterfoil_models.trainer import Trainer
 
+UNCHANGING = tuple(
+    f"/counterfoil.models.v1.{name}"
+    for name in ("ForecastService/GetForecast", "AttributionService/GetAttribution", "LiftService/GetLift")
+)
+"""Outputs are made once; a receipt cites them as they are."""
+
 LIBRARIES = ("numpy", "pandas", "scipy", "sktime", "statsmodels")
 """The distributions whose versions can change an output's digits; artifacts name them."""
 
@@ -141,6 +147,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (lifts_pb2_grpc.add_LiftServiceServicer_to_server, LiftServicer(lifts)),
             (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(receipts)),
         ],
+        unchanging=UNCHANGING,
         background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run],
     )
 
