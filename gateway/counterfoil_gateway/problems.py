@@ -65,6 +65,8 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         self.errors = tuple(errors)
         self.metadata = dict(metadata or {})
         self.headers = dict(headers or {})
+        if code is C.UNAVAILABLE:
+            self.headers.setdefault("retry-after", "1")
 
     def json(self) -> bytes:
         """Return the problem document, with the id of the current trace."""
