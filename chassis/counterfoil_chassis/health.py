@@ -90,7 +90,9 @@ class Health:
             if name not in found or (text and found[name].ok):
                 found[name] = Check(name, not text, needed, now, text)
         present = {name for name, _, _ in self._sources.values()}  # some may have gone meanwhile
-        self._known = {name: self._note(check) for name, check in found.items() if name in present}
+        starting = "start" in found and not found["start"].ok
+        known = {name: self._note(check, starting=starting) for name, check in found.items() if name in present}
+        self._known = known
         return self.checks
 
     @property
@@ -116,13 +118,14 @@ class Health:
                 await changed()
             await asyncio.sleep(_EVERY_SECONDS)
 
-    def _note(self, check: Check) -> Check:
+    def _note(self, check: Check, *, starting: bool) -> Check:
         before = self._known.get(check.name)
         HEALTH_CHECKS.labels(check.name).set(check.ok)
         if before is not None and before.ok == check.ok:
             return Check(check.name, check.ok, check.needed, before.since, check.detail)
         if not check.ok:
-            _logger.warning("a check fails", extra={"check": check.name, "detail": check.detail})
+            level = logging.INFO if starting else logging.WARNING  # others are still starting, too
+            _logger.log(level, "a check fails", extra={"check": check.name, "detail": check.detail})
         elif before is not None:
             _logger.info("a check passes again", extra={"check": check.name})
         return check
