@@ -38,7 +38,7 @@ _OK = 0
 
 
 class TakesLongError(AbortedError):
-    """The read takes longer than those that it came with can wait; call the method itself."""
+    """It takes longer than what it came with in a shared call can wait; call it alone."""
 
     reason = "TAKES_LONG"
 

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from typing import Any
 import grpc
 from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, AppendManyResponse, AppendResult
 from counterfoil_chassis.call import outgoing
+from counterfoil_chassis.calls import TakesLongError
 from counterfoil_chassis.clock import Clock, to_timestamp
 from counterfoil_chassis.coalesce import Coalescer, TooMuchWaitsError
 from counterfoil_chassis.identity import TokenSigner
@@ -78,7 +80,7 @@ class Appender:
         )
         item = Item(_shared(signed_in.token, protocol, route, content_type) + own.SerializeToString(), body)
         try:
-            result = await self._items.ask(item, timeout=TIMEOUT)
+            result = await self._ask(item)
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
             raise _later(int(failure.code), failure.reason, failure.detail, metadata=failure.metadata) from error
@@ -89,6 +91,13 @@ class Appender:
         except TooMuchWaitsError as error:
             raise _later(C.RESOURCE_EXHAUSTED.value[0], error.reason, error.message) from error
         _check(result)
+
+    async def _ask(self, item: Item) -> AppendResult:
+        deadline = time.monotonic() + TIMEOUT
+        result = await self._items.ask(item, timeout=TIMEOUT)
+        if result.code == C.ABORTED.value[0] and result.reason == TakesLongError.reason:
+            (result,) = await self._send([item], max(0.001, deadline - time.monotonic()))
+        return result
 
     async def _send(self, items: Sequence[Item], seconds: float) -> Sequence[AppendResult]:
         call = outgoing(default=seconds, signer=self._signer)

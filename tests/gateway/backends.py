@@ -194,6 +194,8 @@ class Backend:
     remaining: list[float | None] = field(default_factory=list)
     items: list[append_pb2.AppendItem] = field(default_factory=list)
     append_result: append_pb2.AppendResult = field(default_factory=append_pb2.AppendResult)
+    append_results: list[append_pb2.AppendResult] = field(default_factory=list)
+    """Those of the next calls, before it."""
     append_status: grpc.StatusCode | None = None
     refused: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -230,6 +232,7 @@ class Backend:
             kept.clear()
         self.shared_status = self.shared_result = self.held = None
         self.append_result, self.append_status = append_pb2.AppendResult(), None
+        self.append_results.clear()
         self.cancelled.clear()
         self.refused.clear()
         self.asked.clear()
@@ -460,7 +463,8 @@ class Append:
         if self.backend.append_status:
             await context.abort(self.backend.append_status, "not now")
         self.backend.items.extend(request.items)
-        return append_pb2.AppendManyResponse(results=[self.backend.append_result] * len(request.items))
+        result = self.backend.append_results.pop(0) if self.backend.append_results else self.backend.append_result
+        return append_pb2.AppendManyResponse(results=[result] * len(request.items))
 
 
 class ItemAbortedError(Exception):

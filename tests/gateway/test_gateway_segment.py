@@ -199,6 +199,14 @@ async def test_other_verbs_on_event_paths_are_not_served(doors: Doors):
     assert answer.status_code == 404
 
 
+async def test_what_takes_longer_than_its_neighbours_can_wait_goes_again_alone(doors: Doors):
+    doors.backend.append_results.append(AppendResult(code=grpc.StatusCode.ABORTED.value[0], reason="TAKES_LONG"))
+    answer = await doors.http.post("/v1/track", json=EVENT, auth=AUTH)
+    assert answer.status_code == 200
+    first, second = doors.backend.items
+    assert first == second
+
+
 async def test_items_are_encoded_as_the_message_would_be():
     heads = [AppendItem(token="t" * 400, route=route) for route in ("batch", "track", "")]
     bodies = [b"", b"x" * 127, b"\x0a" * 70_000]

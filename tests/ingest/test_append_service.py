@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import sqlite3
 from contextlib import closing
@@ -13,11 +14,16 @@ import pytest
 from counterfoil.common.v1.verdict_pb2 import Verdict
 from counterfoil.ingest.v1 import quarantine_pb2, sources_pb2
 from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, AppendResult
+from counterfoil_chassis.errors import Code
 from counterfoil_chassis.status import failure_of
 from counterfoil_ingest import blocks
+from counterfoil_ingest.registry import Compiled, Contracts
+from counterfoil_ingest.servicers import append as servicer
 from google.protobuf.duration_pb2 import Duration
 
 from tests.ingest.ingest_service import READ, IngestService, ingest_in
+
+pytestmark = pytest.mark.both_engines("contracts", "ingest")
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -124,6 +130,40 @@ async def test_events_of_a_contract_that_cannot_be_looked_up_are_sent_again(
     )
     assert (by_source.reason, by_source.retry_after.seconds) == ("CONTRACTS_UNAVAILABLE", 2)
     assert outcomes(records) == ["RETRY"]
+
+
+async def test_an_item_that_takes_long_holds_up_no_neighbour(
+    ingest: IngestService, source_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, find = asyncio.Event(), Contracts.find
+
+    async def slowly(contracts: Contracts, workspace: str, dataset: str) -> Compiled | None:
+        if dataset == "slow":
+            await found.wait()
+            return None
+        return await find(contracts, workspace, dataset)
+
+    monkeypatch.setattr(Contracts, "find", slowly)
+    monkeypatch.setattr(servicer, "PATIENCE_SECONDS", 0.01)
+    slow = ingest.item(b"{}", protocol="records", dataset="slow")
+    late, neighbour = await ingest.append_many(slow, ingest.item(events("a"), source_id=source_id))
+    assert (late.code, late.reason) == (Code.ABORTED, "TAKES_LONG")
+    assert counts(neighbour) == (1, 0, 0)
+    alone = asyncio.ensure_future(ingest.append_many(slow))
+    assert counts((await ingest.append_many(ingest.item(events("b"), source_id=source_id)))[0]) == (1, 0, 0)
+    found.set()
+    assert outcomes((await alone)[0]) == ["QUARANTINED"]
+
+
+async def test_an_item_has_its_own_deadline(
+    ingest: IngestService, source_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_contracts: Contracts, _workspace: str, _dataset: str) -> Compiled | None:
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(Contracts, "find", never)
+    own = ingest.item(b"{}", protocol="records", dataset="slow", timeout=Duration(nanos=10_000_000))
+    assert [each.reason for each in await ingest.append_many(own)] == ["DEADLINE_EXCEEDED"]
 
 
 async def test_what_is_no_event_is_quarantined_with_its_bytes_and_trace(ingest: IngestService, source_id: str) -> None:

@@ -54,7 +54,7 @@ class Columnwise:
 
 def take_apart(schema: Mapping[str, Any]) -> Columnwise | None:
     """Return a contract's JSON Schema by column; None when it says something that is not about one property alone."""
-    properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
+    properties: Mapping[str, Any] = schema.get("properties", {})
     if schema.get("type") != "object" or not schema.keys() <= _TAKEN_APART:
         return None
     if "additionalProperties" in schema and schema["additionalProperties"] is not False:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
+from typing import cast
 
 import msgspec
 
@@ -40,14 +41,14 @@ class Judged:
     header: Header
     ids: Sequence[str]
     datasets: Sequence[str]
-    datas: Sequence[bytes] | Sequence[msgspec.Struct]
+    datas: Sequence[bytes | msgspec.Struct]
     refused: Mapping[int, Quarantined]
     unknown: frozenset[str]
     size: int = -1
 
     def bytes(self) -> int:
         """Return `size`, which those who give texts may leave out."""
-        return self.size if self.size >= 0 else sum(map(len, self.datas))
+        return self.size if self.size >= 0 else sum(map(len, cast("Sequence[bytes]", self.datas)))
 
 
 class Group:
@@ -208,7 +209,8 @@ class _BlockWriter:
         while start < count:
             stop = min(start + _BLOCK_RECORDS - self._count, count)
             if batch.bytes() > _WHOLE_BYTES:
-                sizes = list(accumulate(map(len, batch.datas[start:stop]), initial=self._size))
+                texts = cast("Sequence[bytes]", batch.datas[start:stop])  # structs are of small batches only
+                sizes = list(accumulate(map(len, texts), initial=self._size))
                 stop = start + max(1, bisect_left(sizes, _BLOCK_BYTES, hi=stop - start))
             datasets = batch.datasets[start:stop]
             text = blocks.lines(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import chain
 from operator import itemgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
@@ -101,7 +101,7 @@ def columns(body: bytes, request: Request) -> Columns | None:
     every = map(list, zip(*map(msgspec.structs.astuple, batch.batch), strict=True))
     by_name: dict[str, list[Any]] = dict(zip(_NAMES, every, strict=True))
     objects = {name: found for name in _OBJECTS if (found := _present(by_name[name]))}
-    views = list(map(memoryview, chain.from_iterable(objects.values())))
+    views: list[memoryview] = list(map(cast("Any", memoryview), chain.from_iterable(objects.values())))
     are_objects = set(map(_FIRST, views)) <= _OPENS_OBJECT
     if not (are_objects and reads_alike(body, max(map(len, views), default=0)) and _complete(by_name, batch.sentAt)):
         return None

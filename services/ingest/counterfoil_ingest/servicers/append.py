@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -14,7 +15,8 @@ from counterfoil.common.v1.verdict_pb2 import Finding as FindingMessage
 from counterfoil.common.v1.verdict_pb2 import Verdict as VerdictMessage
 from counterfoil.ingest.v1 import append_pb2 as pb
 from counterfoil.ingest.v1.append_pb2_grpc import AppendServiceServicer
-from counterfoil_chassis.clock import Clock, Ids, from_timestamp, to_micros
+from counterfoil_chassis.calls import TakesLongError
+from counterfoil_chassis.clock import Clock, Ids, to_micros
 from counterfoil_chassis.errors import CounterfoilError, DeadlineExceededError, InternalError
 from counterfoil_chassis.identity import Caller, TokenVerifier, require_scope
 from counterfoil_chassis.spans import HotSpan
@@ -37,6 +39,9 @@ RECORDS = "records"
 """The protocol whose items need `ingest.write` and have a verdict for each record to read."""
 
 SPAN = "ingest.append"
+
+PATIENCE_SECONDS = 0.25
+"""How long the others of a call wait for the slowest, once one of them is done."""
 
 _DATASET = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _logger = logging.getLogger(__name__)
@@ -65,18 +70,29 @@ class AppendServicer(AppendServiceServicer):
         self._ids = ids
 
     async def AppendMany(self, request: pb.AppendManyRequest, context: Context) -> pb.AppendManyResponse:
-        """Append each item by itself; together they share the log's commits."""
+        """Append each item by itself; together they share the log's commits, and none waits long for another."""
+        left = _seconds_left(context)
         items = request.items
-        if len(items) == 1:  # by far the most common, and a task costs as much as a small item
-            return pb.AppendManyResponse(results=[await self._result(items[0])])
-        return pb.AppendManyResponse(results=await asyncio.gather(*(self._result(item) for item in items)))
+        if len(items) == 1:  # a task costs as much as a small item
+            return pb.AppendManyResponse(results=[await self._result(items[0], left)])
+        tasks = [asyncio.ensure_future(self._result(item, left)) for item in items]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+        finally:
+            for task in tasks:
+                task.cancel()  # the others' answers are not held back, or the caller left
+        return pb.AppendManyResponse(results=[task.result() if task.done() else _takes_long() for task in tasks])
 
-    async def _result(self, item: pb.AppendItem) -> pb.AppendResult:
-        timeout = item.timeout.ToTimedelta().total_seconds() if item.HasField("timeout") else None
+    async def _result(self, item: pb.AppendItem, left: float) -> pb.AppendResult:
         try:
             with HotSpan(SPAN, traceparent=item.traceparent, kind=SpanKind.INTERNAL) as span:
-                async with asyncio.timeout(timeout):
+                seconds = item.timeout.seconds + item.timeout.nanos / 1e9 if item.HasField("timeout") else left
+                if seconds >= left:  # the call's own deadline comes first
                     verdicts = await self._append(item, span.traceparent)
+                else:
+                    async with asyncio.timeout(seconds):
+                        verdicts = await self._append(item, span.traceparent)
         except TimeoutError:
             return _failed(
                 DeadlineExceededError("The log took too long; send it again with the same ids: nothing is kept twice.")
@@ -106,12 +122,13 @@ class AppendServicer(AppendServiceServicer):
         if item.protocol == RECORDS and not _DATASET.fullmatch(item.dataset):
             raise BadDatasetError("A dataset's name is [a-z][a-z0-9_]{0,62}; name one that has a contract.")
         source_id = sources.source_of(caller.principal)
-        received = from_timestamp(item.received_at) if item.HasField("received_at") else self._clock.now()
+        at = item.received_at
+        known = item.HasField("received_at")
         request = Request(
             route=item.route,
             dataset=item.dataset,
             request_id=item.request_id,
-            received_at=to_micros(received),
+            received_at=at.seconds * 1_000_000 + at.nanos // 1000 if known else to_micros(self._clock.now()),
             mappings=await self._mappings.of(caller.workspace, source_id),
             new_id=_numbered(item.request_id) if item.request_id else self._ids.new,
         )
@@ -192,6 +209,16 @@ def _require(caller: Caller, protocol: str) -> None:
         require_scope(caller, "ingest.write")
     else:
         require_scope(caller, "ingest.append")
+
+
+def _seconds_left(context: Context) -> float:
+    left: float | None = context.time_remaining()  # the stubs forget that a call may have no deadline
+    return math.inf if left is None else left
+
+
+def _takes_long() -> pb.AppendResult:
+    text = "This takes longer than those that it came with can wait. Send it alone: nothing is kept twice."
+    return _failed(TakesLongError(text))
 
 
 def _failed(error: CounterfoilError) -> pb.AppendResult:
