@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import orjson
+
+# What stands before may be an escape such as \n, whose letter is no part of a word.
+_APART: Final = re.compile(rb"(?:(?<![\w.%+-])|(?<=\\[nrtbf]))")
+_ENDS: Final = re.compile(rb"(?![\w-]|\.\w)")
 
 
 class WholeTexts:
@@ -18,18 +23,17 @@ class WholeTexts:
         """Take texts as they are compared; white space around them and case do not count."""
         wanted = {each.strip().lower() for each in texts} - {""}
         forms = {form for each in wanted for form in (each, each.replace("@", "%40"))}
-        written = sorted(orjson.dumps(form)[1:-1] for form in forms)
-        # What stands before may be an escape such as \n, whose letter is no part of a word.
-        words = b"|".join(map(re.escape, written))
-        before = rb"(?:(?<![\w.%+-])|(?<=\\[nrtbf]))"
-        self._pattern = re.compile(before + b"(?:" + words + rb")(?![\w-]|\.\w)") if written else None
+        self._written = sorted(orjson.dumps(form)[1:-1] for form in forms)
 
-    def places(self, json: bytes) -> Iterator[int]:
-        """Yield where the texts begin in JSON text."""
-        if self._pattern is not None:
-            for match in self._pattern.finditer(json.lower()):
-                yield match.start()
+    def places(self, lowered: bytes) -> Iterator[int]:
+        """Yield where the texts begin in JSON text that is in lower case."""
+        for text in self._written:  # one plain search each: a pattern of all of them takes thirty times as long
+            at = lowered.find(text)
+            while at >= 0:
+                if _APART.match(lowered, at) and _ENDS.match(lowered, at + len(text)):
+                    yield at
+                at = lowered.find(text, at + 1)
 
     def within(self, json: bytes) -> bool:
         """Tell whether any of the texts is in JSON text."""
-        return self._pattern is not None and self._pattern.search(json.lower()) is not None
+        return next(self.places(json.lower()), None) is not None

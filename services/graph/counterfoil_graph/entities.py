@@ -192,12 +192,16 @@ class MappingVersion:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state of the graph: records below `next_offset`, read under these mappings; `known_us` None = no record."""
+    """A state of the graph: records below `next_offset`, read under these mappings; `known_us` None = no record.
+
+    `erasures` counts those that were carried out when it was read.
+    """
 
     log_epoch: str
     next_offset: int
     mappings_sha256: str
     known_us: int | None
+    erasures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

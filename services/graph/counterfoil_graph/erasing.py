@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
+import orjson
 import zstandard
 from counterfoil_chassis.backoff import Backoff
 from counterfoil_chassis.errors import CounterfoilError
@@ -29,7 +30,7 @@ from counterfoil_graph.following import MOST_BYTES, TRUSTED_SOURCE, Followers
 from counterfoil_graph.mapping import InForce
 from counterfoil_graph.metrics import ERASURES_WAITING
 from counterfoil_graph.searching import Search, Searcher, Told, telling, told_by
-from counterfoil_graph.store import ErasureOffices, ErasureStore, Log, LogBlock, NodeKey, Stores
+from counterfoil_graph.store import ErasureOffices, ErasureStore, Log, LogBlock, MappingStore, NodeKey, Stores
 
 _AT_ONCE: Final = 10_000  # offsets of one call to ingest
 _READ_SECONDS: Final = 600.0
@@ -185,7 +186,8 @@ class Erasing:
         )
         lost = not search.offsets.keys() >= set(work.offsets)
         await followers.change(
-            workspace, lambda: self._forget(erasure, in_force, known, search=search, exact=not lost, done=done)
+            workspace,
+            lambda: self._forget(erasure, in_force, known, search=search, offsets=offsets, exact=not lost, done=done),
         )
         async with self._means.stores.read() as transaction:
             remaining = await transaction.erasures(workspace).remaining(known.places)
@@ -235,7 +237,15 @@ class Erasing:
         return records, quarantined
 
     async def _forget(
-        self, erasure: Erasure, in_force: InForce, known: _Known, *, search: Search, exact: bool, done: ErasureWork
+        self,
+        erasure: Erasure,
+        in_force: InForce,
+        known: _Known,
+        *,
+        search: Search,
+        offsets: Sequence[int],
+        exact: bool,
+        done: ErasureWork,
     ) -> None:
         """Have the graph forget, while its consumer stands still; the log is searched once more for that."""
         workspace, request = erasure.workspace, erasure.privacy_request_id
@@ -247,15 +257,20 @@ class Erasing:
             exact = exact and not left.offsets and self._means.followers.in_force(workspace) == in_force
             exact = exact and await _is_alone(transaction.erasures(workspace), known, search)
             changed = await _changed_nodes(transaction.erasures(workspace), search) if exact else frozenset()
+            begun = await _begun(transaction.mappings(workspace), search) if exact else frozenset()
         nodes = await self._nodes(erasure, in_force, changed, until=cursor)
+        firsts = await self._firsts(erasure, begun, until=cursor)
         async with self._means.stores.begin() as transaction:
             store, mappings = transaction.erasures(workspace), transaction.mappings(workspace)
             if exact:
-                await _forget_exactly(store, known, search, request=request, left=left, until=cursor)
+                await _forget_exactly(store, known, search, request=request)
                 await store.retell_nodes(nodes)
+                await store.set_first_offsets(firsts)
             elif known.own or search.offsets:
                 await mappings.apply(await mappings.applied() or "", rebuild=True)
                 await store.keep_erased(known.places, privacy_request_id=request)
+            if offsets:
+                await store.count_erasure(min(offsets))
             await store.keep_work(request, done)
         _logger.info(
             "the graph has forgotten", extra={"workspace": workspace, "privacy_request_id": request, "exact": exact}
@@ -275,6 +290,18 @@ class Erasing:
                     break
                 await asyncio.to_thread(_tell_nodes, block, extractor, told)
         return told
+
+    async def _firsts(self, erasure: Erasure, datasets: Collection[str], *, until: int) -> dict[str, int | None]:
+        """Return where datasets begin now, None = nowhere."""
+        firsts: dict[str, int | None] = dict.fromkeys(datasets)
+        if not datasets:
+            return firsts
+        async with aclosing(self._means.log.scan(erasure.workspace)) as blocks:
+            async for block in blocks:
+                if block.next_offset > until or None not in firsts.values():
+                    break
+                await asyncio.to_thread(_find_firsts, block, firsts)
+        return firsts
 
     async def _overwrite(self) -> None:
         pauses = Backoff(first=0.02, longest=1.0)
@@ -298,18 +325,19 @@ def meant(members: Sequence[Member], erasure: Erasure) -> list[Member]:
 def _look(block: LogBlock, search: Search, searcher: Searcher, extractor: Extractor | None, *, asked_us: int) -> None:
     payload, received_us = _unpacked(block), [each.received_us for each in block.headers]
     found = searcher.find(payload, received_us=received_us)
-    search.take(block.next_offset, found)
+    search.next_offset = block.next_offset
     if extractor is None:
+        search.offsets |= {offset: received for offset, (_, received) in found.items()}
         return
-    for offset in [offset for offset, received in found.offsets.items() if received > asked_us]:
-        del search.offsets[offset]  # the person came back: not meant
-    theirs = search.offsets.keys() & found.offsets.keys()
+    theirs = {offset: line for offset, line in found.items() if line[1] <= asked_us}  # what came later is not meant
     if theirs:
-        sources = [each.source_id for each in block.headers]
-        told = told_by(
-            extractor, payload, theirs, received_us=received_us, sources=sources, next_offset=block.next_offset
+        search.offsets |= {offset: received for offset, (_, received) in theirs.items()}
+        sources, numbers = [each.source_id for each in block.headers], [number for number, _ in theirs.values()]
+        search.told.append(
+            told_by(
+                extractor, payload, numbers, received_us=received_us, sources=sources, next_offset=block.next_offset
+            )
         )
-        search.told.append(told)
 
 
 def _tell_nodes(block: LogBlock, extractor: Extractor, told: Mapping[NodeKey, list[Node]]) -> None:
@@ -362,18 +390,26 @@ async def _changed_nodes(store: ErasureStore, search: Search) -> frozenset[NodeK
     return frozenset(changed)
 
 
-async def _forget_exactly(
-    store: ErasureStore, known: _Known, search: Search, *, request: str, left: Search, until: int
-) -> None:
+async def _begun(mappings: MappingStore, search: Search) -> frozenset[str]:
+    """Return the datasets whose first record is among those found."""
+    seen = await mappings.datasets_seen()
+    return frozenset(dataset for dataset, first in seen.items() if first in search.offsets)
+
+
+def _find_firsts(block: LogBlock, firsts: dict[str, int | None]) -> None:
+    for text in _unpacked(block).split(b"\n"):
+        if text:
+            line = orjson.loads(text)
+            if line["r"] is not None and firsts.get(line["d"], 0) is None:
+                firsts[line["d"]] = line["o"]
+
+
+async def _forget_exactly(store: ErasureStore, known: _Known, search: Search, *, request: str) -> None:
     await store.forget_persons(known.places, privacy_request_id=request)
     await store.forget_decisions({each.decision_id for told in search.told for each in told.facts.decisions})
-    datasets: set[str] = set()
     for told in search.told:
         await store.retell_edges(told.next_offset, _edges(told))
         await store.count_unread(told.facts.unread)
-        datasets.update(told.facts.datasets)
-    firsts = {dataset: left.firsts.get(dataset, until) for dataset in datasets}
-    await store.set_first_offsets({each: first if first < until else None for each, first in firsts.items()})
 
 
 def _edges(told: Told) -> list[Edge]:

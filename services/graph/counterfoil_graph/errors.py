@@ -24,6 +24,12 @@ class PersonErasedError(PersonNotFoundError):
     reason = "PERSON_ERASED"
 
 
+class GraphErasedError(FailedPreconditionError):
+    """An erasure has changed the graph since the state was read."""
+
+    reason = "GRAPH_ERASED"
+
+
 class ErasureIncompleteError(UnavailableError):
     """The search after an erasure still finds something of the person; it is carried out again."""
 

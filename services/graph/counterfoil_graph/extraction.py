@@ -96,7 +96,7 @@ class Extractor:
         facts = Facts(known_us=max(received_us, default=0))
         times: dict[tuple[str, str], int] = {}
         readers = self._readers
-        for line in parsed_lines(payload):
+        for line in _lines(payload):
             offset, header, dataset = line["o"], line["h"], line["d"]
             if offset < from_offset or line["r"] is None:  # null: the record was erased
                 continue
@@ -118,7 +118,7 @@ class Extractor:
         return facts
 
 
-def parsed_lines(payload: bytes) -> Iterable[dict[str, Any]]:
+def _lines(payload: bytes) -> Iterable[dict[str, Any]]:
     """Parse JSON lines some hundred at a time: one call for all would keep the event loop waiting."""
     lines = payload.split(b"\n")
     for start in range(0, len(lines), 500):

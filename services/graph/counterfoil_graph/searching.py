@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final
@@ -12,12 +13,18 @@ import orjson
 from counterfoil_chassis.texts import WholeTexts
 
 from counterfoil_graph.entities import DECISIONS, Name
-from counterfoil_graph.extraction import Extractor, parsed_lines
+from counterfoil_graph.extraction import Extractor
 from counterfoil_graph.facts import Facts, Record, UnreadError
 from counterfoil_graph.mapping import InForce
 from counterfoil_graph.values import getter, normaliser, text_of
 
 _TELLING: Final = 16
+_ESCAPE: Final = re.compile(rb"\\u|\\/")
+"""Behind an escape that JSON does not need, anything can be written; such a record is parsed."""
+_EXPONENT: Final = re.compile(rb":\s*-?[0-9]+(?:\.[0-9]+)?e")
+"""A number may be written so that its digits are not those of the identifier."""
+_APART: Final = re.compile(rb"(?:(?<!\w)|(?<=\\[nrtbf]))")
+_ENDS: Final = re.compile(rb"(?!\w)")
 _Field = tuple[str, Callable[[Record], Any], Callable[[str], str]]
 
 
@@ -30,19 +37,11 @@ def telling(names: Iterable[Name]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The records of one block that hold an identifier, by offset with the time they were received.
-
-    `firsts` tells the first record of each dataset that is neither one of them nor erased.
-    """
-
-    offsets: Mapping[int, int]
-    firsts: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Told:
-    """What some records of a block say, and what the block says with and without them."""
+    """What some records of a block say, and what the block says with and without them.
+
+    Where they tell of nothing but people, nobody asks for the block, and `before` and `after` are empty.
+    """
 
     next_offset: int
     facts: Facts
@@ -52,23 +51,18 @@ class Told:
 
 @dataclass(slots=True)
 class Search:
-    """What a search through the log has found so far."""
+    """What a search through the log has found: records by offset, with the time they were received, and their facts."""
 
     next_offset: int = 0
     offsets: dict[int, int] = field(default_factory=dict)
-    firsts: dict[str, int] = field(default_factory=dict)
     told: list[Told] = field(default_factory=list)
-
-    def take(self, next_offset: int, found: Found) -> None:
-        """Add what was found in the next block."""
-        self.next_offset = next_offset
-        self.offsets.update(found.offsets)
-        for dataset, offset in found.firsts.items():
-            self.firsts.setdefault(dataset, offset)
 
 
 class Searcher:
-    """Looks for the identifiers of some persons; CPU work, for a worker."""
+    """Looks for the identifiers of some persons; CPU work, for a worker.
+
+    A record is parsed only when its text holds something that can be one of them: a log is long, a person is small.
+    """
 
     def __init__(self, in_force: InForce, names: Collection[Name]) -> None:
         self._names = frozenset(names)
@@ -82,24 +76,49 @@ class Searcher:
             ]
             for dataset, each in in_force.datasets.items()
         }
+        phones = {name for name, type_ in types.items() if type_.normalise == "phone"}
+        written = {each for each in self._names if each.type not in phones}
+        self._written = sorted({orjson.dumps(each.value.lower())[1:-1] for each in written})
+        digits = sorted({_grouped(each.value) for each in self._names - written})
+        self._phones = re.compile(b"|".join(digits)) if digits else None
+        self._numbers = any(each.value.lstrip("-").isdigit() for each in written)
 
-    def find(self, payload: bytes, *, received_us: Sequence[int]) -> Found:
+    def find(self, payload: bytes, *, received_us: Sequence[int]) -> dict[int, tuple[int, int]]:
         """Return the records of a block that hold one of the identifiers, whether or not a mapping's conditions hold.
 
-        `payload` is the block's JSON lines. Raises ValueError when they cannot be read.
+        By offset, with the number of the line and the time it was received; `payload` is the block's JSON lines.
+        Raises ValueError when they cannot be read.
         """
-        as_text = self._lines_with_text(payload)
-        offsets: dict[int, int] = {}
-        firsts: dict[str, int] = {}
-        for number, line in enumerate(parsed_lines(payload)):
-            offset, dataset, record = line["o"], line["d"], line["r"]
-            if record is None:
-                continue
-            if number in as_text or self._names_one(dataset, record):
-                offsets[offset] = received_us[line["h"]]
-            elif dataset not in firsts:
-                firsts[dataset] = offset
-        return Found(offsets, firsts)
+        lowered = payload.lower()
+        candidates = self._candidates(lowered)
+        if not candidates:
+            return {}
+        begins = list(accumulate((len(each) + 1 for each in payload.split(b"\n")), initial=0))
+        numbers = sorted({bisect_right(begins, place) - 1 for place in candidates})
+        as_text = {bisect_right(begins, place) - 1 for place in self._texts.places(lowered)}
+        found: dict[int, tuple[int, int]] = {}
+        for number in numbers:
+            line = orjson.loads(payload[begins[number] : begins[number + 1]])
+            if line["r"] is not None and (number in as_text or self._names_one(line["d"], line["r"])):
+                found[line["o"]] = (number, received_us[line["h"]])
+        return found
+
+    def _candidates(self, lowered: bytes) -> list[int]:
+        """Return places in the lines that may hold an identifier."""
+        if not self._names:
+            return []
+        places = [match.start() for match in _ESCAPE.finditer(lowered)]
+        for text in self._written:
+            at = lowered.find(text)
+            while at >= 0:
+                if _APART.match(lowered, at) and _ENDS.match(lowered, at + len(text)):
+                    places.append(at)
+                at = lowered.find(text, at + 1)
+        if self._phones is not None:
+            places += [match.start() for match in self._phones.finditer(lowered)]
+        if self._numbers:
+            places += [match.start() for match in _EXPONENT.finditer(lowered)]
+        return places
 
     def _names_one(self, dataset: str, record: Record) -> bool:
         if dataset == DECISIONS:
@@ -116,39 +135,36 @@ class Searcher:
                 return True
         return False
 
-    def _lines_with_text(self, payload: bytes) -> frozenset[int]:
-        places = list(self._texts.places(payload))
-        if not places:
-            return frozenset()
-        begins = list(accumulate((len(each) + 1 for each in payload.split(b"\n")), initial=0))
-        return frozenset(bisect_right(begins, place) - 1 for place in places)
-
 
 def told_by(
     extractor: Extractor,
     payload: bytes,
-    offsets: Collection[int],
+    numbers: Collection[int],
     *,
     received_us: Sequence[int],
     sources: Sequence[str],
     next_offset: int,
 ) -> Told:
-    """Return what the records at some offsets of a block say, and what the block says with and without them."""
-    theirs: list[bytes] = []
-    others: list[bytes] = []
-    for line in payload.split(b"\n"):
-        if line:
-            (theirs if orjson.loads(line)["o"] in offsets else others).append(line)
+    """Return what some lines of a block say, and what the block says with and without them."""
+    lines = payload.split(b"\n")
+    theirs = frozenset(numbers)
 
-    def read(lines: Sequence[bytes]) -> Facts:
-        return extractor.read(b"\n".join(lines), received_us=received_us, sources=sources, from_offset=0)
+    def read(some: Iterable[bytes]) -> Facts:
+        return extractor.read(b"\n".join(some), received_us=received_us, sources=sources, from_offset=0)
 
+    facts = read(lines[number] for number in sorted(theirs))
+    if not facts.nodes and not any(
+        isinstance(source, str) and isinstance(target, str) for _, source, target, _ in facts.edges
+    ):
+        return Told(next_offset, facts, Facts(0), Facts(0))
     return Told(
-        next_offset,
-        read(theirs),
-        extractor.read(payload, received_us=received_us, sources=sources, from_offset=0),
-        read(others),
+        next_offset, facts, read(lines), read(line for number, line in enumerate(lines) if number not in theirs)
     )
+
+
+def _grouped(number: str) -> bytes:
+    """Return the pattern of a telephone number, however it is grouped."""
+    return b"[^0-9]{0,6}".join(digit.encode() for digit in number if digit.isdigit())
 
 
 def _decided(record: Record) -> Iterable[Name]:

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from counterfoil_graph.entities import State
-from counterfoil_graph.errors import GraphBehindError, GraphRebuildingError, GraphRebuiltError, StateUnknownError
+from counterfoil_graph.errors import (
+    GraphBehindError,
+    GraphErasedError,
+    GraphRebuildingError,
+    GraphRebuiltError,
+    StateUnknownError,
+)
 from counterfoil_graph.store import GraphReader
 
 
@@ -30,13 +36,15 @@ async def cited(
     next_offset: int,
     mappings_sha256: str,
     predecessors: Callable[[], Mapping[str, int]],
+    erasures: int | None = None,
 ) -> State:
     """Return a state as it was cited; without an epoch, the present one.
 
     `predecessors` tells the lives of the log that the present one continues, each with the exclusive offset up to which
-    it is the same.
+    it is the same. `erasures` are those that the state was read after; None = whatever was erased since.
 
     Raises:
+        GraphErasedError: an erasure has changed it since.
         GraphRebuiltError: it belongs to another life of the log, or other mappings are in force since.
         GraphBehindError: the graph has not read so far.
         StateUnknownError: no state ends at this offset.
@@ -56,10 +64,12 @@ async def cited(
             )
     if next_offset > now.next_offset:
         raise GraphBehindError(f"The graph has read the log up to {now.next_offset} only. Try again in a moment.")
+    if erasures is not None and await reader.is_erased_since(erasures, below=next_offset):
+        raise GraphErasedError("Records of the state have been erased since it was read; ask again without it.")
     known_us = await reader.known_us(next_offset)
     if known_us is None and next_offset:
         raise StateUnknownError(f"No state of the graph ends at {next_offset}; take one from an answer or a receipt.")
-    return State(log_epoch, next_offset, mappings_sha256, known_us)
+    return State(log_epoch, next_offset, mappings_sha256, known_us, now.erasures)
 
 
 async def known_at(reader: GraphReader, known_us: int | None) -> int:

@@ -164,6 +164,9 @@ class GraphReader(Protocol):
     async def identifiers(self, persons: Collection[int], *, at: int | None = None) -> dict[int, list[IdentifierSeen]]:
         """Return the identifiers of persons, in a state (None = now)."""
 
+    async def is_erased_since(self, erasures: int, *, below: int) -> bool:
+        """Tell whether an erasure after so many has changed what states say of the records below an offset."""
+
     async def is_erased(self, number: int) -> bool:
         """Tell whether a person of this number was erased."""
 
@@ -266,6 +269,9 @@ class ErasureStore(Protocol):
 
     async def forget_persons(self, places: Sequence[int], *, privacy_request_id: str) -> None:
         """Delete everything about some identifiers, and keep their numbers so that nobody gets them again."""
+
+    async def count_erasure(self, first_offset: int) -> None:
+        """Note that an erasure has changed all states from an offset on."""
 
     async def keep_erased(self, places: Sequence[int], *, privacy_request_id: str) -> None:
         """Note the numbers of erased persons, take them out of exports, and drop kept answers that may show them."""

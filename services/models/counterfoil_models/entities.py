@@ -311,6 +311,7 @@ class GraphState:
     log_epoch: str
     next_offset: int
     mappings_sha256: str
+    erasures: int = 0
 
 
 @dataclass(frozen=True)

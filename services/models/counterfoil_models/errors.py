@@ -129,6 +129,12 @@ class HistoryTooShortError(FailedPreconditionError):
     reason = "HISTORY_TOO_SHORT"
 
 
+class GraphErasedError(FailedPreconditionError):
+    """Records that a cited state of the graph was made of have been erased since."""
+
+    reason = "GRAPH_ERASED"
+
+
 class SnapshotErasedError(FailedPreconditionError):
     """An erasure changed records of the snapshot since it was taken."""
 

@@ -42,7 +42,8 @@ def count_records(block: LogBlock, *, from_offset: int) -> Mapping[str, int]:
         if block.first_offset < from_offset and int(line[len(_FIRST) : line.index(b",")]) < from_offset:
             continue
         begin += len(_DATASET)
-        counts[line[begin : line.index(b'"', begin)].decode()] += 1
+        if dataset := line[begin : line.index(b'"', begin)].decode():  # empty: the record was erased
+            counts[dataset] += 1
     return counts
 
 

@@ -1,4 +1,4 @@
-"""Erasures at work, the numbers of erased persons, and how many of an export's persons were erased."""
+"""Erasures at work and carried out, the numbers of erased persons, and how many of an export's persons were erased."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def upgrade() -> None:
         sa.Column("privacy_request_id", sa.Text, primary_key=True),
         sa.Column("offsets", sa.Text, nullable=False),
         sa.Column("erased", sa.Text),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "forgotten",
+        sa.Column("workspace", sa.Text, primary_key=True),
+        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("first_offset", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_table(

@@ -97,6 +97,7 @@ class JourneyServicer(journeys_pb2_grpc.JourneyServiceServicer):
                 next_offset=request.next_offset,
                 mappings_sha256=request.mappings_sha256,
                 predecessors=partial(self._services.followers.predecessors, request.workspace),
+                erasures=request.erasures,
             )
             at = state.next_offset
             campaigns = await reader.campaigns(at=at)
@@ -135,6 +136,7 @@ class JourneyServicer(journeys_pb2_grpc.JourneyServiceServicer):
                 next_offset=at,
                 mappings_sha256=reading.state.mappings_sha256,
                 predecessors=partial(self._services.followers.predecessors, workspace),
+                erasures=reading.state.erasures,
             )
             found = await reader.identifiers(some, at=at)
             places = {person: [one.place for one in each] for person, each in found.items()}
@@ -179,6 +181,7 @@ def _reading_message(reading: Reading) -> journeys_pb2.JourneyReading:
         consent_at=to_timestamp(from_micros(consents.at_us)),
         bases=",".join(sorted(consents.bases)),
         datasets=reading.datasets,
+        erasures=state.erasures,
     )
     if state.known_us is not None:
         message.known_at.CopyFrom(to_timestamp(from_micros(state.known_us)))

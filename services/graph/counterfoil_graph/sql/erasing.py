@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 from counterfoil_chassis.tables import TABLES
-from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_graph.entities import FOREVER, Edge, ErasureWork, Member, Name, Node
@@ -22,6 +22,7 @@ from counterfoil_graph.sql.tables import (
     ERASURE,
     EVENT,
     EXPORT,
+    FORGOTTEN,
     IDENTIFIER,
     LINK,
     NODE,
@@ -109,6 +110,13 @@ class SqlErasureStore:
             await self._delete(EDGE, self._in(EDGE.c.from_id, ends))
             await self._delete(EDGE, self._in(EDGE.c.to_id, ends))
         await self.keep_erased(places, privacy_request_id=privacy_request_id)
+
+    async def count_erasure(self, first_offset: int) -> None:
+        """Note that an erasure has changed all states from an offset on."""
+        counted = select(func.count()).select_from(FORGOTTEN).where(FORGOTTEN.c.workspace == self._workspace)
+        number = (await self._connection.execute(counted)).scalar_one() + 1
+        row = {"workspace": self._workspace, "number": number, "first_offset": first_offset}
+        await self._connection.execute(insert(FORGOTTEN).values(row))
 
     async def keep_erased(self, places: Sequence[int], *, privacy_request_id: str) -> None:
         """Note the numbers of erased persons, take them out of exports, and drop kept answers that may show them."""

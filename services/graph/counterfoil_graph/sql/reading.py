@@ -31,6 +31,7 @@ from counterfoil_graph.sql.tables import (
     EDGE,
     ERASED_PERSON,
     EVENT,
+    FORGOTTEN,
     FORMER_MAPPINGS,
     GRAPH,
     IDENTIFIER,
@@ -68,7 +69,9 @@ class SqlGraphReader:
         applied = select(GRAPH.c.mappings_sha256).where(GRAPH.c.workspace == self._workspace)
         sha256 = (await self._connection.execute(applied)).scalar() or ""
         epoch, next_offset = (place.log_epoch, place.next_offset) if place else ("", 0)
-        return State(epoch, next_offset, sha256, await self.known_us(next_offset))
+        forgotten = select(func.count()).select_from(FORGOTTEN).where(FORGOTTEN.c.workspace == self._workspace)
+        erasures = (await self._connection.execute(forgotten)).scalar_one()
+        return State(epoch, next_offset, sha256, await self.known_us(next_offset), erasures)
 
     async def known_us(self, next_offset: int) -> int | None:
         """Return when the newest record of a state was received, None when there is no such state."""
@@ -174,6 +177,12 @@ class SqlGraphReader:
         for each in found.values():
             each.sort(key=lambda one: one.name)
         return found
+
+    async def is_erased_since(self, erasures: int, *, below: int) -> bool:
+        """Tell whether an erasure after so many has changed what states say of the records below an offset."""
+        table = FORGOTTEN.c
+        here = and_(table.workspace == self._workspace, table.number > erasures, table.first_offset < below)
+        return (await self._connection.execute(select(table.number).where(here).limit(1))).first() is not None
 
     async def is_erased(self, number: int) -> bool:
         """Tell whether a person of this number was erased."""

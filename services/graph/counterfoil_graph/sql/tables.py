@@ -173,6 +173,9 @@ EXPORT = _table(
 ERASURE = _table("erasure", _key("privacy_request_id"), _value("offsets"), Column("erased", Text))
 """Erasures that are not reported yet: JSON of the offsets to erase, and of the counts once the graph has forgotten."""
 
+FORGOTTEN = _table("forgotten", _key("number", BigInteger), _value("first_offset", BigInteger))
+"""Erasures in their order, each with the offset from which on it has changed every state."""
+
 ERASED_PERSON = _table("erased_person", _key("person", BigInteger), _value("privacy_request_id"))
 """The numbers of persons that were erased: they are nobody else's."""
 

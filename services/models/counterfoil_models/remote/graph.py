@@ -16,7 +16,7 @@ from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.status import failure_of
 
 from counterfoil_models.entities import ConsentState, GraphState, JourneyReading
-from counterfoil_models.errors import GraphRebuiltError
+from counterfoil_models.errors import GraphErasedError, GraphRebuiltError
 from counterfoil_models.remote.arrow import table_of
 from counterfoil_models.store import JourneyQuestion, OpenJourneys
 
@@ -50,7 +50,7 @@ class GraphJourneys:
 
     @asynccontextmanager
     async def open(self, question: JourneyQuestion) -> AsyncIterator[OpenJourneys]:
-        """Begin to read as this service itself; raise GraphRebuiltError when the state is no longer kept."""
+        """Begin to read as this service itself; raise GraphRebuiltError or GraphErasedError when the state is gone."""
         call = self._journeys.ReadJourneys(_request(question), **outgoing(default=_SECONDS, signer=self._signer))
         responses = aiter(call)
         try:
@@ -58,6 +58,8 @@ class GraphJourneys:
             yield _Open(first, responses)
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
+            if failure.reason == GraphErasedError.reason:
+                raise GraphErasedError(failure.detail, metadata=failure.metadata) from error
             if failure.reason not in _GONE:
                 raise
             raise GraphRebuiltError(failure.detail, metadata=failure.metadata) from error
@@ -93,6 +95,7 @@ def _request(question: JourneyQuestion) -> journeys_pb2.ReadJourneysRequest:
         request.log_epoch = question.state.log_epoch
         request.next_offset = question.state.next_offset
         request.mappings_sha256 = question.state.mappings_sha256
+        request.erasures = question.state.erasures
     if question.consent is not None:
         request.ledger_revision = question.consent.ledger_revision
         request.consent_at.CopyFrom(to_timestamp(question.consent.judged_at))
@@ -102,7 +105,7 @@ def _request(question: JourneyQuestion) -> journeys_pb2.ReadJourneysRequest:
 def _reading(message: journeys_pb2.JourneyReading) -> JourneyReading:
     known_at: datetime | None = from_timestamp(message.known_at) if message.HasField("known_at") else None
     return JourneyReading(
-        state=GraphState(message.log_epoch, message.next_offset, message.mappings_sha256),
+        state=GraphState(message.log_epoch, message.next_offset, message.mappings_sha256, message.erasures),
         consent=ConsentState(message.ledger_revision, from_timestamp(message.consent_at)),
         known_at=known_at,
         persons=message.persons,

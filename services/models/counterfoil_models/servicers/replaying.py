@@ -13,6 +13,7 @@ from counterfoil_models.differences import first_difference
 from counterfoil_models.documents import Document
 from counterfoil_models.errors import (
     ArtifactCorruptError,
+    GraphErasedError,
     GraphRebuiltError,
     SnapshotErasedError,
     SnapshotExpiredError,
@@ -35,8 +36,8 @@ class Replayer(Protocol):
     async def remake(self, receipt: receipts_pb2.Receipt) -> Remade:
         """Make the output again from the cited inputs and parameters alone.
 
-        Raises ArtifactCorruptError, SnapshotErasedError, SnapshotExpiredError or GraphRebuiltError when these are not
-        what was cited.
+        Raises ArtifactCorruptError, SnapshotErasedError, GraphErasedError, SnapshotExpiredError or GraphRebuiltError
+        when these are not what was cited.
         """
 
 
@@ -62,7 +63,7 @@ async def replayed(receipt: receipts_pb2.Receipt, output_json: str, *, replayer:
     except ArtifactCorruptError as error:
         expected, actual = receipt.model.artifact_sha256, error.metadata["actual_sha256"]
         return Finding(Result.MISMATCH, error.message, field="artifact_sha256", expected=expected, actual=actual)
-    except SnapshotErasedError as error:
+    except (SnapshotErasedError, GraphErasedError) as error:
         return Finding(Result.INPUT_ERASED, error.message)
     except (SnapshotExpiredError, GraphRebuiltError) as error:
         return Finding(Result.EXPIRED, error.message)

@@ -210,6 +210,7 @@ class ReadJourneysRequest(_message.Message):
     LEDGER_REVISION_FIELD_NUMBER: _builtins.int
     CONSENT_AT_FIELD_NUMBER: _builtins.int
     WAIT_FOR_OFFSET_FIELD_NUMBER: _builtins.int
+    ERASURES_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace."""
     log_epoch: _builtins.str
@@ -226,6 +227,8 @@ class ReadJourneysRequest(_message.Message):
     """The state of the consent ledger; 0 = as it is now."""
     wait_for_offset: _builtins.int
     """At least this offset has to be read before an answer; the call waits for it. 0 = do not wait."""
+    erasures: _builtins.int
+    """With an epoch: the erasures that the state was read after; when a later one has changed it, it is refused, GRAPH_ERASED."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Only what happened from here on."""
@@ -252,10 +255,11 @@ class ReadJourneysRequest(_message.Message):
         ledger_revision: _builtins.int = ...,
         consent_at: _timestamp_pb2.Timestamp | None = ...,
         wait_for_offset: _builtins.int = ...,
+        erasures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consent_at", b"consent_at", "since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_at", b"consent_at", "conversion_type", b"conversion_type", "ledger_revision", b"ledger_revision", "log_epoch", b"log_epoch", "mappings_sha256", b"mappings_sha256", "next_offset", b"next_offset", "purpose", b"purpose", "since", b"since", "until", b"until", "wait_for_offset", b"wait_for_offset", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_at", b"consent_at", "conversion_type", b"conversion_type", "erasures", b"erasures", "ledger_revision", b"ledger_revision", "log_epoch", b"log_epoch", "mappings_sha256", b"mappings_sha256", "next_offset", b"next_offset", "purpose", b"purpose", "since", b"since", "until", b"until", "wait_for_offset", b"wait_for_offset", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -311,6 +315,7 @@ class JourneyReading(_message.Message):
     CONSENT_AT_FIELD_NUMBER: _builtins.int
     BASES_FIELD_NUMBER: _builtins.int
     DATASETS_FIELD_NUMBER: _builtins.int
+    ERASURES_FIELD_NUMBER: _builtins.int
     log_epoch: _builtins.str
     """The life of the log."""
     next_offset: _builtins.int
@@ -325,6 +330,8 @@ class JourneyReading(_message.Message):
     """The state of the consent ledger that was read."""
     bases: _builtins.str
     """The legal bases that were found, e.g. `consent`, comma-separated, by name."""
+    erasures: _builtins.int
+    """How many erasures the graph had carried out."""
     @_builtins.property
     def known_at(self) -> _timestamp_pb2.Timestamp:
         """When the newest of these records was received."""
@@ -350,10 +357,11 @@ class JourneyReading(_message.Message):
         consent_at: _timestamp_pb2.Timestamp | None = ...,
         bases: _builtins.str = ...,
         datasets: _abc.Iterable[_builtins.str] | None = ...,
+        erasures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["consent_at", b"consent_at", "known_at", b"known_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bases", b"bases", "consent_at", b"consent_at", "datasets", b"datasets", "known_at", b"known_at", "ledger_revision", b"ledger_revision", "log_epoch", b"log_epoch", "mappings_sha256", b"mappings_sha256", "next_offset", b"next_offset", "persons", b"persons", "persons_without_consent", b"persons_without_consent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bases", b"bases", "consent_at", b"consent_at", "datasets", b"datasets", "erasures", b"erasures", "known_at", b"known_at", "ledger_revision", b"ledger_revision", "log_epoch", b"log_epoch", "mappings_sha256", b"mappings_sha256", "next_offset", b"next_offset", "persons", b"persons", "persons_without_consent", b"persons_without_consent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
