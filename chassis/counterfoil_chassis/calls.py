@@ -32,7 +32,7 @@ from counterfoil_chassis.metrics import SERVER_CALLS, Series
 from counterfoil_chassis.spans import HotSpan
 
 PATIENCE_SECONDS = 0.1
-"""How long the others of a call wait for the slowest; a read by id takes a thousandth of a second."""
+"""How long the others of a call wait while none is answered; a read by id takes a thousandth of a second."""
 KEPT_BYTES = 16 << 20
 _OK = 0
 
@@ -98,18 +98,23 @@ class CallServicer(CallServiceServicer):
         """Answer what is known at once, the rest side by side, and none later than the others can wait."""
         remaining = context.time_remaining()
         results: list[CallResult | asyncio.Task[CallResult]] = [self._begin(item, remaining) for item in request.items]
-        running = [each for each in results if isinstance(each, asyncio.Task)]
-        if running:
-            try:
-                await asyncio.wait(running, timeout=PATIENCE_SECONDS)
-            finally:
-                for task in running:
-                    if not task.done():
-                        self._left.add(task)
-                        task.add_done_callback(self._left.discard)
-                        task.cancel()
+        await self._wait({each for each in results if isinstance(each, asyncio.Task)})
         items = zip(request.items, results, strict=True)
         return CallManyResponse(results=[_result(item, each) for item, each in items])
+
+    async def _wait(self, running: set[asyncio.Task[CallResult]]) -> None:
+        """Wait while one after the other is answered; cancel those that nothing is heard of."""
+        try:
+            before = len(running) + 1
+            while running and len(running) < before:
+                before = len(running)
+                _, running = await asyncio.wait(running, timeout=PATIENCE_SECONDS)
+        finally:
+            for task in running:
+                if not task.done():
+                    self._left.add(task)
+                    task.add_done_callback(self._left.discard)
+                    task.cancel()
 
     def _begin(self, item: CallItem, remaining: float | None) -> CallResult | asyncio.Task[CallResult]:
         """Return the answer if it needs nobody, else the work on it."""

@@ -25,7 +25,7 @@ from tests.system.installation import until
 from tests.system.tenant import DAY_SALES, SALES_MODEL, Tenant, ok, sales_csv
 
 CONNECTIONS = 64
-HORIZONS = (14, 15, 16, 17, 18)
+HORIZONS = (20, 21, 22, 23, 24)
 PERSONS = 50
 
 
