@@ -1,5 +1,8 @@
 """The codec of the log's blocks, layout 1: zstd of JSON lines, as documented on `Block` in `records.proto`.
 
+The number of the layout stands beside the payload, in the block's row and in the message, not within it: whoever does
+not know it need not look inside, and `zstd -d` reads a payload.
+
 An erased record leaves a tombstone: a line with its offset and header, an empty dataset and id, and `null` for itself.
 """
 
@@ -109,6 +112,15 @@ def decode_lines(block: Block) -> list[Line]:
     return [each for each in found if each.x is None]
 
 
+def open_block(block: Block) -> tuple[bytes, str]:
+    """Return the lines of a block as text, and the dataset of the first of them; raises as `decode` does."""
+    try:
+        text = _text(block)
+        return text, _codecs.names.decode(text[: text.index(b"\n")]).d
+    except (msgspec.MsgspecError, zstandard.ZstdError, ValueError) as error:
+        raise _unreadable(block, str(error)) from error
+
+
 def names(block: Block) -> list[RecordName]:
     """Return what each record of a block is named, in order: what a duplicate is told by."""
     headers = block.headers
@@ -150,7 +162,15 @@ def _names(block: Block) -> list[Name]:
 
 def _text(block: Block) -> bytes:
     if block.layout != LAYOUT:
-        raise _unreadable(block, f"layout {block.layout} is not known to this release")
+        raise BlockUnreadableError(
+            f"A block of the log has layout {block.layout}, which this release does not know: it reads {LAYOUT}. "
+            "A newer release wrote it: start that one again, or a later one. Nothing is damaged.",
+            metadata={
+                "partition": str(block.partition),
+                "first_offset": str(block.first_offset),
+                "layout": str(block.layout),
+            },
+        )
     return _codecs.decompressor.decompress(block.payload)
 
 
