@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ import orjson
 
 from counterfoil_chassis.telemetry import current_trace_id
 
+_SECRETS = re.compile(r"(cf[kw]_)[A-Za-z0-9_-]{8,}|(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+"""Keys and tokens. Nothing logs them; an error's text that quotes one must not either."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
@@ -36,7 +39,8 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key not in line}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = "".join(traceback.format_exception(*record.exc_info))
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return _SECRETS.sub(lambda found: f"{found[1] or found[2]}(left out)", text)
 
 
 def configure(service: str, *, level: str = "INFO") -> None:

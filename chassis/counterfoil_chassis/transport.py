@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-from cryptography import x509
-from cryptography.x509.oid import ExtensionOID
 
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.errors import PermissionDeniedError, StartError
@@ -120,7 +118,7 @@ class Certificate:
             # Loads both, and fails when the key is another certificate's.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._certificate, self._key)
             if authority is not None:
-                x509.load_pem_x509_certificates(authority)
+                expiry(authority)
         except OSError as error:
             raise StartError(f"{self._certificate} and {self._key} cannot be used for TLS: {error}") from None
         except ValueError:
@@ -137,17 +135,21 @@ def certificate_of(settings: ServiceSettings) -> Certificate | None:
 
 def expiry(certificate: bytes) -> datetime:
     """Return when the first certificate of a PEM text ends; raise ValueError when there is none."""
+    from cryptography import x509  # noqa: PLC0415 - a tenth of the start, for those alone who use TLS
+
     return x509.load_pem_x509_certificates(certificate)[0].not_valid_after_utc.astimezone(UTC)
 
 
 def names(certificate: bytes) -> Sequence[str]:
     """Return the DNS names of the first certificate of a PEM text."""
+    from cryptography import x509  # noqa: PLC0415 - see above
+
     found = x509.load_pem_x509_certificates(certificate)[0]
     try:
-        extension = found.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+        extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return ()
-    return extension.get_values_for_type(x509.DNSName) if isinstance(extension, x509.SubjectAlternativeName) else ()
+    return extension.value.get_values_for_type(x509.DNSName)
 
 
 def require_peer(service: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
