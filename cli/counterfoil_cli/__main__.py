@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "doctor",
         "Look at everything, and say what to do; a support bundle.",
     ),
+    "privacy": ("counterfoil_cli.commands.privacy", "privacy", "Erase people; list privacy requests."),
     "audit": ("counterfoil_cli.commands.audit", "audit", "Export and verify the audit log."),
 }
 

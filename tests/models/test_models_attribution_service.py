@@ -136,7 +136,8 @@ async def test_an_attribution_shows_the_models_side_by_side_with_cost_and_receip
     assert [(one.role, one.rows, one.snapshot.dataset) for one in receipt.inputs] == [("cost", 2, "mail_costs")]
     assert [one.dataset for one in receipt.contracts] == ["mail_costs"]
     parameters = json.loads(receipt.parameters)
-    assert parameters["graph"] == {"log_epoch": "epoch-1", "next_offset": 10, "mappings_sha256": "a" * 64}
+    state = {"log_epoch": "epoch-1", "next_offset": 10, "mappings_sha256": "a" * 64, "erasures": 0}
+    assert parameters["graph"] == state
     assert parameters["timezone"] == "UTC"
     assert receipt.HasField("graph_as_of")
     assert (receipt.consent.purpose, receipt.consent.basis, receipt.consent.ledger_revision) == (

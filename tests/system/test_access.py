@@ -28,6 +28,7 @@ NAMES_NOTHING = {
     "PolicyService/CheckPolicy": "asks the caller's own policies about a resource that need not exist",
     "PolicyService/CreatePolicyBundle": "makes a new one in the caller's workspace",
     "ConsentService/RecordConsents": "goes to the caller's own ledger",
+    "PrivacyRequestService/CreatePrivacyRequest": "makes a new one in the caller's workspace",
     "ConsentService/CheckConsents": "reads the caller's own ledger; test_consents_are_hidden holds it",
     "AuditService/GetCheckpoint": "the caller's own log",
     "AuditService/GetInclusionProof": "the caller's own log",

@@ -9,6 +9,7 @@ from counterfoil.governance.v1 import (
     consents_pb2,
     policies_pb2,
     principals_pb2,
+    privacy_requests_pb2,
 )
 from counterfoil.graph.v1 import graphs_pb2, journeys_pb2, mappings_pb2, nodes_pb2, persons_pb2
 from counterfoil.models.v1 import attributions_pb2, lifts_pb2
@@ -102,6 +103,18 @@ def _wait_for_graph(world: World, *, offset: int = 0) -> None:
         return True if not found["rebuilding"] and found["state"]["next_offset"] >= offset else None
 
     until(read, seconds=30, what="the graph has not read the records")
+
+
+def _privacy_request(world: World) -> str:
+    return str(world.answers["PrivacyRequestService/CreatePrivacyRequest"]["privacy_request_id"])
+
+
+def _wait_for_erasure(world: World) -> None:
+    def completed() -> bool | None:
+        found = ok(world.tenant.http.get(f"/v1/privacy-requests/{_privacy_request(world)}"))
+        return True if found["state"] == "COMPLETED" else None
+
+    until(completed, seconds=30, what="nobody was looked for")
 
 
 def _person(world: World, value: str, kind: str = "user_id") -> str:
@@ -352,6 +365,19 @@ TRUST_STORY: dict[str, Step] = {
     "AuditService/GetInclusionProof": Step(lambda w: audit_pb2.GetInclusionProofRequest(index=0, tree_size=3)),
     "AuditService/GetConsistencyProof": Step(lambda w: audit_pb2.GetConsistencyProofRequest(from_size=1, to_size=3)),
     "AuditService/VerifyAudit": Step(lambda w: audit_pb2.VerifyAuditRequest()),
+    "PrivacyRequestService/CreatePrivacyRequest": Step(
+        lambda w: privacy_requests_pb2.CreatePrivacyRequestRequest(
+            kind=privacy_requests_pb2.PrivacyRequest.ERASURE,
+            identifiers=[consents_pb2.Subject(type="email", value="nobody@example.com")],
+            reference="T-1",
+            request_id="erasure",
+        )
+    ),
+    "PrivacyRequestService/GetPrivacyRequest": Step(
+        lambda w: privacy_requests_pb2.GetPrivacyRequestRequest(privacy_request_id=_privacy_request(w)),
+        before=_wait_for_erasure,
+    ),
+    "PrivacyRequestService/ListPrivacyRequests": Step(lambda w: privacy_requests_pb2.ListPrivacyRequestsRequest()),
 }
 
 
