@@ -190,7 +190,7 @@ async def _announce(readiness: Readiness, door: health.aio.HealthServicer) -> No
 
 
 def _work(gateway: Gateway) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    return [gateway.admission.load.watch, *(watcher.run for watcher in gateway.watchers.values())]
+    return [gateway.admission.watch, *(watcher.run for watcher in gateway.watchers.values())]
 
 
 async def _drain(gateway: Gateway, door: health.aio.HealthServicer, pause: float) -> None:

@@ -7,6 +7,7 @@ import hashlib
 
 import httpx
 import pytest
+from counterfoil_gateway import imports
 
 from tests.gateway.conftest import Doors
 
@@ -75,6 +76,25 @@ async def test_a_broken_off_upload_is_no_import(doors: Doors, admin: dict):
         with pytest.raises(ConnectionError):
             await client.post(URL, content=pieces(), headers=admin)
     await asyncio.wait_for(doors.backend.refused.wait(), 5)
+    assert doors.imports.kept == []
+
+
+async def test_an_upload_of_which_nothing_more_comes_is_no_import(
+    doors: Doors, admin: dict, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(imports, "PATIENCE", 0.2)
+    doors.imports.kept.clear()
+    go = asyncio.Event()
+
+    async def pieces():
+        yield b"x" * (3 << 20)
+        await go.wait()
+
+    async with httpx.AsyncClient(base_url=doors.url) as client:
+        uploading = asyncio.create_task(client.post(URL, content=pieces(), headers=admin))
+        await asyncio.wait_for(doors.backend.refused.wait(), 5)
+        go.set()
+        await asyncio.gather(uploading, return_exceptions=True)
     assert doors.imports.kept == []
 
 

@@ -16,6 +16,7 @@ from counterfoil.governance.v1.workspaces_pb2_grpc import WorkspaceServiceStub
 from counterfoil_chassis.errors import Code
 from counterfoil_chassis.shedding import Load
 from counterfoil_chassis.status import failure_of
+from counterfoil_gateway import admission as admission_of_the_gateway
 from counterfoil_gateway.admission import Admission
 from counterfoil_gateway.asgi import Event, Receive, Reply, Scope, Send
 
@@ -110,6 +111,23 @@ async def test_bodies_that_would_not_fit_into_memory_are_refused_unread():
     assert [status for status, _ in await asyncio.gather(*running)] == [200, 200]
     assert (admission.bytes, admission.load.running) == (0, 0)
     assert (await call(app, (b"content-length", b"1")))[0] == 200
+
+
+async def test_a_request_that_does_not_get_on_loses_its_place(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(admission_of_the_gateway, "LONGEST_REQUEST", 0.2)
+    admission = Admission(Load(most=1, delay=5.0), most_bytes=8 << 20, most_streams=1)
+    app = admission.guard(reads)
+    watching = asyncio.create_task(admission.watch())
+    never = asyncio.Event()
+    async with asyncio.timeout(5):
+        assert (await call(app, release=never))[0] == 408
+    assert (admission.load.running, admission.bytes) == (0, 0)
+    left = asyncio.create_task(call(app, release=never))
+    await asyncio.sleep(0)
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left  # by whom it was, nobody here can say: it goes on
+    watching.cancel()
 
 
 async def test_answers_of_a_gateway_that_stops_end_their_connections():
