@@ -63,10 +63,12 @@ class Appender:
         `effect` runs in the transaction that keeps the batch, which then holds nothing else; when it raises, nothing of
         the batch is kept. Raises LogBusyError when too much waits already, LogUnavailableError when nothing was kept.
         """
+        return await self.append_judged(await self.judge(batch), effect=effect)
+
+    async def judge(self, batch: Batch) -> Judged:
+        """Return records as what the log takes, each held against its contract."""
         contracts, unknown = await self._contracts_of(batch)
-        judged = await self._judge(batch, contracts, unknown)
-        del batch  # the parsed values are freed here, still in the processor's cache, and not after the commit
-        return await self.append_judged(judged, effect=effect)
+        return await self._judge(batch, contracts, unknown)
 
     async def judge_columns(
         self, columns: Columns, *, workspace: str, source_id: str, received_at: int, traceparent: str

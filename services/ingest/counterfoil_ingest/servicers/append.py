@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from itertools import repeat
 
 import grpc
 from counterfoil.common.v1.verdict_pb2 import Finding as FindingMessage
@@ -28,6 +29,7 @@ from counterfoil_ingest import sources
 from counterfoil_ingest.append import Appender
 from counterfoil_ingest.entities import Batch, Outcome, SourceMapping, Verdict, Verdicts
 from counterfoil_ingest.errors import BadDatasetError, ContractsUnavailableError, UnknownProtocolError
+from counterfoil_ingest.placing import Judged
 from counterfoil_ingest.protocols import API_SOURCE, Protocol, Request
 from counterfoil_ingest.protocols.body import inflate
 from counterfoil_ingest.quotas import Quotas
@@ -41,7 +43,7 @@ RECORDS = "records"
 SPAN = "ingest.append"
 
 PATIENCE_SECONDS = 0.25
-"""How long the others of a call wait for the slowest, once one of them is done."""
+"""How long the others of a call wait for an item that is not with the log yet."""
 
 _DATASET = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _logger = logging.getLogger(__name__)
@@ -72,27 +74,32 @@ class AppendServicer(AppendServiceServicer):
     async def AppendMany(self, request: pb.AppendManyRequest, context: Context) -> pb.AppendManyResponse:
         """Append each item by itself; together they share the log's commits, and none waits long for another."""
         left = _seconds_left(context)
-        items = request.items
-        if len(items) == 1:  # a task costs as much as a small item
-            return pb.AppendManyResponse(results=[await self._result(items[0], left)])
-        tasks = [asyncio.ensure_future(self._result(item, left)) for item in items]
+        steps = [_Step() for _ in request.items]
+        if len(steps) == 1:  # a task costs as much as a small item
+            return pb.AppendManyResponse(results=[await self._result(request.items[0], left, steps[0])])
+        tasks = [asyncio.ensure_future(self._result(*each)) for each in zip(request.items, repeat(left), steps)]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+            done, _ = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+            if not done and not any(step.is_with_the_log for step in steps):  # nobody is held up yet
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+            # Those that the log has are as fast as it is; what is not there yet waits for something of its own.
+            if logged := [task for task, step in zip(tasks, steps, strict=True) if step.is_with_the_log]:
+                await asyncio.wait(logged)
         finally:
             for task in tasks:
-                task.cancel()  # the others' answers are not held back, or the caller left
+                task.cancel()
         return pb.AppendManyResponse(results=[task.result() if task.done() else _takes_long() for task in tasks])
 
-    async def _result(self, item: pb.AppendItem, left: float) -> pb.AppendResult:
+    async def _result(self, item: pb.AppendItem, left: float, step: _Step) -> pb.AppendResult:
         try:
             with HotSpan(SPAN, traceparent=item.traceparent, kind=SpanKind.INTERNAL) as span:
                 seconds = item.timeout.seconds + item.timeout.nanos / 1e9 if item.HasField("timeout") else left
                 if seconds >= left:  # the call's own deadline comes first
-                    verdicts = await self._append(item, span.traceparent)
+                    verdicts = await self._append(item, span.traceparent, step)
                 else:
                     async with asyncio.timeout(seconds):
-                        verdicts = await self._append(item, span.traceparent)
+                        verdicts = await self._append(item, span.traceparent, step)
         except TimeoutError:
             return _failed(
                 DeadlineExceededError("The log took too long; send it again with the same ids: nothing is kept twice.")
@@ -112,7 +119,7 @@ class AppendServicer(AppendServiceServicer):
                 fill(result.verdicts.add(), verdict)
         return result
 
-    async def _append(self, item: pb.AppendItem, traceparent: str) -> Verdicts:
+    async def _append(self, item: pb.AppendItem, traceparent: str, step: _Step) -> Verdicts:
         caller = self._verifier.verify(item.token)
         _require(caller, item.protocol)
         await self._quotas.require(caller.workspace)
@@ -132,7 +139,7 @@ class AppendServicer(AppendServiceServicer):
             mappings=await self._mappings.of(caller.workspace, source_id),
             new_id=_numbered(item.request_id) if item.request_id else self._ids.new,
         )
-        verdicts = await self._keep(
+        judged = await self._judge(
             inflate(item.body),
             request,
             protocol,
@@ -140,6 +147,8 @@ class AppendServicer(AppendServiceServicer):
             source_id=source_id or API_SOURCE,
             traceparent=traceparent or item.traceparent,
         )
+        step.is_with_the_log = True
+        verdicts = await self._appender.append_judged(judged)
         if item.protocol != RECORDS and verdicts.number(Outcome.RETRY):
             # Event SDKs read the status only; what was kept meanwhile is told apart by its ids when they send again.
             raise ContractsUnavailableError(
@@ -147,23 +156,29 @@ class AppendServicer(AppendServiceServicer):
             )
         return verdicts
 
-    async def _keep(
+    async def _judge(
         self, text: bytes, request: Request, protocol: Protocol, *, workspace: str, source_id: str, traceparent: str
-    ) -> Verdicts:
-        """Append a body's records: as columns where its protocol and their contract allow it, else one by one."""
+    ) -> Judged:
+        """Hold a body's records against their contracts: as columns where that can be, else one by one."""
         received_at = request.received_at
         columns = protocol.columns(text, request) if protocol.columns else None
         if columns is not None:
             judged = await self._appender.judge_columns(
                 columns, workspace=workspace, source_id=source_id, received_at=received_at, traceparent=traceparent
             )
-            del columns
             if judged is not None:
-                return await self._appender.append_judged(judged)
+                return judged
         candidates = protocol.parse(text, request)
-        batch = Batch(workspace, source_id, received_at, traceparent, candidates)
-        del candidates  # held by the batch alone, whose parsed values the appender frees early
-        return await self._appender.append(batch)
+        return await self._appender.judge(Batch(workspace, source_id, received_at, traceparent, candidates))
+
+
+class _Step:
+    """How far an item is."""
+
+    __slots__ = ("is_with_the_log",)
+
+    def __init__(self) -> None:
+        self.is_with_the_log = False
 
 
 class SourceMappings:
