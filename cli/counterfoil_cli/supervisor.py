@@ -5,6 +5,7 @@ The parent holds no event loop, thread or gRPC object, so a fork is safe at any 
 
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from counterfoil_cli.child import become
+from counterfoil_cli.child import LOG_ROTATES_AT, become
 
 STOPPING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 WATCHED = STOPPING | {signal.SIGCHLD}
@@ -49,6 +50,14 @@ class Restarts:
         return min(self.first_seconds * 2.0 ** (deaths - 1), self.longest_seconds)
 
 
+@dataclass(frozen=True)
+class Logs:
+    """How long a log may become, and how often that is looked at."""
+
+    longest_bytes: int = LOG_ROTATES_AT
+    look_seconds: float = 60.0
+
+
 @dataclass
 class _Process:
     spec: ProcessSpec
@@ -67,9 +76,11 @@ class Supervisor:
         *,
         restarts: Restarts | None = None,
         on_restart: Callable[[str], None] | None = None,
+        logs: Logs | None = None,
     ) -> None:
         self._show = show
         self._restarts = restarts or Restarts()
+        self._logs = logs or Logs()
         self._on_restart = on_restart
         self._processes: list[_Process] = []
         self._code: int | None = None
@@ -102,6 +113,7 @@ class Supervisor:
                         self.stop(0)
                     self._reap()
                     self._start_due()
+                    self._shorten_logs()
             finally:
                 self._stop_all(pipe)
         return self._code or 0
@@ -120,9 +132,24 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         process.pid, process.due = pid, None
 
-    def _next_due(self) -> float | None:
+    def _next_due(self) -> float:
         due = [process.due for process in self._processes if process.due is not None]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        return min(max(0.0, min(due) - time.monotonic()), self._logs.look_seconds) if due else self._logs.look_seconds
+
+    def _shorten_logs(self) -> None:
+        """Begin a log that is too long anew, and keep what it held as `<name>.log.1`.
+
+        The process holds it open, so it is copied and emptied; a line that is written in between is lost.
+        """
+        for process in self._processes:
+            log = process.spec.log
+            if log is None or not log.exists() or log.stat().st_size <= self._logs.longest_bytes:
+                continue
+            try:
+                shutil.copy(log, log.with_name(f"{log.name}.1"))
+            except OSError as error:
+                self._show(f"{log} is too long and cannot be kept: {error.strerror or error}.")
+            os.truncate(log, 0)
 
     def _start_due(self) -> None:
         for process in self._processes:

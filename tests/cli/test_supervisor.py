@@ -124,6 +124,24 @@ def test_the_delay_doubles_from_a_fifth_of_a_second_to_five_seconds(deaths: int)
     assert delay == pytest.approx(min(0.2 * 2 ** (deaths - 1), 5.0))
 
 
+def test_a_log_that_grows_too_long_begins_anew_while_its_process_goes_on(supervised: Supervised, tmp_path: Path):
+    program = supervised("talkative")
+    started(program, "first")
+    log, kept = tmp_path / "talker.log", tmp_path / "talker.log.1"
+    deadline, longest, begun = time.monotonic() + 20, 0, set()
+    while len(begun) < 3:  # kept three times
+        assert time.monotonic() < deadline, begun
+        if kept.exists():
+            begun.add(kept.read_bytes()[:12])
+        longest = max(longest, log.stat().st_size if log.exists() else 0)
+        time.sleep(0.02)  # nobody tells when a file is replaced
+    program.send(signal.SIGTERM)
+    assert program.end() == 0
+    assert longest < 2_000_000
+    assert b"\0" not in log.read_bytes()  # it is written at its end, wherever that is
+    assert kept.stat().st_mode & 0o077 == 0
+
+
 def test_the_last_lines_of_a_log_leave_out_blank_ones_and_cut_long_ones(tmp_path: Path):
     log = tmp_path / "x.log"
     log.write_bytes(b"one\n\n\xff two\n" + b"x" * 1000 + b"\n\n")

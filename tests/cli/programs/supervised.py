@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from counterfoil_cli.supervisor import ProcessSpec, Restarts, Supervisor
+from counterfoil_cli.supervisor import Logs, ProcessSpec, Restarts, Supervisor
 
 FOLDER = Path(sys.argv[2])
 QUICK = Restarts(first_seconds=0.02, longest_seconds=0.1)
@@ -63,6 +63,12 @@ def once(code, supervisor):
     return ProcessSpec("once", lambda: sys.exit(code), on_end=end)
 
 
+def talkative():
+    for number in range(10**9):
+        os.write(1, b"%012d %s\n" % (number, b"x" * 1000))
+        time.sleep(0.0005)
+
+
 def refuse():
     print("the key is missing", file=sys.stderr)
     sys.exit(2)
@@ -70,7 +76,8 @@ def refuse():
 
 def main():
     scenario = sys.argv[1]
-    supervisor = Supervisor(say, restarts=QUICK, on_restart=lambda name: say(f"restarted {name}"))
+    short = Logs(longest_bytes=50_000, look_seconds=0.05)
+    supervisor = Supervisor(say, restarts=QUICK, on_restart=lambda name: say(f"restarted {name}"), logs=short)
     specs = {
         "three": three,
         "deaths": lambda: [*three()[:1], ProcessSpec("broken", broken, log=FOLDER / "broken.log")],
@@ -78,6 +85,7 @@ def main():
         "impatient": lambda: [ProcessSpec(n, lambda n=n: stubborn(n), stop_seconds=600) for n in ("mule", "ass")],
         "grandchild": lambda: [ProcessSpec("parent", with_grandchild, stop_seconds=0.1)],
         "once": lambda: [*three()[:1], once(7, supervisor)],
+        "talkative": lambda: [*three()[:1], ProcessSpec("talker", talkative, log=FOLDER / "talker.log")],
         "refusal": lambda: [ProcessSpec("refuser", refuse, log=FOLDER / "refuser.log")],
         "settled": lambda: [ProcessSpec("refuser", refuse, log=FOLDER / "refuser.log")],
     }[scenario]()
