@@ -120,6 +120,10 @@ class Dependency:
             return as_rpc_error(self._unavailable(f"{self.name} does not answer; try again"))
         if timeout is not None:
             self.breaker.ran_out_of_time(begun, timeout)
+        return self.late()
+
+    def late(self) -> grpc.aio.AioRpcError:
+        """Return the error of a call that got no answer in time."""
         text = f"{self.name} did not answer in time; try again or allow more time"
         return as_rpc_error(DeadlineExceededError(text, metadata=self._metadata))
 

@@ -32,6 +32,7 @@ from counterfoil_gateway.settings import Settings
 DRAIN_PAUSE = 0.3
 """Seconds between saying "not ready" and refusing, for balancers to notice."""
 _RENEW_SECONDS = 60.0
+_STREAMS = 256  # of one connection; its further calls wait at the caller's side
 log = logging.getLogger(__name__)
 
 
@@ -152,7 +153,7 @@ async def _grpc_door(
     settings: Settings, gateway: Gateway
 ) -> tuple[health.aio.HealthServicer, str, Callable[[float], Awaitable[None]]]:
     tracing = aio_server_interceptor(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
-    options = [*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0)]
+    options = [*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", _STREAMS)]
     server = grpc.aio.server(interceptors=[tracing], options=options)
     door = health.aio.HealthServicer()
     for name, alive in (("", False), (READINESS, False), (LIVENESS, True)):

@@ -14,6 +14,7 @@ from counterfoil.governance.v1 import credentials_pb2, credentials_pb2_grpc, wor
 from counterfoil.ingest.v1 import sources_pb2, sources_pb2_grpc
 from counterfoil_chassis.call import following, outgoing
 from counterfoil_chassis.clock import Clock
+from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.policy import PolicyChecker
 from counterfoil_chassis.shedding import Load
@@ -77,7 +78,7 @@ class Gateway:
 def compose(
     settings: Settings,
     channels: Mapping[str, grpc.aio.Channel],
-    untraced: Mapping[str, grpc.aio.Channel],
+    untraced: Mapping[str, GuardedChannel],
     *,
     identity: Identity,
 ) -> Gateway:

@@ -16,6 +16,7 @@ from counterfoil.common.v1.calls_pb2 import CallItem, CallManyRequest, CallManyR
 from counterfoil_chassis.call import enter_deadline, outgoing
 from counterfoil_chassis.coalesce import Coalescer
 from counterfoil_chassis.errors import Code
+from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.kept import Kept
 from counterfoil_chassis.metrics import Series
@@ -43,13 +44,14 @@ _CODES = {code.value[0]: code for code in C}
 class SharedReads:
     """What is asked of one service, together."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, signer: TokenSigner) -> None:
+    def __init__(self, channel: GuardedChannel, *, signer: TokenSigner) -> None:
         """Take an untraced channel: each item carries its own trace."""
         self._call: Any = channel.unary_unary(
             CALL_MANY,
             request_serializer=CallManyRequest.SerializeToString,
             response_deserializer=CallManyResponse.FromString,
         )
+        self._dependency = channel.dependency
         self._signer = signer
         self._items: Coalescer[CallItem, CallResult] = Coalescer(self._send, size_of=_size_of)
 
@@ -59,7 +61,7 @@ class SharedReads:
         try:
             return await self._items.ask(item, timeout=seconds)
         except TimeoutError:
-            raise _error(C.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
+            raise self._dependency.late() from None
 
     async def _send(self, items: Sequence[CallItem], seconds: float) -> Sequence[CallResult]:
         call = outgoing(default=seconds, signer=self._signer)
@@ -140,7 +142,7 @@ class ReadDoor:
         endpoints: Sequence[Transcoded],
         calls: Calls,
         identify: Identify,
-        channels: Mapping[str, grpc.aio.Channel],
+        channels: Mapping[str, GuardedChannel],
         *,
         signer: TokenSigner,
     ) -> None:
@@ -216,8 +218,8 @@ def _whole(reply: Reply) -> _Answer:
     return _Answer([*reply.fields, *length, *SECURITY], reply.content)
 
 
-def _error(code: grpc.StatusCode, message: str, status: bytes = b"") -> grpc.aio.AioRpcError:
-    trailers = grpc.aio.Metadata((DETAILS_KEY, status)) if status else grpc.aio.Metadata()
+def _error(code: grpc.StatusCode, message: str, status: bytes) -> grpc.aio.AioRpcError:
+    trailers = grpc.aio.Metadata((DETAILS_KEY, status))
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details=message)
 
 
