@@ -13,7 +13,7 @@ import msgspec
 import orjson
 import pyarrow as pa
 import pytest
-from counterfoil_ingest.arrow import LakeColumn, LakeRecords, to_table
+from counterfoil_ingest.arrow import LakeColumn, LakeRecords, read_lines, to_table
 from counterfoil_ingest.blocks import Line
 from counterfoil_ingest.delta import WorkspaceTables
 from counterfoil_ingest.entities import UNPLANNED, Header
@@ -252,7 +252,6 @@ _spellings = {
         "1.5",
         "9223372036854775807",
         "9223372036854775808",
-       
         "1E-2",
         '"7"',
         "true",
@@ -279,6 +278,11 @@ _spelled = st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for 
 def test_reads_every_spelling_in_one_step_as_it_does_one_by_one(texts: list[bytes]) -> None:
     columns = [*COLUMNS, LakeColumn("tags", ColumnType.JSON)]
     together = to_table(log_records(*texts), columns, partition=0)
+    whole = LakeRecords("sales")
+    text = b"".join(b'{"o":%d,"h":0,"d":"sales","i":"r%d","r":%b}\n' % (n, n, each) for n, each in enumerate(texts))
+    if (lines := read_lines(text, tuple(columns))) is not None:
+        whole.add(lines, [Header("api", 1_700_000_000_000_000, "", {"sales": "1.0.0"})], columns=tuple(columns))
+        assert to_table(whole, columns, partition=0).equals(together)
     # The record beside it has an undeclared property, so that both are read one by one.
     alone = [to_table(log_records(text, b'{"odd":1}'), columns, partition=0).slice(0, 1) for text in texts]
     names = [column.name for column in columns]

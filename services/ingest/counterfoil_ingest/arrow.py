@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import zstandard
 
-from counterfoil_ingest.blocks import Line
 from counterfoil_ingest.entities import Header
 from counterfoil_ingest.registry import ColumnType
 
@@ -112,38 +111,61 @@ def schema_of(columns: Sequence[LakeColumn]) -> pa.Schema:
     return pa.schema([*(column.field for column in columns), *SYSTEM_SCHEMA])
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Consecutive lines: with their records as structs of `columns`, or as texts when it is None."""
+
+    columns: tuple[LakeColumn, ...] | None
+    lines: list[Any]
+
+    def texts(self) -> list[msgspec.Raw]:
+        """Return the records as JSON; of a struct it says the same as what the struct was read from."""
+        if self.columns is None:
+            return [line.r for line in self.lines]
+        return [msgspec.Raw(msgspec.json.encode(line.r)) for line in self.lines]
+
+
 class LakeRecords:
     """Records of one dataset in the order of the log, on their way to its table."""
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
-        self.lines: list[Line] = []
+        self._pieces: list[_Piece] = []
         self._headers: list[Header] = []
         self._header_of: list[int] = []
 
-    def add(self, lines: Sequence[Line], headers: Sequence[Header]) -> None:
-        """Add lines of a block with these headers."""
+    def add(
+        self, lines: Sequence[Any], headers: Sequence[Header], *, columns: tuple[LakeColumn, ...] | None = None
+    ) -> None:
+        """Add lines of a block with these headers; with `columns` they are what `read_lines` made for these."""
         first = len(self._headers)
         self._headers += headers
         self._header_of += [first + line.h for line in lines]
-        self.lines += lines
+        if not self._pieces or self._pieces[-1].columns != columns:
+            self._pieces.append(_Piece(columns, []))
+        self._pieces[-1].lines.extend(lines)
 
     def under_contract(self) -> bool:
         """Tell whether any of them was validated under a contract."""
         return any(self.dataset in header.contract_versions for header in self._headers)
 
+    def body(self, columns: Sequence[LakeColumn]) -> pa.Table:
+        """Return the contract's columns and `_extra`."""
+        return pa.concat_tables([table for piece in self._pieces for table in _tables(piece, columns)])
+
     def system(self, *, partition: int) -> Mapping[str, Any]:
         """Return what the lake says of each record, by column of `SYSTEM_SCHEMA`, but for `_extra`."""
+        lines = [line for piece in self._pieces for line in piece.lines]
         of = np.array(self._header_of, np.int64)
         received_at = np.array([each.received_at for each in self._headers], np.int64)[of]
         received = pa.array(received_at).cast(pa.timestamp("us", "UTC"))
         versions = [each.contract_versions.get(self.dataset) or None for each in self._headers]
         return {
-            "_partition": pa.repeat(pa.scalar(partition, pa.int32()), len(self.lines)),
-            "_offset": pa.array([line.o for line in self.lines], pa.int64()),
+            "_partition": pa.repeat(pa.scalar(partition, pa.int32()), len(lines)),
+            "_offset": pa.array([line.o for line in lines], pa.int64()),
             "_received_at": received,
             "_contract_version": pa.array(versions, pa.string()).take(of),
-            "_record_id": pa.array([line.i for line in self.lines], pa.string()),
+            "_record_id": pa.array([line.i for line in lines], pa.string()),
             "_source_id": pa.array([each.source_id for each in self._headers], pa.string()).take(of),
             DAY: received.cast(pa.date32()),
         }
@@ -154,12 +176,25 @@ def to_table(records: LakeRecords, columns: Sequence[LakeColumn], *, partition: 
 
     A value that its column cannot hold becomes null and is kept in `_extra`, as are undeclared properties: none fails.
     """
-    texts = [line.r for line in records.lines]
-    slices = [texts[start : start + _SLICE] for start in range(0, len(texts), _SLICE)]
-    body = pa.concat_tables([_read(each, columns) for each in slices])
+    body = records.body(columns)
     for name, values in records.system(partition=partition).items():
         body = body.append_column(SYSTEM_SCHEMA.field(name), values)
     return body
+
+
+def read_lines(text: bytes, columns: tuple[LakeColumn, ...]) -> list[Any] | None:
+    """Read a block's lines with their records as structs of columns; None when one has another property or kind."""
+    try:
+        return _line_decoder(columns).decode_lines(text)
+    except msgspec.DecodeError:
+        return None
+
+
+def _tables(piece: _Piece, columns: Sequence[LakeColumn]) -> Iterator[pa.Table]:
+    for start in range(0, len(piece.lines), _SLICE):
+        some = _Piece(piece.columns, piece.lines[start : start + _SLICE])
+        table = _typed_table([line.r for line in some.lines], columns) if some.columns == tuple(columns) else None
+        yield _read(some.texts(), columns) if table is None else table
 
 
 def _read(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> pa.Table:
@@ -171,22 +206,39 @@ def _read_typed(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> 
     """Read records that all fit their columns without making an object of any property; None = some do not."""
     try:
         rows = _row_decoder(tuple(columns)).decode_lines(b"\n".join(texts))
+    except msgspec.DecodeError:
+        return None
+    return _typed_table(rows, columns)
+
+
+def _typed_table(rows: list[Any], columns: Sequence[LakeColumn]) -> pa.Table | None:
+    try:
         arrays = [
             _typed_array(list(map(attrgetter(f"c{index}"), rows)), column) for index, column in enumerate(columns)
         ]
-    except (msgspec.DecodeError, pa.ArrowException, OverflowError, UnicodeError):
+    except (pa.ArrowException, OverflowError, UnicodeError):
         return None
     fields = [*(column.field for column in columns), SYSTEM_SCHEMA.field(EXTRA)]
-    return pa.table([*arrays, pa.nulls(len(texts), pa.string())], schema=pa.schema(fields))
+    return pa.table([*arrays, pa.nulls(len(rows), pa.string())], schema=pa.schema(fields))
 
 
-@lru_cache(maxsize=256)
-def _row_decoder(columns: tuple[LakeColumn, ...]) -> msgspec.json.Decoder[Any]:
+def _row(columns: tuple[LakeColumn, ...]) -> Any:
     names = {f"c{index}": column.name for index, column in enumerate(columns)}
     fields: list[tuple[str, Any, Any]] = [
         (field, *_FIELDS[column.type]) for field, column in zip(names, columns, strict=True)
     ]
-    return msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False))
+    return msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
+
+
+@lru_cache(maxsize=256)
+def _row_decoder(columns: tuple[LakeColumn, ...]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(_row(columns))
+
+
+@lru_cache(maxsize=256)
+def _line_decoder(columns: tuple[LakeColumn, ...]) -> msgspec.json.Decoder[Any]:
+    fields = [("o", int), ("h", int), ("d", str), ("i", str), ("r", _row(columns))]  # a tombstone's `r` is null
+    return msgspec.json.Decoder(msgspec.defstruct("Line", fields, gc=False))
 
 
 def _typed_array(values: list[Any], column: LakeColumn) -> Any:

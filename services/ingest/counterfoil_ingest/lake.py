@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 from counterfoil_chassis.health import HEALTH
 from deltalake.exceptions import DeltaError
 
 from counterfoil_ingest import blocks
-from counterfoil_ingest.arrow import SYSTEM_SCHEMA, LakeColumn, LakeRecords, to_table
+from counterfoil_ingest.arrow import SYSTEM_SCHEMA, LakeColumn, LakeRecords, read_lines, to_table
 from counterfoil_ingest.delta import LakeTable, WorkspaceTables
 from counterfoil_ingest.errors import BlockUnreadableError, ContractsUnavailableError
 from counterfoil_ingest.metrics import LAKE_BEHIND
@@ -227,15 +227,24 @@ class Lake:
         tables = self._tables(workspace)
         until = tables.cursor
         records: dict[str, LakeRecords] = {}
+        known: dict[str, tuple[LakeColumn, ...]] = {}
         rows = 0
         while rows < self._commit_rows:
             found = self._log.read(workspace, _PARTITION, until, max_bytes=_READ_BYTES)
             for block in found:
-                for dataset, lines in _by_dataset(blocks.decode_lines(block)).items():
-                    wanted = max(until, tables.done(dataset))
-                    fresh = lines if lines[0].o >= wanted else [line for line in lines if line.o >= wanted]
+                text, dataset = blocks.open_block(block)
+                if dataset not in known:
+                    compiled = self._contracts.in_force(workspace, dataset)
+                    known[dataset] = tuple(tables.columns(dataset, lake_columns(compiled)))
+                columns: tuple[LakeColumn, ...] | None = known[dataset]
+                lines = read_lines(text, columns) if columns else None
+                if lines is None or any(line.d != dataset for line in lines):
+                    lines, columns = blocks.decode_lines(block), None
+                for name, some in _by_dataset(lines).items():
+                    wanted = max(until, tables.done(name))
+                    fresh = some if some[0].o >= wanted else [line for line in some if line.o >= wanted]
                     if fresh:
-                        records.setdefault(dataset, LakeRecords(dataset)).add(fresh, block.headers)
+                        records.setdefault(name, LakeRecords(name)).add(fresh, block.headers, columns=columns)
                         rows += len(fresh)
                 until = block.next_offset
             if not found:
@@ -267,11 +276,11 @@ class Lake:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def _by_dataset(lines: list[blocks.Line]) -> dict[str, list[blocks.Line]]:
+def _by_dataset(lines: list[Any]) -> dict[str, list[Any]]:
     """Return the lines of a block by their dataset; most blocks have one."""
     if len({line.d for line in lines}) == 1:
         return {lines[0].d: lines}
-    found: dict[str, list[blocks.Line]] = {}
+    found: dict[str, list[Any]] = {}
     for line in lines:
         found.setdefault(line.d, []).append(line)
     return found
