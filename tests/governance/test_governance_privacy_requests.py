@@ -133,6 +133,7 @@ async def test_a_watcher_finds_the_person_by_hashes_with_a_key_of_the_workspace(
     assert not holding(tmp_path, erasure.hash_key)  # whoever gets the rows cannot try names on them
 
 
+@pytest.mark.both_engines("governance")
 async def test_it_is_complete_once_every_service_has_reported_and_found_nothing(governance: Governance) -> None:
     made = await create(governance)
     with refused("ERASURE_INCOMPLETE") as refusal:
@@ -150,6 +151,7 @@ async def test_it_is_complete_once_every_service_has_reported_and_found_nothing(
     assert (await watched(governance))[f"default/{made.privacy_request_id}"].reported
 
 
+@pytest.mark.both_engines("governance")
 async def test_the_same_report_again_changes_nothing(governance: Governance) -> None:
     made = await create(governance)
     await report(governance, made.privacy_request_id, records=2)
@@ -196,6 +198,7 @@ async def test_a_retry_returns_the_first_answer_and_withdraws_once(governance: G
         await create(governance, ("email", "bob@example.com"), request_id="once")
 
 
+@pytest.mark.both_engines("governance")
 async def test_requests_are_listed_newest_first_in_pages(governance: Governance) -> None:
     made = [(await create(governance)).privacy_request_id for _ in range(5)]
     seen, token = [], ""
@@ -209,6 +212,7 @@ async def test_requests_are_listed_newest_first_in_pages(governance: Governance)
     assert seen == made[::-1]
 
 
+@pytest.mark.both_engines("governance")
 async def test_consent_given_before_the_request_allows_nothing_after_it(governance: Governance) -> None:
     granted, basis = consents_pb2.Consent.State.GRANTED, consents_pb2.Consent.Basis
     who = consents_pb2.Subject(type="email", value=EMAIL)

@@ -22,7 +22,7 @@ from counterfoil_graph.sql.tables import DERIVED
 
 from tests.byte_scan import holding
 from tests.graph.test_graph_exports import R, approved, export, shoppers
-from tests.graph.test_graph_persons import event, merge
+from tests.graph.test_graph_persons import event, merge, partition
 from tests.graph.world import Client, Peers, World, until
 
 MAPPING = """
@@ -152,6 +152,35 @@ async def test_whoever_is_erased_the_graph_is_what_a_rebuild_makes(client: Clien
         now = state(world.folder, history=False)
         await rebuilt(client)
         assert state(world.folder, history=False) == now
+
+
+@pytest.mark.both_engines("governance", "contracts", "ingest", "graph")
+async def test_everybody_else_is_as_they_were_in_log_and_graph_on_every_engine(client: Client) -> None:
+    await client.mapped(MAPPING)
+    await client.append("orders", *(order(n, f"u{n % 3}@example.com", card=f"c{n % 3}") for n in range(9)))
+    await client.append("orders", order(20, ADA, card="4929"), order(21, "u1@example.com", card="c1"))
+    before = await partition(client)
+    ada = await client.person("email", ADA)
+    assert erased(await client.erased(("email", ADA))) == {
+        "persons": 1,
+        "identifiers": 2,
+        "records": 1,
+        "quarantined_records": 0,
+    }
+    del before[ada.person_id]
+    assert await partition(client) == before
+    listed = await client(client.records.ListRecords, records_pb2.ListRecordsRequest(dataset="orders", page_size=50))
+    assert [each.position.offset for each in listed.records] == [*range(9), 10]
+    datasets = await client(client.records.ListDatasets, records_pb2.ListDatasetsRequest())
+    assert {each.dataset: each.records for each in datasets.datasets}["orders"] == 10
+    again = await client(
+        client.records.AppendRecords,
+        records_pb2.AppendRecordsRequest(dataset="orders", records=orjson.dumps([order(20, ADA, card="4929")])),
+    )
+    assert [each.outcome for each in again.verdicts] == [2]  # a duplicate of what was erased
+    assert erased(await client.erased(("email", ADA)))["persons"] == 0
+    await rebuilt(client)
+    assert await partition(client) == before
 
 
 async def test_a_record_of_somebody_else_that_names_the_person_goes_too(client: Client, world: World) -> None:

@@ -68,6 +68,7 @@ async def test_no_file_holds_an_erased_record_and_its_neighbours_are_what_they_w
         assert [each.offset for each in page.records] == [9, 12]
 
 
+@pytest.mark.both_engines("ingest")
 async def test_erasing_again_changes_nothing(rig: LogRig) -> None:
     async with erasing(rig) as (side, eraser):
         await side.append(*(person(n) for n in range(5)))
@@ -79,6 +80,7 @@ async def test_erasing_again_changes_nothing(rig: LogRig) -> None:
         assert [each.records for each in rig.log.counts("acme")] == [3]
 
 
+@pytest.mark.both_engines("ingest")
 async def test_the_same_record_sent_again_stays_erased(open_log: Callable[..., Any]) -> None:
     rig = await open_log()
     async with erasing(rig) as (side, eraser):
@@ -105,6 +107,7 @@ async def test_another_record_whose_hash_is_that_of_an_erased_one_is_taken(rig: 
         assert other.outcome is Outcome.ACCEPTED
 
 
+@pytest.mark.both_engines("ingest")
 async def test_quarantined_namesakes_go_and_so_does_what_holds_an_identifier(rig: LogRig) -> None:
     async with erasing(rig) as (side, eraser):
         await side.append(
@@ -124,6 +127,7 @@ async def test_quarantined_namesakes_go_and_so_does_what_holds_an_identifier(rig
         assert left.record_id == "not her"
 
 
+@pytest.mark.both_engines("ingest")
 async def test_a_snapshot_is_erased_when_its_own_records_are(rig: LogRig) -> None:
     async with erasing(rig) as (side, eraser):
         await side.append(person(1), record("other", "o1", {"name": "x"}), person(2))
@@ -151,6 +155,7 @@ async def test_offsets_that_the_log_does_not_have_are_refused(rig: LogRig) -> No
         assert rig.log.erasure_revision == 0
 
 
+@pytest.mark.both_engines("ingest")
 async def test_appending_and_reading_go_on_meanwhile(rig: LogRig, monkeypatch: Any) -> None:
     monkeypatch.setattr("counterfoil_ingest.sql.erasing._BLOCKS", 3)  # many transactions
     async with erasing(rig) as (side, eraser):
