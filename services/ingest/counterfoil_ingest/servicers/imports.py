@@ -15,6 +15,7 @@ from counterfoil_chassis.telemetry import current_traceparent
 from google.protobuf.message import Message
 
 from counterfoil_ingest.imports import Format, Import, ImportStore, ImportWorker, State
+from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.read_errors import NoContractError, UploadInvalidError
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.uploads import Spool
@@ -32,6 +33,7 @@ class ImportServicer(ImportServiceServicer):
         worker: ImportWorker,
         spool: Spool,
         contracts: Contracts,
+        quotas: Quotas,
         pager: Pager,
         clock: Clock,
         ids: Ids,
@@ -40,6 +42,7 @@ class ImportServicer(ImportServiceServicer):
         self._worker = worker
         self._spool = spool
         self._contracts = contracts
+        self._quotas = quotas
         self._pager = pager
         self._clock = clock
         self._ids = ids
@@ -58,6 +61,8 @@ class ImportServicer(ImportServiceServicer):
                 f"No contract is in force for `{header.dataset}`. Activate one, then upload the file.",
                 metadata={"dataset": header.dataset},
             )
+        if not caller.service:
+            await self._quotas.require(caller.workspace)
         await context.send_initial_metadata((("upload", "accepted"),))  # who waits for this may send the file
         import_id = self._ids.new()
         uploaded = await self._spool.receive(import_id, _chunks(messages))

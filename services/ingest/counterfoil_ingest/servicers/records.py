@@ -20,6 +20,7 @@ from counterfoil_ingest.append import Appender
 from counterfoil_ingest.entities import Batch, Block, LogRecord, Verdict
 from counterfoil_ingest.protocols import API_SOURCE, Request, records
 from counterfoil_ingest.protocols.body import inflate
+from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.read_errors import WorkspaceRequiredError
 from counterfoil_ingest.reading import DatasetShown, LogReader
 from counterfoil_ingest.snapshots import Reading, Snapshot, Snapshots
@@ -36,6 +37,7 @@ class RecordServicer(RecordServiceServicer):
         self,
         appender: Appender,
         *,
+        quotas: Quotas,
         reader: LogReader,
         snapshots: Snapshots,
         pager: Pager,
@@ -43,6 +45,7 @@ class RecordServicer(RecordServiceServicer):
         ids: Ids,
     ) -> None:
         self._appender = appender
+        self._quotas = quotas
         self._reader = reader
         self._snapshots = snapshots
         self._pager = pager
@@ -53,6 +56,8 @@ class RecordServicer(RecordServiceServicer):
         """Append records to a dataset."""
         received_at = to_micros(self._clock.now())
         asked = Request("", request.dataset, request.request_id, received_at, (), self._ids.new)
+        if not current_caller().service:
+            await self._quotas.require(current_caller().workspace)
         candidates = records.parse(inflate(request.records), asked)
         workspace, source = _workspace(request.workspace), _source()
         batch = Batch(workspace, source, received_at, current_traceparent(), candidates)
