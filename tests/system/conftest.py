@@ -17,6 +17,16 @@ from tests.system.trust_story import WHOLE_STORY
 ON_BOTH_ENGINES = ("test_event_clients", "test_trust", "test_receipts_and_traces")
 """What runs on PostgreSQL in every run; `--engine=postgresql` runs everything there."""
 
+ON_SQLITE_ALONE = ("test_disks", "test_previous_release")
+"""What is about SQLite's own files."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--engine") == "postgresql":
+        for item in items:
+            if item.path.stem in ON_SQLITE_ALONE:
+                item.add_marker(pytest.mark.skip("it is about the files of SQLite"))
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "installation" in metafunc.fixturenames:
