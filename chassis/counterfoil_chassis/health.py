@@ -144,6 +144,8 @@ async def _text_of(read: Read) -> str:
             return await found
     except TimeoutError:
         return f"there was no answer within {_PATIENCE_SECONDS:g} s; look at its load and at the network to it"
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror or error}"
 
 
 def disk_space(folder: Path) -> Read:

@@ -28,6 +28,13 @@ from prometheus_client import REGISTRY
 from tests.chassis.probe import HandClock, Probe, ProbeSettings, answer, eventually, open_stub
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what other tests' servers in this process have checked."""
+    monkeypatch.setattr(HEALTH, "_sources", {})
+    monkeypatch.setattr(HEALTH, "_known", {})
+
+
 async def check(name: str) -> Check | None:
     return next((each for each in await HEALTH.report(datetime.now(UTC)) if each.name == name), None)
 
@@ -206,6 +213,11 @@ def test_a_disk_is_full_before_nothing_is_left(tmp_path: Path, monkeypatch: pyte
     assert "900 MiB" in disk_space(tmp_path)()
     usage |= {"total": 4 << 30, "free": 250 << 20}  # a small one keeps 5 %
     assert disk_space(tmp_path)() == ""
+
+
+async def test_a_disk_that_is_gone_is_told_and_ends_nobody(tmp_path: Path) -> None:
+    with HEALTH.checking("disk", disk_space(tmp_path / "nowhere")):
+        assert "cannot be looked at: No such file" in (await becomes("disk", ok=False)).detail
 
 
 async def test_a_loop_that_is_held_up_shows() -> None:

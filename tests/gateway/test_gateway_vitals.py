@@ -86,6 +86,13 @@ async def test_a_call_that_is_served_counts_as_ok(doors: Doors) -> None:
     assert calls.by >= 1  # the service behind stands in this process, too
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what other tests' servers in this process have checked."""
+    monkeypatch.setattr(HEALTH, "_sources", {})
+    monkeypatch.setattr(HEALTH, "_known", {})
+
+
 @asynccontextmanager
 async def a_service(*, ready: bool):
     health = HealthServicer()
@@ -100,6 +107,7 @@ async def a_service(*, ready: bool):
     await server.stop(0)
 
 
+@pytest.mark.usefixtures("alone")
 async def test_readyz_names_the_check_that_fails_in_a_service() -> None:
     async with a_service(ready=False) as failing:
         with HEALTH.checking("database", lambda: "start PostgreSQL", needed=True):
@@ -111,6 +119,7 @@ async def test_readyz_names_the_check_that_fails_in_a_service() -> None:
         assert told["graph"] == "is not ready"
 
 
+@pytest.mark.usefixtures("alone")
 async def test_a_service_that_goes_on_without_something_is_ready_all_the_same() -> None:
     async with a_service(ready=True) as degraded:
         with HEALTH.checking("watch contracts", lambda: "start contracts"):
