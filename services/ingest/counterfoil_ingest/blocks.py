@@ -78,13 +78,18 @@ def id_texts(ids: Sequence[str]) -> list[bytes]:
 
 
 def lines(
-    offset: int, header: int, datasets: Sequence[str], ids: Sequence[str], records: Sequence[bytes | msgspec.Struct]
+    offset: int,
+    header: int,
+    datasets: Sequence[str],
+    ids: Sequence[str],
+    records: Sequence[bytes] | Sequence[msgspec.Struct],
 ) -> bytes:
     """Return the lines of consecutive records of one request, from `offset` on; `header` is its index in the block.
 
-    Each of `records` is JSON text without a raw newline, which JSON has only between tokens, or a struct to be written.
+    `records`, one at least, are JSON texts without a raw newline, which JSON has only between tokens, or structs that
+    msgspec writes so.
     """
-    values = [msgspec.Raw(each) if isinstance(each, bytes) else each for each in records]
+    values = map(msgspec.Raw, records) if isinstance(records[0], bytes) else records
     places = range(offset, offset + len(records))
     return _codecs.encoder.encode_lines(list(map(_NewLine, places, repeat(header), datasets, ids, values)))
 

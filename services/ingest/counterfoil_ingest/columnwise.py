@@ -32,11 +32,14 @@ class Columnwise:
 
     def keep(self, columns: Columns) -> bool:
         """Tell whether it is sure that every record keeps the contract."""
-        count = len(columns.ids)
-        having = {name: len(values) for name, values in columns.objects.items()}
-        having |= {name: len(values) - values.count(None) for name, values in columns.texts.items()}
-        if any(having.get(name) != count for name in self.required):
-            return False
+        return all(self._is_there(name, columns) for name in self.required) and self._values_keep(columns)
+
+    def _is_there(self, name: str, columns: Columns) -> bool:
+        if name in columns.texts:
+            return None not in columns.texts[name]
+        return len(columns.objects.get(name, ())) == len(columns.ids)
+
+    def _values_keep(self, columns: Columns) -> bool:
         return all(self._keep(name, values, self.texts) for name, values in columns.texts.items()) and all(
             self._keep(name, values, self.objects) for name, values in columns.objects.items()
         )

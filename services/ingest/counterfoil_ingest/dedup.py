@@ -56,8 +56,8 @@ def hashes_of(seeds: Sequence[int], id_texts: Sequence[bytes]) -> list[int]:
 
     It is never 0, which marks an empty slot.
     """
-    digest = xxhash.xxh3_64_intdigest
-    return [digest(text, seed) or 1 for text, seed in zip(id_texts, seeds, strict=True)]
+    found = list(map(xxhash.xxh3_64_intdigest, id_texts, seeds))
+    return [each or 1 for each in found] if 0 in found else found
 
 
 def erased_name(workspace: str, source_id: str, dataset: str, record_id: str) -> Erased:

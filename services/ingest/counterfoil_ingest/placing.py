@@ -41,7 +41,7 @@ class Judged:
     header: Header
     ids: Sequence[str]
     datasets: Sequence[str]
-    datas: Sequence[bytes | msgspec.Struct]
+    datas: Sequence[bytes] | Sequence[msgspec.Struct]
     refused: Mapping[int, Quarantined]
     unknown: frozenset[str]
     size: int = -1
@@ -102,7 +102,7 @@ class Group:
             header=batch.header,
             ids=list(compress(batch.ids, accepted)),
             datasets=list(compress(batch.datasets, accepted)),
-            datas=list(compress(batch.datas, accepted)),
+            datas=list(compress(cast("Sequence[bytes]", batch.datas), accepted)),
             refused={},
             unknown=frozenset(),
             size=batch.size,
