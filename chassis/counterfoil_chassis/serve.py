@@ -39,7 +39,7 @@ from counterfoil_chassis.identity import (
 from counterfoil_chassis.interceptor import Interceptor
 from counterfoil_chassis.lease import Lease, lease_of, wait_for
 from counterfoil_chassis.metrics import measure_loop_lag
-from counterfoil_chassis.migrate import prepare, upgrade
+from counterfoil_chassis.revisions import prepare
 from counterfoil_chassis.settings import ServiceSettings
 from counterfoil_chassis.shedding import Load
 from counterfoil_chassis.startup import make_data_dir, read_settings, require_free
@@ -55,7 +55,7 @@ _CLEAN_UP_SECONDS = 5.0
 _SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     *MESSAGE_OPTIONS,
     ("grpc.so_reuseport", 0),  # else a second process shares the port unnoticed
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 _logger = logging.getLogger(__name__)
@@ -153,6 +153,8 @@ def _main(name: str, settings_type: type[SettingsT], build: Build[SettingsT], mi
     if arguments:
         if migrations is None:
             raise StartError("this service has no database to migrate")
+        from counterfoil_chassis.migrate import upgrade  # noqa: PLC0415 - Alembic, which a start does without
+
         upgrade(settings.database_url, migrations)
         return 0
     host = make_host(name, settings)
@@ -213,7 +215,10 @@ async def started(
     telemetry.configure(name, settings.otlp_endpoint, ratio=settings.trace_ratio)
     async with AsyncExitStack() as stack:
         if migrations:
-            await _may_write(settings, host, migrations, stack, stopping=asyncio.Event())
+            stopping = asyncio.Event()
+            stopping.set()
+            if not await _may_write(settings, host, migrations, stack, stopping=stopping):
+                raise StartError("another process writes the database; it has to end first")
         server = _Server(await build(settings, host, stack), host)
         await server.start(settings.listen, also=_lease_work(host))
         stack.push_async_callback(server.stop, settings.drain_seconds)
@@ -240,6 +245,8 @@ async def _may_write(
     lease = host.lease = lease_of(host.name, settings.database_url, seconds=settings.lease_seconds)
     stack.push_async_callback(lease.give_back)
     if not await lease.taken():
+        if stopping.is_set():
+            return False
         _logger.warning("another process writes the database: standing by", extra={"lease": host.name})
         standby = _Server(Service(servicers=(), ready=_never), host)
         await standby.start(settings.listen)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-from scipy.spatial import cKDTree
 
 from counterfoil_models.lift_regression import RANK_TOLERANCE, Difference, Flags, Floats
 
@@ -75,6 +73,8 @@ def matched(outcome: Floats, treated: Flags, covariates: Floats, matches: Matche
     """
     control = outcome[~treated]
     slope = _slope(control, covariates[~treated], matches.uses)
+    from scipy import stats  # noqa: PLC0415 - SciPy costs more than all else at start
+
     points, pairs = matches.points, matches.pairs
     rest = np.bincount(points.of_unit, weights=control - covariates[~treated] @ slope) / points.units
     borrowed = np.bincount(pairs.row, weights=matches.share * rest[pairs.point])
@@ -136,6 +136,8 @@ def _nearest(points: Points, wanted: Floats, *, own: Ints, need: int) -> Pairs:
 
     `own` names the point that a row stands on itself and counts one unit less of; -1 = none.
     """
+    from scipy.spatial import cKDTree  # noqa: PLC0415
+
     tree, size = cKDTree(points.places), len(points.units)
     open_rows, ask = np.arange(len(wanted)), min(_FIRST_NEIGHBOURS, size)
     found: list[tuple[Ints, Ints, Ints]] = []

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -104,6 +103,8 @@ def _intercept(outcome: Floats, covariates: Floats) -> _Intercept:
 
 
 def _half_width(treatment: _Intercept, control: _Intercept, *, coverage: float) -> float:
+    from scipy import stats  # noqa: PLC0415 - SciPy costs more than all else at start
+
     variance = treatment.variance + control.variance
     if variance == 0:
         return 0.0

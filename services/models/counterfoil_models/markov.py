@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csc_matrix, identity
-from scipy.sparse.linalg import splu
 
 from counterfoil_models.paths import Floats, Ints, Paths
 
@@ -132,6 +130,9 @@ def _dense(chain: Chain) -> tuple[Floats, Floats, Floats, Floats]:
 
 
 def _sparse(chain: Chain) -> tuple[Floats, Floats, Floats, Floats]:
+    from scipy.sparse import csc_matrix, identity  # noqa: PLC0415 - SciPy costs more than all else at start
+    from scipy.sparse.linalg import splu  # noqa: PLC0415
+
     subjects = len(chain.starts)
     factors = splu(csc_matrix(identity(subjects) - csc_matrix(chain.steps)))
     returns = np.empty(subjects)

@@ -22,21 +22,18 @@ from counterfoil_models.store import JourneyQuestion, OpenJourneys
 
 _SECONDS = 600.0
 _GONE = frozenset({GraphRebuiltError.reason, "LOG_EPOCH_UNKNOWN"})
-_EMPTY = pa.table(
+_COLUMNS = pa.schema(
     {
-        name: pa.array([], kind)
-        for name, kind in {
-            "person_id": pa.string(),
-            "event_id": pa.string(),
-            "conversion": pa.bool_(),
-            "type": pa.string(),
-            "time_us": pa.int64(),
-            "channel": pa.string(),
-            "campaign": pa.string(),
-            "campaign_end_us": pa.int64(),
-            "value_micros": pa.int64(),
-            "currency": pa.string(),
-        }.items()
+        "person_id": pa.string(),
+        "event_id": pa.string(),
+        "conversion": pa.bool_(),
+        "type": pa.string(),
+        "time_us": pa.int64(),
+        "channel": pa.string(),
+        "campaign": pa.string(),
+        "campaign_end_us": pa.int64(),
+        "value_micros": pa.int64(),
+        "currency": pa.string(),
     }
 )
 
@@ -79,7 +76,7 @@ class _Open:
         """Read all rows."""
         tables = [table_of(self._first.arrow_ipc_zstd)] if self._first.arrow_ipc_zstd else []
         tables += [table_of(each.arrow_ipc_zstd) async for each in self._responses if each.arrow_ipc_zstd]
-        return pa.concat_tables(tables) if tables else _EMPTY
+        return pa.concat_tables(tables) if tables else _COLUMNS.empty_table()
 
 
 def _request(question: JourneyQuestion) -> journeys_pb2.ReadJourneysRequest:
