@@ -179,6 +179,8 @@ async def _serve(settings: SettingsT, host: Host, build: Build[SettingsT], migra
             stack.enter_context(HEALTH.checking("certificate", host.tls.check(host.clock, channels=True)))
         if migrations and not await _may_write(settings, host, migrations, stack, stopping=stopping):
             return 0
+        if host.lease is not None:  # who loses it ends
+            stack.enter_context(HEALTH.checking("lease", lambda: "", needed=True))
         server = _Server(await build(settings, host, stack), host)
         await server.start(settings.listen, also=[*_lease_work(host), measure_loop_lag, server.follow_health])
         stack.push_async_callback(server.stop, settings.drain_seconds, pause=_DRAIN_PAUSE_SECONDS)
