@@ -33,7 +33,7 @@ from counterfoil_graph.searching import Search, Searcher, Told, telling, told_by
 from counterfoil_graph.store import ErasureOffices, ErasureStore, Log, LogBlock, MappingStore, NodeKey, Stores
 
 _AT_ONCE: Final = 10_000  # offsets of one call to ingest
-_READ_SECONDS: Final = 600.0
+_READ_SECONDS: Final = 60.0  # an erasure whose graph is further behind is tried again after the others
 _OVERWRITES: Final = 60
 _logger = logging.getLogger(__name__)
 
