@@ -16,6 +16,7 @@ from counterfoil_chassis.clock import SystemClock
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.identity import TokenSigner, derive_secret, load_private_key
+from counterfoil_chassis.memory import keep_freed_memory
 from counterfoil_chassis.metrics import measure_loop_lag
 from pydantic import ValidationError
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run the process: exit 0 when told to stop, 1 when a part failed, 2 with one line when it cannot start."""
+    keep_freed_memory()
     try:
         sys.exit(_main())
     except StartError as error:

@@ -20,6 +20,7 @@ from counterfoil.ingest.v1.sources_pb2_grpc import add_SourceServiceServicer_to_
 from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
+from counterfoil_chassis.memory import keep_freed_memory
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
@@ -191,6 +192,7 @@ async def _reading(
 
 def main() -> None:
     """Serve ingest, or run `migrate`."""
+    keep_freed_memory()
     run("ingest", Settings, build, migrations="counterfoil_ingest")
 
 

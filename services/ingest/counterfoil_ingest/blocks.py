@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import orjson
@@ -89,7 +89,9 @@ def lines(
     `records`, one at least, are JSON texts without a raw newline, which JSON has only between tokens, or structs that
     msgspec writes so.
     """
-    values = map(msgspec.Raw, records) if isinstance(records[0], bytes) else records
+    values: Iterable[Any] = records
+    if isinstance(records[0], bytes):
+        values = map(msgspec.Raw, cast("Sequence[bytes]", records))
     places = range(offset, offset + len(records))
     return _codecs.encoder.encode_lines(list(map(_NewLine, places, repeat(header), datasets, ids, values)))
 
