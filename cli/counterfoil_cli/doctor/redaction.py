@@ -92,7 +92,7 @@ def _log_line(fields: Mapping[str, Any]) -> dict[str, Any]:
     kept["event"] = fields.get("event", "") if ours else OMITTED
     if error := fields.get("error"):
         kept["error"] = list(_error(str(error)))
-    left_out = sorted(fields.keys() - kept.keys())
+    left_out = sorted(key for key in fields.keys() - kept.keys() if ours and key.isidentifier())
     return kept | ({"left_out": left_out} if left_out else {})
 
 
