@@ -8,6 +8,7 @@ import random
 import shutil
 import sqlite3
 import threading
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.migrate import upgrade
 from counterfoil_chassis.stores import stores
-from counterfoil_cli.backups import manifest
+from counterfoil_cli.backups import erasing, manifest
 from counterfoil_cli.backups.cut import cut
 from counterfoil_cli.backups.databases import Place, places
 from counterfoil_cli.backups.moving import move
@@ -214,6 +215,23 @@ def test_to_move_a_running_installation_or_one_of_another_revision_is_refused(da
         database.execute("UPDATE alembic_version SET version_num = '0001'")
     with pytest.raises(StartError, match=r"is at revision 0001, .* start the installation once with this release"):
         move(data, nowhere, telling=QUIET)
+
+
+def test_erasures_are_carried_out_in_the_restored_folder_whatever_the_environment_names(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    started: dict[str, Mapping[str, str]] = {}
+    monkeypatch.setattr(erasing.Running, "start", lambda _self, name, variables: started.update({name: variables}))
+    user = {"COUNTERFOIL_DATA_DIR": "/elsewhere", "COUNTERFOIL_INGEST_LISTEN": "127.0.0.1:7101", "PATH": "/bin"}
+    with erasing.running(data, user, admin_key_sha256="00"):
+        pass
+    assert list(started) == ["governance", "contracts", "ingest", "graph"]
+    for variables in started.values():
+        assert variables["COUNTERFOIL_DATA_DIR"] == str(data)
+        assert (
+            variables["COUNTERFOIL_INGEST_LISTEN"] == variables["COUNTERFOIL_GRAPH_INGEST_TARGET"] != "127.0.0.1:7101"
+        )
+        assert variables["PATH"] == "/bin"
 
 
 Rows = list[tuple[int, str | None, bytes | None]]

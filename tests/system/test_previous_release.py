@@ -180,7 +180,7 @@ def _erase(client: httpx.Client) -> dict[str, Any]:
         found = ok(client.get(path))
         return found if found["state"] == "COMPLETED" else None
 
-    return until(completed, seconds=60, what="the erasure is not completed")
+    return until(completed, seconds=180, what="the erasure is not completed")
 
 
 def assert_history(installation: Installation, history: History) -> None:

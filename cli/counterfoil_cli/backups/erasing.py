@@ -25,7 +25,8 @@ _LAST = 2_000
 def running(data: Path, user: Mapping[str, str], *, admin_key_sha256: str) -> Iterator[Running]:
     """Run the services on free ports of this machine; stop them at the end."""
     doors = {door.variable: f"127.0.0.1:{port}" for door, port in zip(DOORS, _free_ports(len(DOORS)), strict=True)}
-    variables = dict(user) | doors
+    # What the environment says of another data folder is not meant here.
+    variables = dict(user) | doors | {"COUNTERFOIL_DATA_DIR": str(data)}
     variables |= environment(variables, data=data, port_offset=0, traces=False, admin_key_sha256=admin_key_sha256)
     started = Running(data / "logs")
     started.logs.mkdir(mode=0o700, exist_ok=True)

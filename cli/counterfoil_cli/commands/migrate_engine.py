@@ -17,7 +17,14 @@ from counterfoil_cli.commands.options import data_option
 
 @click.command("migrate-engine")
 @data_option
-@click.option("--to", required=True, metavar="URL", help="The server: postgresql://user:password@host:5432")
+@click.option(
+    "--to",
+    required=True,
+    metavar="URL",
+    envvar=SERVER,
+    show_envvar=True,
+    help="The server: postgresql://user:password@host:5432",
+)
 def migrate_engine(data: Path, to: str) -> None:
     """Copy the databases of a stopped installation to PostgreSQL.
 
