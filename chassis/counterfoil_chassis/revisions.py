@@ -8,8 +8,6 @@ from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-
 _ASSIGNED = re.compile(r'^(revision|down_revision)\b[^=\n]*= (?:"([^"]+)"|None)$', re.MULTILINE)
 
 
@@ -23,20 +21,22 @@ def prepare(url: str, package: str) -> None:
 
 def is_newest(url: str, package: str) -> bool:
     """Say whether a SQLite database certainly needs no upgrade; Alembic has to look wherever this says False."""
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - the launcher reads revisions before it loads anything
+
     place = make_url(url)
     if place.get_backend_name() != "sqlite" or not place.database:
         return False
     found = stored(Path(place.database))
-    return bool(found) and found == newest(package)
+    return bool(found) and found == newest(Path(str(files(package))) / "migrations")
 
 
-def newest(package: str) -> set[str]:
-    """Return the revisions of `<package>/migrations` that no other builds on: one, unless they have branched."""
-    made, built_on = set(), set()
-    for script in (files(package) / "migrations").iterdir():
-        if script.name.endswith(".py"):
-            for name, revision in _ASSIGNED.findall(script.read_text(encoding="utf-8")):
-                (made if name == "revision" else built_on).add(revision)
+def newest(migrations: Path) -> set[str]:
+    """Return the revisions in a folder that no other builds on: one, unless they have branched."""
+    made: set[str] = set()
+    built_on: set[str] = set()
+    for script in migrations.glob("*.py"):
+        for name, revision in _ASSIGNED.findall(script.read_text(encoding="utf-8")):
+            (made if name == "revision" else built_on).add(revision)
     return made - built_on
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from counterfoil_chassis.errors import StartError
+from counterfoil_chassis.revisions import newest, stored
 
 from counterfoil_cli import settings
 from counterfoil_cli.env import DOOR_CERTIFICATE, DOORS, OTLP_ENDPOINT, TRACE_DOORS, environment, reachable
@@ -27,7 +28,8 @@ from counterfoil_cli.tls import pinned
 SERVICES = ("governance", "contracts", "ingest", "graph", "models", "gateway")
 ENTRY_POINTS = "counterfoil.services"
 # What most of them import: loaded once in the parent, shared by every child. None of them starts a thread or a gRPC
-# object when it is imported; a test holds them to it.
+# object when it is imported; a test holds them to it (NumPy does, so each child loads its own). What one child alone
+# needs it loads while the others start.
 SHARED_LIBRARIES = (
     "grpc.aio",
     "grpc_health.v1.health_pb2_grpc",
@@ -38,14 +40,14 @@ SHARED_LIBRARIES = (
     "protovalidate",
     "sqlalchemy.ext.asyncio",
     "sqlalchemy.dialects.sqlite.aiosqlite",
-    "alembic.command",
     "opentelemetry.sdk.trace.export",
     "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
     "opentelemetry.instrumentation.grpc",
-    "fastapi",
-    "uvicorn",
     "counterfoil_chassis.serve",
+    "counterfoil_chassis.policy",
 )
+UPGRADING_LIBRARIES = ("alembic.command",)
+"""Shared when there is a database to make or to upgrade; a later start does without."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,13 @@ class Launcher:
         probe(self._doors, self.variables)
         write_keys(self.folder, SERVICES, environment=user | self.variables)
         self._entries = _entry_points()
-        _check_databases(self.folder, self._entries, user)
+        self._upgrades = _check_databases(self.folder, self._entries, user)
         self._supervisor = Supervisor(_say, on_restart=lambda _: self._await_readiness())
 
     def run(self, journey: Journey | None = None) -> int:
         """Start everything, keep it running, and return the exit code once all has stopped."""
         self._journey = journey
-        _import_shared_libraries()
+        _import_shared_libraries(UPGRADING_LIBRARIES if self._upgrades else ())
         specs = [self._spec(name, partial(_serve, self._entries[name])) for name in SERVICES]
         if self._sink:
             specs.insert(0, self._spec("traces", _serve_traces))
@@ -190,18 +192,24 @@ def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
 
 def _check_databases(
     folder: DataFolder, entries: Mapping[str, importlib.metadata.EntryPoint], user: Mapping[str, str]
-) -> None:
+) -> bool:
+    """Raise StartError when a database cannot be used; return whether one has to be made or upgraded."""
+    upgrades = False
     for name in SERVICES:
         package = importlib.util.find_spec(entries[name].module.partition(".")[0])
         if package is None or package.origin is None or f"COUNTERFOIL_{name.upper()}_DATABASE_URL" in user:
             continue
-        check_database(folder.path / f"{name}.db", migrations=Path(package.origin).parent / "migrations")
+        migrations = Path(package.origin).parent / "migrations"
+        check_database(folder.path / f"{name}.db", migrations=migrations)
+        if migrations.is_dir():
+            upgrades |= stored(folder.path / f"{name}.db") != newest(migrations)
+    return upgrades
 
 
-def _import_shared_libraries() -> None:
+def _import_shared_libraries(more: Sequence[str] = ()) -> None:
     """Import what the children share, and keep the collector away from it, so that its pages stay shared."""
     gc.disable()
-    for name in SHARED_LIBRARIES:
+    for name in (*SHARED_LIBRARIES, *more):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

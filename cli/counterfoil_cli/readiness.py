@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 FIRST_PAUSE = 0.02
-LONGEST_PAUSE = 0.5
+LONGEST_PAUSE = 0.1
 SPEAKS_AFTER = 15.0
 
 

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,19 @@ PACKAGES = ["counterfoil_governance", "counterfoil_contracts", "counterfoil_inge
 PACKAGES += ["counterfoil_models"]
 
 
+def folder_of(package: str) -> Path:
+    return Path(str(files(package))) / "migrations"
+
+
 def url_of(file: Path) -> str:
     return f"sqlite+aiosqlite:///{file}"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_newest_revision_is_the_one_that_alembic_finds(package: str) -> None:
-    assert newest(package) == set(migrate.newest_revisions(package))
-    assert len(newest(package)) == 1
+    found = newest(folder_of(package))
+    assert found == set(migrate.newest_revisions(package))
+    assert len(found) == 1
 
 
 def test_only_a_database_at_the_newest_revision_needs_no_look(tmp_path: Path) -> None:
@@ -32,7 +38,7 @@ def test_only_a_database_at_the_newest_revision_needs_no_look(tmp_path: Path) ->
     assert not is_newest(url_of(file), package)
     prepare(url_of(file), package)
     assert is_newest(url_of(file), package)
-    assert stored(file) == newest(package)
+    assert stored(file) == newest(folder_of(package))
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     assert not is_newest(url_of(file), package)
