@@ -1,0 +1,216 @@
+"""One process writes; the next takes over; who was asleep meanwhile can write nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.lease import LeaseLostError, lease_of
+from counterfoil_chassis.migrate import upgrade
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import text
+
+from tests.chassis.probe import ProbeSettings
+from tests.postgres import Server, direct
+
+SECONDS = 1.0
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def probe_url(request: pytest.FixtureRequest, data_dir: Path, package: str) -> str:
+    """A migrated database of the probe's."""
+    if request.param == "sqlite":
+        url = ProbeSettings(data_dir=data_dir).database_url
+    else:
+        server: Server = request.getfixturevalue("postgres")
+        url = server.empty()
+        server.execute(f"CREATE DATABASE {url.rpartition('/')[2]}")
+    upgrade(url, package)
+    return url
+
+
+@pytest.fixture
+def pg_url(postgres: Server, package: str) -> str:
+    url = postgres.empty()
+    postgres.execute(f"CREATE DATABASE {url.rpartition('/')[2]}")
+    upgrade(url, package)
+    return url
+
+
+async def write(database: Database, note: str) -> None:
+    async with database.begin() as connection:
+        await connection.execute(text("INSERT INTO note VALUES (:note)"), {"note": note})
+
+
+def notes(url: str) -> set[str]:
+    with direct(url.replace("+aiosqlite", "")) as connection:
+        return {row[0] for row in connection.execute("SELECT text FROM note")}
+
+
+async def test_the_lease_is_had_once_and_goes_on_when_it_is_given_back(probe_url: str) -> None:
+    first, second = (lease_of("probe", probe_url, seconds=10) for _ in range(2))
+    try:
+        assert await first.taken()
+        assert not await second.taken()
+        await first.give_back()
+        assert await second.taken()
+    finally:
+        await second.give_back()
+
+
+async def test_a_lease_that_is_not_renewed_goes_to_another_and_fences_its_former_holder(pg_url: str) -> None:
+    first, second = (lease_of("probe", pg_url, seconds=SECONDS) for _ in range(2))
+    database, other = Database(pg_url, lease=first), Database(pg_url, lease=second)
+    try:
+        assert await first.taken()
+        await write(database, "before")
+        async with asyncio.timeout(10):
+            while not await second.taken():
+                await asyncio.sleep(0.05)
+        with pytest.raises(LeaseLostError):
+            await write(database, "too late")
+        with pytest.raises(LeaseLostError):
+            await first.keep()
+        await write(other, "after")
+    finally:
+        for each in (database, other):
+            await each.close()
+        for lease in (first, second):
+            await lease.give_back()
+    assert notes(pg_url) == {"before", "after"}
+
+
+async def test_taking_over_waits_for_a_transaction_that_is_open(pg_url: str) -> None:
+    first, second = (lease_of("probe", pg_url, seconds=SECONDS) for _ in range(2))
+    database = Database(pg_url, lease=first)
+    try:
+        assert await first.taken()
+        async with database.begin() as connection:
+            await connection.execute(text("INSERT INTO note VALUES ('under way')"))
+            taking = asyncio.create_task(second.taken())
+            done, _ = await asyncio.wait([taking], timeout=2 * SECONDS)
+            assert not done or not taking.result()  # its time is up, yet it is not free
+        await taking
+        async with asyncio.timeout(10):
+            while not await second.taken():
+                await asyncio.sleep(0.05)
+        with pytest.raises(LeaseLostError):
+            await write(database, "too late")
+    finally:
+        await database.close()
+        for lease in (first, second):
+            await lease.give_back()
+    assert notes(pg_url) == {"under way"}
+
+
+async def test_a_renewed_lease_is_kept_whatever_the_others_clocks_say(pg_url: str) -> None:
+    first, second = (lease_of("probe", pg_url, seconds=SECONDS) for _ in range(2))
+    try:
+        assert await first.taken()
+        keeping = asyncio.create_task(first.keep())
+        for _ in range(25):
+            assert not await second.taken()
+            await asyncio.sleep(0.1)
+        assert not keeping.done()
+        keeping.cancel()
+    finally:
+        for lease in (first, second):
+            await lease.give_back()
+
+
+class Process:
+    """A probe that writes a note whenever it gets a line, and says what became of it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, listen: str) -> None:
+        self.process = process
+        self.listen = listen
+
+    async def readiness(self) -> str:
+        async with grpc.aio.insecure_channel(self.listen) as channel:
+            request = health_pb2.HealthCheckRequest(service="readiness")
+            answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+    async def until(self, status: str) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    if await self.readiness() == status:
+                        return
+                except grpc.aio.AioRpcError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    async def write(self, note: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{note}\n".encode())
+        return (await asyncio.wait_for(self.process.stdout.readline(), 60)).decode().strip()
+
+
+@pytest.fixture
+async def begin(data_dir: Path, package: str, unused_tcp_port_factory: Callable[[], int]) -> AsyncIterator[Callable]:
+    """Start processes on one database; those that are left are killed at the end."""
+    begun: list[Process] = []
+
+    async def begin(url: str) -> Process:
+        listen = f"127.0.0.1:{unused_tcp_port_factory()}"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(data_dir / "code"), str(Path.cwd()))),
+            "COUNTERFOIL_DATA_DIR": str(data_dir),
+            "COUNTERFOIL_PROBE_LISTEN": listen,
+            "COUNTERFOIL_PROBE_DATABASE_URL": url,
+            "COUNTERFOIL_LEASE_SECONDS": str(SECONDS),
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.chassis.lease_holder", package),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=environment,
+        )
+        begun.append(Process(process, listen))
+        return begun[-1]
+
+    yield begin
+    for each in begun:
+        if each.process.returncode is None:
+            each.process.kill()
+        await each.process.communicate()
+
+
+async def test_a_standby_takes_over_from_a_process_that_was_killed(probe_url: str, begin: Callable) -> None:
+    first = await begin(probe_url)
+    await first.until("SERVING")
+    second = await begin(probe_url)
+    await second.until("NOT_SERVING")
+    assert await first.write("one") == "kept"
+    first.process.kill()
+    await second.until("SERVING")
+    assert await second.write("two") == "kept"
+    assert notes(probe_url) == {"one", "two"}
+
+
+async def test_a_process_that_was_paused_beyond_its_lease_keeps_nothing_and_ends(pg_url: str, begin: Callable) -> None:
+    first = await begin(pg_url)
+    await first.until("SERVING")
+    second = await begin(pg_url)
+    await second.until("NOT_SERVING")
+    first.process.send_signal(signal.SIGSTOP)
+    await second.until("SERVING")
+    assert await second.write("by the second") == "kept"
+    assert first.process.stdin is not None
+    first.process.stdin.write(b"by the first\n")  # it waits there when the process wakes
+    first.process.send_signal(signal.SIGCONT)
+    told, _ = await first.process.communicate()
+    assert first.process.returncode == 1
+    assert b"kept" not in told
+    assert notes(pg_url) == {"by the second"}
