@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import NoneType
 from typing import Any
 
@@ -38,6 +39,7 @@ _TYPES = {**dict(zip(_NAMES, _NAMES, strict=True)), **{name[0]: name for name in
 _SECRETS = ("writeKey", "write_key")  # browser SDKs put it into each event
 _IDS = ("user_id", "anonymous_id", "group_id", "previous_id")
 _AS_THEY_ARE = ("track", "group", "alias")  # types of which no property moves or is looked for elsewhere
+_MOST_KEYS, _LONGEST_KEYS = 32, 500  # of an event whose shape is kept; in characters, all together
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -112,6 +114,24 @@ class _Shape:
     template: dict[str, Any] | None
 
 
+_UNKNOWN = _Shape((), None)
+
+
+@lru_cache(maxsize=1_000)
+def _shape(keys: tuple[str, ...], kinds: tuple[type, ...]) -> _Shape:
+    columns = tuple(_COLUMNS.get(each) or snake(each) for each in keys)
+    by_column = dict(zip(columns, kinds, strict=True))
+    usual = (
+        len(by_column) == len(columns)
+        and NoneType not in kinds
+        and by_column.get("message_id") is str
+        and all(by_column.get(name, str) is str for name in _IDS)
+        and {"type", "timestamp"} <= by_column.keys()
+        and not any(secret in keys for secret in _SECRETS)
+    )
+    return _Shape(columns, dict.fromkeys(columns) if usual else None)
+
+
 class _Mapper:
     """Makes candidates of the events of one request."""
 
@@ -120,11 +140,10 @@ class _Mapper:
         self._type = _TYPES.get(request.route, "")
         shared = ((column, _object(envelope.get(column))) for column in ("context", "integrations"))
         self._shared = [(column, value) for column, value in shared if value]
-        self._columns = dict(_COLUMNS)  # of this request: what senders name their keys must not grow the process
+        self._columns: dict[str, str] = {}  # of this request: what senders name their keys must not grow the process
         self._sent_at = envelope.get("sentAt")
         self._timestamp = envelope.get("timestamp")
         self._datasets: dict[tuple[str, str], str] = {}
-        self._shapes: dict[tuple[Any, ...], _Shape] = {}
         first = request.mappings[0] if request.mappings else None
         # Of most sources everything goes to one dataset.
         self._only = first.dataset if first and not first.type and not first.event else ""
@@ -136,8 +155,9 @@ class _Mapper:
     def _candidate(self, event: Any) -> Candidate:
         if type(event) is not dict:
             return self._no_object(event)
-        key = (*event, *map(type, event.values()))
-        record = self._usual(event, self._shapes.get(key) or self._shape(key, event))
+        keys = tuple(event)
+        few = len(keys) <= _MOST_KEYS and sum(map(len, keys)) <= _LONGEST_KEYS
+        record = self._usual(event, _shape(keys, tuple(map(type, event.values()))) if few else _UNKNOWN)
         if record is None:
             for secret in _SECRETS:
                 event.pop(secret, None)
@@ -154,37 +174,21 @@ class _Mapper:
         finding = validation.not_an_object()
         return Candidate(self._request.new_id(), "", orjson.dumps(event), event, (finding,))
 
-    def _shape(self, key: tuple[Any, ...], event: dict[str, Any]) -> _Shape:
-        columns = tuple(self._columns.get(each) or snake(each) for each in event)
-        kinds = dict(zip(columns, map(type, event.values()), strict=True))
-        usual = (
-            len(kinds) == len(columns)
-            and NoneType not in kinds.values()
-            and kinds.get("message_id") is str
-            and all(kinds.get(name, str) is str for name in _IDS)
-            and {"type", "timestamp"} <= kinds.keys()
-            and not self._shared
-            and not any(secret in event for secret in _SECRETS)
-        )
-        template: dict[str, Any] = dict.fromkeys(columns)
-        if self._sent_at is not None:
-            template.setdefault("sent_at", self._sent_at)
-        shape = self._shapes[key] = _Shape(columns, template if usual else None)
-        return shape
-
     def _usual(self, event: dict[str, Any], shape: _Shape) -> dict[str, Any] | None:
         """Return the record of an event that needs no more than its keys renamed; None when it does."""
-        if shape.template is None:
+        if shape.template is None or self._shared:
             return None
         record = shape.template.copy()  # with room for all keys: half the time of a dictionary that grows
         record.update(zip(shape.columns, event.values(), strict=False))
+        if self._sent_at is not None:
+            record.setdefault("sent_at", self._sent_at)
         return record if record["message_id"] and record["type"] in _AS_THEY_ARE else None
 
     def _record(self, event: dict[str, Any]) -> dict[str, Any]:
         columns = self._columns
         record: dict[str, Any] = {}
         for key, value in event.items():
-            column = columns.get(key)
+            column = _COLUMNS.get(key) or columns.get(key)
             if column is None:
                 column = columns[key] = snake(key)
             if value is None:
