@@ -135,11 +135,10 @@ def history(opened: Installation, said: dict[str, Any], tmp_path_factory: pytest
         receipts = _a_hundred_receipts(many)
         load = Load.begin(Tenant.create(opened, admin, workspace="busy"))
         try:
-            load.wait_for_progress(seconds=30)
+            load.wait_for_progress(seconds=60)
             before = {sender.name: sender.acknowledged for sender in load.senders}
             printed = counterfoil("backup", "--data", opened.data, "--to", backups / "first")
             after = {sender.name: sender.acknowledged + 1 for sender in load.senders}  # one may be under way
-            load.wait_for_progress(seconds=30)
         finally:
             load.stop()
             many.http.close()
