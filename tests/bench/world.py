@@ -82,7 +82,7 @@ class RawLoop:
         return self.time(stored_bodies(RAW_EVENTS // batch, events=batch), RAW_EVENTS // batch * batch)
 
     def time(self, bodies: list[bytes], records: int, *, clock: Callable[[], float] = time.process_time) -> float:
-        """Return microseconds, of processor time by default, per record of bodies that are a record or a list of them."""
+        """Return microseconds, of processor time by default, per record of bodies that hold one or a list."""
         is_valid = self._is_valid
         began = clock()
         for body in bodies:
