@@ -26,7 +26,7 @@ from counterfoil.governance.v1 import policies_pb2 as pb
 from counterfoil.governance.v1.policies_pb2_grpc import PolicyServiceStub
 from google.protobuf import any_pb2
 
-from counterfoil_chassis.call import following, outgoing
+from counterfoil_chassis.call import enter_deadline, following, outgoing
 from counterfoil_chassis.clock import Clock, to_timestamp
 from counterfoil_chassis.errors import PermissionDeniedError, UnavailableError
 from counterfoil_chassis.identity import Caller, TokenSigner
@@ -267,7 +267,7 @@ class PolicyChecker:
         if policies is None:
             raise PolicyUnavailableError(
                 "The policies of this workspace are not known here at the moment, so nothing is allowed. Try again.",
-                metadata={"workspace": workspace},
+                metadata={"workspace": workspace, "dependency": "governance"},
                 retry_after=timedelta(seconds=1),
             )
         return policies
@@ -282,6 +282,7 @@ class PolicyChecker:
         await asyncio.shield(task)
 
     async def _fetch(self, workspace: str) -> None:
+        enter_deadline(None)  # it is for all who wait, whose time may differ
         try:
             bundle = await self._stub.LookupPolicyBundle(
                 pb.LookupPolicyBundleRequest(workspace=workspace),

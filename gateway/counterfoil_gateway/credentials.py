@@ -12,8 +12,10 @@ from typing import TypeAlias
 
 import grpc
 from counterfoil.common.v1.credentials_pb2 import Credential
+from counterfoil_chassis.call import enter_deadline
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.identity import MAX_LIFETIME, Caller, TokenSigner
+from counterfoil_chassis.status import failure_of
 
 from counterfoil_gateway.addresses import network_of
 from counterfoil_gateway.limits import Limiter
@@ -159,12 +161,14 @@ class Keyring:
 
     async def _look_up(self, digest: bytes) -> _Accepted | None:
         self._deleted_while_asking.discard(digest)
+        enter_deadline(None)  # it is for all who present the key, whose time may differ
         try:
             credential = await self._lookup(digest)
         except grpc.aio.AioRpcError as error:
             if error.code() is not C.NOT_FOUND:
                 text = "keys cannot be checked at the moment; try again"
-                raise Problem(C.UNAVAILABLE, text, "CREDENTIALS_UNAVAILABLE", headers={"retry-after": "1"}) from error
+                metadata = failure_of(error).metadata
+                raise Problem(C.UNAVAILABLE, text, "CREDENTIALS_UNAVAILABLE", metadata=metadata) from error
             credential = None
         now = self._clock.now().timestamp()
         if digest in self._accepted and self._accepted[digest].until == math.inf:

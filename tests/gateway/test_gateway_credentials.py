@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from counterfoil.common.v1.credentials_pb2 import Credential
+from counterfoil_chassis.call import budget, enter_deadline
 from counterfoil_chassis.clock import to_timestamp
 from counterfoil_chassis.identity import TokenSigner, TokenVerifier, load_private_key, load_trusted_keys
 from counterfoil_gateway.credentials import Keyring
@@ -192,6 +193,19 @@ async def test_an_owner_that_cannot_answer_is_not_a_refusal(keyring: Keyring, ow
     owner.failing = None
     owner.known[DIGEST] = credential()
     await keyring.sign_in(KEY, address="")
+
+
+async def test_a_lookup_has_the_time_of_nobody_who_waits_for_it(clock: Clock, keys_dir: Path, owner: Owner):
+    owner.known[DIGEST] = credential()
+
+    async def look_up(digest: bytes) -> Credential:
+        assert budget(2.0) == 2.0
+        return await owner.look_up(digest)
+
+    signer = TokenSigner("gateway", load_private_key(keys_dir / "keys" / "gateway.pem"), clock)
+    keyring = Keyring("cfk_", look_up, signer=signer, clock=clock, attempts=UNLIMITED)
+    enter_deadline(0.01)
+    assert (await keyring.sign_in(KEY, address="")).principal == "ada"
 
 
 async def test_what_cannot_be_a_key_is_never_asked_for(keyring: Keyring, owner: Owner):
