@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import weakref
 from collections import deque
@@ -22,6 +23,8 @@ CALLS: Final = 256
 WAIT: Final = 1.0
 """Seconds that a call waits for its turn at most."""
 # Whoever cancels a call gets no status. One that arrives so was lost by a server that stopped before it took the call.
+_QUIET_SECONDS: Final = 60.0
+_logger = logging.getLogger(__name__)
 _UNANSWERED = (Code.UNAVAILABLE, Code.CANCELLED)
 
 
@@ -47,6 +50,7 @@ class Dependency:
         self.running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._metadata = {"dependency": name}
+        self._quiet_until = 0.0
         itself = weakref.ref(self)
         for metric, read in (
             (DEPENDENCY_OPEN, lambda: float(found.breaker.is_open) if (found := itself()) else 0.0),
@@ -117,10 +121,19 @@ class Dependency:
             return error
         if code in _UNANSWERED:
             self.breaker.failed()
+            self._log(error)
             return as_rpc_error(self._unavailable(f"{self.name} does not answer; try again"))
         if timeout is not None:
             self.breaker.ran_out_of_time(begun, timeout)
         return self.late()
+
+    def _log(self, error: grpc.aio.AioRpcError) -> None:
+        """Tell what gRPC itself says, a refused certificate for example, once a minute: nobody else is told."""
+        now = time.monotonic()
+        if code_of(error) is Code.UNAVAILABLE and now >= self._quiet_until:
+            self._quiet_until = now + _QUIET_SECONDS
+            fields = {"dependency": self.name, "cause": error.details()}
+            _logger.warning("a service does not answer", extra=fields)
 
     def late(self) -> grpc.aio.AioRpcError:
         """Return the error of a call that got no answer in time."""

@@ -115,6 +115,8 @@ class Launcher:
     def run(self, journey: Journey | None = None) -> int:
         """Start everything, keep it running, and return the exit code once all has stopped."""
         self._journey = journey
+        # gRPC writes lines of its own, which are no JSON; what they say of a lost connection our logs say, too.
+        settings.prefer("GRPC_VERBOSITY", "NONE")
         _import_shared_libraries(UPGRADING_LIBRARIES if self._upgrades else ())
         specs = [self._spec(name, partial(_serve, self._entries[name])) for name in SERVICES]
         if self._sink:

@@ -9,6 +9,11 @@ def inherited() -> dict[str, str]:
     return dict(os.environ)  # noqa: TID251 - this is settings.py
 
 
+def prefer(name: str, value: str) -> None:
+    """Set a variable of this process's environment unless the user has."""
+    os.environ.setdefault(name, value)  # noqa: TID251 - this is settings.py
+
+
 def adopt(variables: Mapping[str, str]) -> None:
     """Make these variables part of this process's environment; called in a forked child only."""
     os.environ.update(variables)  # noqa: TID251 - this is settings.py
