@@ -101,12 +101,15 @@ def erased(request: privacy_requests_pb2.PrivacyRequest) -> dict[str, int]:
     return dict(report.erased)
 
 
+@pytest.mark.sqlite
 async def test_nothing_of_the_person_is_left_and_the_graph_is_what_a_rebuild_makes(
     client: Client, world: World
 ) -> None:
     await client.mapped(MAPPING)
     await client.append("orders", *(order(n, f"u{n % 4}@example.com", card=f"c{n % 4}") for n in range(12)))
-    await client.append("orders", order(20, ADA.upper(), card="4929-1815-1852"), order(21, "u1@example.com", card="c1"))
+    await client.append(
+        "orders", order(20, ADA.upper(), card="4929-1815-1852", colour="green"), order(21, "u1@example.com", card="c1")
+    )
     await client.append("events", event(22, user_id="countess-of-lovelace", traits={"email": ADA}))
     await client.append("events", event(23, user_id="countess-of-lovelace", context={"campaign": {"name": "spring"}}))
     ada = await client.person("email", ADA)
@@ -237,6 +240,7 @@ async def test_who_comes_back_is_somebody_new_and_stays(peers: Peers) -> None:
         assert holding(world.folder, ADA) == []
 
 
+@pytest.mark.sqlite
 async def test_an_export_forgets_the_person_and_its_replay_says_so(client: Client, world: World) -> None:
     everybody = (await shoppers(client))[:2]
     asked = await client(client.persons.ExportPersons, export(everybody, request_approval=True, reason="spring"))

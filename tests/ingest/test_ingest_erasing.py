@@ -97,6 +97,20 @@ async def test_the_same_record_sent_again_stays_erased(open_log: Callable[..., A
     assert rig.log.erasure_revision == 1
 
 
+async def test_one_erasure_after_the_other_rewrites_the_lake(rig: LogRig) -> None:
+    async with erasing(rig) as (side, eraser):
+        for number in range(4):
+            await side.append(person(number, f"{SECRET}-{number}"), record("other", f"o{number}", {"name": "x"}))
+            await side.flush()
+        for number in range(4):
+            assert (await eraser.erase("acme", 0, [2 * number], texts=[])).remaining == 0
+            assert holding(rig.folder, f"{SECRET}-{number}") == []
+        await side.append(person(9))
+        await side.flush()
+        assert [row["name"] for row in await side.rows("people", ["name"])] == ["name 9"]
+        assert len(await side.rows("other", ["name"])) == 4
+
+
 async def test_another_record_whose_hash_is_that_of_an_erased_one_is_taken(rig: LogRig, monkeypatch: Any) -> None:
     async with erasing(rig) as (side, eraser):
         await side.append(person(1))

@@ -132,7 +132,13 @@ class WorkspaceTables:
 
     def erase(self, offsets: Sequence[int]) -> int:
         """Erase the rows at some offsets from every table and file; return how many are left: 0."""
-        return sum(erase_rows(table, self._directory / dataset, offsets) for dataset, table in self._tables.items())
+        left = 0
+        for dataset, table in self._tables.items():
+            left += erase_rows(table, self._directory / dataset, offsets)
+            self._tables[dataset] = DeltaTable(
+                self._directory / dataset
+            )  # the old handle knows log entries that are gone
+        return left
 
     def view(self, dataset: str) -> LakeTable | None:
         """Return a table as it is now; None when it has none."""
