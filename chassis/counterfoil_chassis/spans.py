@@ -10,6 +10,7 @@ import random
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Self
 
 from opentelemetry import trace
@@ -153,10 +154,9 @@ class HotSpan(trace.Span):
 
     def write(self, span: trace_pb2.Span) -> None:
         """Write it as OTLP has it."""
+        span.MergeFromString(_described(self.name, self.kind, tuple(self.attributes.items())))
         span.trace_id = self.context.trace_id.to_bytes(16, "big")
         span.span_id = self.context.span_id.to_bytes(8, "big")
-        span.name = self.name
-        span.kind = self.kind.value + 1  # type: ignore[assignment]  # OTLP counts from UNSPECIFIED
         span.start_time_unix_nano = self.start_time
         span.end_time_unix_nano = self.end_time or self.start_time
         span.flags = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
@@ -167,7 +167,6 @@ class HotSpan(trace.Span):
         if self.status.status_code is not StatusCode.UNSET:
             span.status.code = self.status.status_code.value
             span.status.message = self.status.description or ""
-        _write_attributes(span.attributes, self.attributes)
 
 
 class Exporter(OTLPSpanExporter):
@@ -186,6 +185,15 @@ class Exporter(OTLPSpanExporter):
         for span in hot:
             span.write(scope.spans.add())
         return request
+
+
+@lru_cache(maxsize=1_000)
+def _described(name: str, kind: SpanKind, attributes: tuple[tuple[str, Any], ...]) -> bytes:
+    """Return what most spans of a route have in common with others, encoded."""
+    span = trace_pb2.Span(name=name)
+    span.kind = kind.value + 1  # type: ignore[assignment]  # OTLP counts from UNSPECIFIED
+    _write_attributes(span.attributes, dict(attributes))
+    return span.SerializeToString()
 
 
 def _write_attributes(written: Any, attributes: Mapping[str, Any]) -> None:

@@ -14,9 +14,10 @@ from functools import cached_property
 from typing import Any, Protocol, TypeAlias, cast
 
 from counterfoil_chassis.spans import HotSpan
+from counterfoil_chassis.telemetry import ATTRIBUTE_PRINCIPAL, ATTRIBUTE_WORKSPACE
 
 from counterfoil_gateway import write_keys
-from counterfoil_gateway.access import API_KEY, describe
+from counterfoil_gateway.access import API_KEY
 from counterfoil_gateway.addresses import client_of
 from counterfoil_gateway.append import Appender
 from counterfoil_gateway.asgi import App, CallerLeftError, Fields, Receive, Reply, Scope, Send, for_any_page
@@ -51,6 +52,7 @@ class EventRequest:
     headers: Mapping[bytes, bytes]
     path_key: str
     """The write key in the path, where the route has one."""
+    span: HotSpan
 
     @property
     def query(self) -> bytes:
@@ -127,7 +129,7 @@ class EventDoor:
         verb: str = scope["method"]
         route = by_verb.get(verb)
         if route is not None:
-            await self._serve(route, EventRequest(scope, receive, dict(scope["headers"]), path_key), send)
+            await self._serve(route, scope, receive, send, path_key=path_key)
         elif by_verb and verb == "OPTIONS":
             headers = dict(scope["headers"])
             await Reply(204, fields=[*_PREFLIGHT, *for_any_page(headers)]).to(send)
@@ -144,16 +146,17 @@ class EventDoor:
                 return found, match[1].decode("latin-1")
         return {}, ""
 
-    async def _serve(self, route: EventRoute, request: EventRequest, send: Send) -> None:
+    async def _serve(self, route: EventRoute, scope: Scope, receive: Receive, send: Send, *, path_key: str) -> None:
         """Answer within a span of our own: one per request, in the caller's trace when it names one."""
-        traceparent = request.headers.get(b"traceparent", b"").decode("latin-1")
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         attributes = {"http.request.method": route.verb, "http.route": route.path}
         with (
             REQUESTS.of(route.name).counted(LEFT) as counted,
             HotSpan(route.name, traceparent=traceparent, attributes=attributes) as span,
         ):
             try:
-                reply = await route.answer(self, request)
+                reply = await route.answer(self, EventRequest(scope, receive, headers, path_key, span))
             except Problem as problem:
                 reply = refusal(problem)
             except CallerLeftError:
@@ -163,7 +166,7 @@ class EventDoor:
                 reply = refusal(internal())
             span.set_attribute("http.response.status_code", reply.status)
             counted.outcome = str(reply.status)
-            fields = [*reply.fields, *for_any_page(request.headers)]
+            fields = [*reply.fields, *for_any_page(headers)]
             await Reply(reply.status, reply.content, fields).to(send)
 
     async def body_and_source(self, request: EventRequest) -> tuple[bytes, SignedIn]:
@@ -187,7 +190,9 @@ class EventDoor:
             raise unauthenticated(text, "CREDENTIAL_WRONG_KIND")
         signed_in = await self._keys.sign_in(key, address=client_of(request.scope))
         self._requests.take(signed_in)
-        describe(signed_in)
+        request.span.set_attributes(
+            {ATTRIBUTE_WORKSPACE: signed_in.workspace, ATTRIBUTE_PRINCIPAL: signed_in.principal}
+        )
         return signed_in
 
 
