@@ -29,6 +29,7 @@ from counterfoil_chassis.shedding import Load, OverloadedError
 from counterfoil_chassis.status import failure_of
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from prometheus_client import REGISTRY
 
 from tests.chassis.probe import (
     Probe,
@@ -394,3 +395,20 @@ async def test_a_callees_own_refusals_never_open_the_breaker(
         for _ in range(2 * FAILURES):
             await failed(stub.GetReceipt(receipt_of(), **bearer(token)))
     assert not dependency.breaker.is_open
+
+
+def test_what_is_open_and_what_was_refused_is_measured() -> None:
+    def value(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"counterfoil_{name}", {"dependency": "measured", **labels})
+
+    dependency = Dependency("measured", 1)
+    assert value("dependency_open") == 0.0
+    opened(dependency.breaker)
+    with pytest.raises(grpc.aio.AioRpcError):
+        dependency.require()
+    assert value("dependency_open") == 1.0
+    assert value("dependency_refused_total", cause="open") == 1.0
+    dependency.running = 1
+    assert value("dependency_calls") == 1.0
+    del dependency
+    assert value("dependency_open") is None, "a process forgets what it does not depend on any more"
