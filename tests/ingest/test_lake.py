@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 import orjson
 import pyarrow as pa
 import pytest
-from counterfoil_ingest.arrow import LakeColumn, LakeRecords, read_lines, to_table
+from counterfoil_ingest.arrow import LakeColumn, LakeRecords, read_lines
 from counterfoil_ingest.blocks import Line
 from counterfoil_ingest.delta import WorkspaceTables
 from counterfoil_ingest.entities import UNPLANNED, Header
@@ -27,12 +27,12 @@ from tests.ingest.read_rig import SALES, contract, read_side, record, sale
 COLUMNS = [LakeColumn(name, kind, "America/New_York") for name, kind in SALES.items()]
 
 
-def log_records(*values: dict[str, Any] | bytes) -> LakeRecords:
+def to_table(*values: dict[str, Any] | bytes, columns: Sequence[LakeColumn] = COLUMNS) -> pa.Table:
     header = Header("api", 1_700_000_000_000_000, "", {"sales": "1.0.0"})
     texts = [value if isinstance(value, bytes) else orjson.dumps(value) for value in values]
-    records = LakeRecords("sales")
+    records = LakeRecords("sales", tuple(columns))
     records.add([Line(n, 0, "sales", f"r{n}", msgspec.Raw(text)) for n, text in enumerate(texts)], [header])
-    return records
+    return records.table(())
 
 
 async def test_writes_each_record_with_where_it_came_from(rig: Any) -> None:
@@ -212,7 +212,7 @@ async def test_says_so_when_it_cannot_catch_up_in_time(rig: Any) -> None:
 )
 @pytest.mark.parametrize("neighbour", ["2017-01-01T00:00:00", "2017-01-01T00:00:00Z", None, 5])
 def test_reads_timestamps_alike_whatever_stands_beside_them(value: Any, expected: str | None, neighbour: Any) -> None:
-    table = to_table(log_records({"sold_at": value}, {"sold_at": neighbour}), COLUMNS, partition=0)
+    table = to_table({"sold_at": value}, {"sold_at": neighbour})
     found = table["sold_at"][0].as_py()
     assert (found and found.replace(tzinfo=None).isoformat()) == expected
     assert table["_extra"][0].as_py() == (None if expected else orjson.dumps({"sold_at": value}).decode())
@@ -232,7 +232,7 @@ _json = st.recursive(
 
 @given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys([*SALES, "more"], _json)), min_size=1, max_size=5))
 def test_no_record_fails_and_no_value_is_lost(values: list[dict[str, Any]]) -> None:
-    table = to_table(log_records(*values), COLUMNS, partition=0)
+    table = to_table(*values)
     for value, row in zip(values, table.to_pylist(), strict=True):
         extra = orjson.loads(row["_extra"] or "{}")
         for name, held in value.items():
@@ -277,14 +277,14 @@ _spelled = st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for 
 @given(st.lists(_spelled, min_size=1, max_size=4))
 def test_reads_every_spelling_in_one_step_as_it_does_one_by_one(texts: list[bytes]) -> None:
     columns = [*COLUMNS, LakeColumn("tags", ColumnType.JSON)]
-    together = to_table(log_records(*texts), columns, partition=0)
-    whole = LakeRecords("sales")
+    together = to_table(*texts, columns=columns)
+    whole = LakeRecords("sales", tuple(columns))
     text = b"".join(b'{"o":%d,"h":0,"d":"sales","i":"r%d","r":%b}\n' % (n, n, each) for n, each in enumerate(texts))
     if (lines := read_lines(text, tuple(columns))) is not None:
-        whole.add(lines, [Header("api", 1_700_000_000_000_000, "", {"sales": "1.0.0"})], columns=tuple(columns))
-        assert to_table(whole, columns, partition=0).equals(together)
+        whole.add(lines, [Header("api", 1_700_000_000_000_000, "", {"sales": "1.0.0"})], typed=True)
+        assert whole.table(()).equals(together)
     # The record beside it has an undeclared property, so that both are read one by one.
-    alone = [to_table(log_records(text, b'{"odd":1}'), columns, partition=0).slice(0, 1) for text in texts]
+    alone = [to_table(text, b'{"odd":1}', columns=columns).slice(0, 1) for text in texts]
     names = [column.name for column in columns]
     assert together.select([*names, "_extra"]).equals(pa.concat_tables(alone).select([*names, "_extra"]))
 
@@ -295,8 +295,8 @@ def _flat(number: int) -> dict[str, Any]:
 
 def test_reads_plain_records_the_same_way_in_one_step_and_one_by_one() -> None:
     plain = [_flat(n) for n in range(50)]
-    fast = to_table(log_records(*plain), COLUMNS, partition=0)
-    slow = to_table(log_records(*plain, {"more": 1}), COLUMNS, partition=0).slice(0, 50)
+    fast = to_table(*plain)
+    slow = to_table(*plain, {"more": 1}).slice(0, 50)
     assert fast.equals(slow)
     assert fast.schema.field("sold_at").type == pa.timestamp("us", "UTC")
 

@@ -52,6 +52,9 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     ColumnType.JSON: pa.string(),
 }
 
+PARTITION = 0
+"""The one partition that the lake has yet."""
+
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 2 << 20
 
@@ -111,75 +114,84 @@ def schema_of(columns: Sequence[LakeColumn]) -> pa.Schema:
     return pa.schema([*(column.field for column in columns), *SYSTEM_SCHEMA])
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Consecutive lines: with their records as structs of `columns`, or as texts when it is None."""
-
-    columns: tuple[LakeColumn, ...] | None
-    lines: list[Any]
-
-    def texts(self) -> list[msgspec.Raw]:
-        """Return the records as JSON; of a struct it says the same as what the struct was read from."""
-        if self.columns is None:
-            return [line.r for line in self.lines]
-        return [msgspec.Raw(msgspec.json.encode(line.r)) for line in self.lines]
-
-
 class LakeRecords:
-    """Records of one dataset in the order of the log, on their way to its table."""
+    """Records of one dataset in the order of the log, on their way to its table.
 
-    def __init__(self, dataset: str) -> None:
+    Once its columns are known, lines become Arrow arrays as they come, while the processor's cache still holds them.
+    """
+
+    def __init__(self, dataset: str, columns: tuple[LakeColumn, ...] | None) -> None:
         self.dataset = dataset
-        self._pieces: list[_Piece] = []
-        self._headers: list[Header] = []
-        self._header_of: list[int] = []
+        self.columns = columns
+        self._tables: list[pa.Table] = []
+        self._typed = False
+        self._empty()
 
-    def add(
-        self, lines: Sequence[Any], headers: Sequence[Header], *, columns: tuple[LakeColumn, ...] | None = None
-    ) -> None:
-        """Add lines of a block with these headers; with `columns` they are what `read_lines` made for these."""
+    def add(self, lines: Sequence[Any], headers: Sequence[Header], *, typed: bool = False) -> None:
+        """Add lines of a block with these headers: with records as text or, `typed`, as `read_lines` makes them."""
+        if typed != self._typed:
+            self._convert()
+        self._typed = typed
         first = len(self._headers)
         self._headers += headers
         self._header_of += [first + line.h for line in lines]
-        if not self._pieces or self._pieces[-1].columns != columns:
-            self._pieces.append(_Piece(columns, []))
-        self._pieces[-1].lines.extend(lines)
+        self._lines += lines
+        if len(self._lines) >= _SLICE:
+            self._convert()
 
     def under_contract(self) -> bool:
-        """Tell whether any of them was validated under a contract."""
+        """Tell whether any of those not converted yet was validated under a contract."""
         return any(self.dataset in header.contract_versions for header in self._headers)
 
-    def body(self, columns: Sequence[LakeColumn]) -> pa.Table:
-        """Return the contract's columns and `_extra`."""
-        return pa.concat_tables([table for piece in self._pieces for table in _tables(piece, columns)])
+    def table(self, columns: tuple[LakeColumn, ...]) -> pa.Table:
+        """Return records as rows of the lake, in their order; `columns` are for who did not know them before.
 
-    def system(self, *, partition: int) -> Mapping[str, Any]:
+        A value that its column cannot hold becomes null and is kept in `_extra`, as are undeclared properties: none
+        fails.
+        """
+        self.columns = self.columns or columns
+        self._convert()
+        return pa.concat_tables(self._tables)
+
+    def _convert(self) -> None:
+        columns, lines = self.columns, self._lines
+        if columns is None or not lines:
+            return
+        for start in range(0, len(lines), _SLICE):
+            stop = start + _SLICE
+            body = self._body([line.r for line in lines[start:stop]], columns)
+            for name, values in self._system(lines[start:stop], np.array(self._header_of[start:stop])).items():
+                body = body.append_column(SYSTEM_SCHEMA.field(name), values)
+            self._tables.append(body)
+        self._empty()
+
+    def _empty(self) -> None:
+        self._lines: list[Any] = []
+        self._headers: list[Header] = []
+        self._header_of: list[int] = []
+
+    def _body(self, records: list[Any], columns: Sequence[LakeColumn]) -> pa.Table:
+        if not self._typed:
+            return _read(records, columns)
+        table = _typed_table(records, columns)
+        if table is None:  # what a struct is written as says the same as what it was read from
+            return _read_objects([msgspec.Raw(msgspec.json.encode(each)) for each in records], columns)
+        return table
+
+    def _system(self, lines: Sequence[Any], header_of: Any) -> Mapping[str, Any]:
         """Return what the lake says of each record, by column of `SYSTEM_SCHEMA`, but for `_extra`."""
-        lines = [line for piece in self._pieces for line in piece.lines]
-        of = np.array(self._header_of, np.int64)
-        received_at = np.array([each.received_at for each in self._headers], np.int64)[of]
+        received_at = np.array([each.received_at for each in self._headers], np.int64)[header_of]
         received = pa.array(received_at).cast(pa.timestamp("us", "UTC"))
         versions = [each.contract_versions.get(self.dataset) or None for each in self._headers]
         return {
-            "_partition": pa.repeat(pa.scalar(partition, pa.int32()), len(lines)),
+            "_partition": pa.repeat(pa.scalar(PARTITION, pa.int32()), len(lines)),
             "_offset": pa.array([line.o for line in lines], pa.int64()),
             "_received_at": received,
-            "_contract_version": pa.array(versions, pa.string()).take(of),
+            "_contract_version": pa.array(versions, pa.string()).take(header_of),
             "_record_id": pa.array([line.i for line in lines], pa.string()),
-            "_source_id": pa.array([each.source_id for each in self._headers], pa.string()).take(of),
+            "_source_id": pa.array([each.source_id for each in self._headers], pa.string()).take(header_of),
             DAY: received.cast(pa.date32()),
         }
-
-
-def to_table(records: LakeRecords, columns: Sequence[LakeColumn], *, partition: int) -> pa.Table:
-    """Return records as rows of the lake, in their order.
-
-    A value that its column cannot hold becomes null and is kept in `_extra`, as are undeclared properties: none fails.
-    """
-    body = records.body(columns)
-    for name, values in records.system(partition=partition).items():
-        body = body.append_column(SYSTEM_SCHEMA.field(name), values)
-    return body
 
 
 def read_lines(text: bytes, columns: tuple[LakeColumn, ...]) -> list[Any] | None:
@@ -188,13 +200,6 @@ def read_lines(text: bytes, columns: tuple[LakeColumn, ...]) -> list[Any] | None
         return _line_decoder(columns).decode_lines(text)
     except msgspec.DecodeError:
         return None
-
-
-def _tables(piece: _Piece, columns: Sequence[LakeColumn]) -> Iterator[pa.Table]:
-    for start in range(0, len(piece.lines), _SLICE):
-        some = _Piece(piece.columns, piece.lines[start : start + _SLICE])
-        table = _typed_table([line.r for line in some.lines], columns) if some.columns == tuple(columns) else None
-        yield _read(some.texts(), columns) if table is None else table
 
 
 def _read(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> pa.Table:

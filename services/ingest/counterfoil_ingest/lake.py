@@ -9,17 +9,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
+from counterfoil_chassis.errors import UnavailableError
 from counterfoil_chassis.health import HEALTH
 from deltalake.exceptions import DeltaError
 
 from counterfoil_ingest import blocks
-from counterfoil_ingest.arrow import SYSTEM_SCHEMA, LakeColumn, LakeRecords, read_lines, to_table
+from counterfoil_ingest.arrow import PARTITION, SYSTEM_SCHEMA, LakeColumn, LakeRecords, read_lines
 from counterfoil_ingest.delta import LakeTable, WorkspaceTables
-from counterfoil_ingest.errors import BlockUnreadableError, ContractsUnavailableError
+from counterfoil_ingest.errors import BlockUnreadableError
 from counterfoil_ingest.metrics import LAKE_BEHIND
 from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
 from counterfoil_ingest.registry import Compiled
@@ -30,7 +32,6 @@ _logger = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 5.0
 COMMIT_ROWS = 50_000
-_PARTITION = 0
 _READ_BYTES = 512 << 10  # of compressed blocks: some ten thousand records
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
@@ -152,7 +153,7 @@ class Lake:
             progress.waiting = [each for each in progress.waiting if each[1] is not reached]
 
     def _behind(self) -> int:
-        heads = ((self._log.head(name, _PARTITION), each.cursor) for name, each in self._progress.items())
+        heads = ((self._log.head(name, PARTITION), each.cursor) for name, each in self._progress.items())
         return max((head - cursor for head, cursor in heads), default=0)
 
     def _problem(self) -> str:
@@ -190,7 +191,7 @@ class Lake:
             return False
         if progress.waiting:
             return True
-        behind = self._log.head(workspace, _PARTITION) - progress.cursor
+        behind = self._log.head(workspace, PARTITION) - progress.cursor
         return behind >= self._commit_rows or (behind > 0 and now - progress.visited >= self._commit_seconds)
 
     async def _visit(self, workspace: str) -> None:
@@ -200,7 +201,7 @@ class Lake:
         try:
             async with progress.turn:
                 progress.cursor = await self._round(workspace)
-        except (DeltaError, OSError, pa.ArrowException, BlockUnreadableError, ContractsUnavailableError) as error:
+        except (DeltaError, OSError, pa.ArrowException, BlockUnreadableError, UnavailableError) as error:
             progress.tables = None  # opened afresh: after a failed commit the kept handles may not show what is on disk
             progress.retry_at = loop.time() + _RETRY_SECONDS
             progress.failure = type(error).__name__  # its text may hold what a record holds
@@ -217,34 +218,37 @@ class Lake:
         read = await self._call(lambda: self._read(workspace))
         columns = {}
         for dataset, records in read.records.items():
-            compiled = self._contracts.in_force(workspace, dataset)
-            if compiled is None and records.under_contract():
-                compiled = await self._contracts.find(workspace, dataset)
-            columns[dataset] = lake_columns(compiled)
+            asked = records.columns is None and records.under_contract()
+            columns[dataset] = lake_columns(await self._contracts.find(workspace, dataset) if asked else None)
         return await self._call(lambda: self._write(workspace, read, columns))
 
     def _read(self, workspace: str) -> _Read:
         tables = self._tables(workspace)
         until = tables.cursor
         records: dict[str, LakeRecords] = {}
-        known: dict[str, tuple[LakeColumn, ...]] = {}
         rows = 0
+
+        @cache
+        def columns_of(dataset: str) -> tuple[LakeColumn, ...] | None:
+            compiled = self._contracts.in_force(workspace, dataset)
+            return tuple(tables.columns(dataset, lake_columns(compiled))) if compiled else None
+
         while rows < self._commit_rows:
-            found = self._log.read(workspace, _PARTITION, until, max_bytes=_READ_BYTES)
+            found = self._log.read(workspace, PARTITION, until, max_bytes=_READ_BYTES)
             for block in found:
                 text, dataset = blocks.open_block(block)
-                if dataset not in known:
-                    compiled = self._contracts.in_force(workspace, dataset)
-                    known[dataset] = tuple(tables.columns(dataset, lake_columns(compiled)))
-                columns: tuple[LakeColumn, ...] | None = known[dataset]
+                columns = columns_of(dataset)
                 lines = read_lines(text, columns) if columns else None
-                if lines is None or any(line.d != dataset for line in lines):
-                    lines, columns = blocks.decode_lines(block), None
+                typed = lines is not None and all(line.d == dataset for line in lines)
+                if lines is None or not typed:
+                    lines = blocks.decode_lines(block)
                 for name, some in _by_dataset(lines).items():
                     wanted = max(until, tables.done(name))
                     fresh = some if some[0].o >= wanted else [line for line in some if line.o >= wanted]
                     if fresh:
-                        records.setdefault(name, LakeRecords(name)).add(fresh, block.headers, columns=columns)
+                        if name not in records:
+                            records[name] = LakeRecords(name, columns_of(name))
+                        records[name].add(fresh, block.headers, typed=typed)
                         rows += len(fresh)
                 until = block.next_offset
             if not found:
@@ -254,9 +258,8 @@ class Lake:
     def _write(self, workspace: str, read: _Read, wanted: dict[str, list[LakeColumn]]) -> int:
         tables = self._tables(workspace)
         for dataset, records in read.records.items():
-            columns = tables.columns(dataset, wanted[dataset])
-            rows = to_table(records, columns, partition=_PARTITION)
-            tables.append(dataset, rows, columns, until=read.until)
+            columns = records.columns or tuple(tables.columns(dataset, wanted[dataset]))
+            tables.append(dataset, records.table(columns), columns, until=read.until)
         if read.until > tables.cursor:
             tables.advance(read.until)
         tables.compact()
@@ -266,7 +269,7 @@ class Lake:
         progress = self._progress.setdefault(workspace, _Progress())
         if progress.tables is None or not progress.tables.intact():
             life = f"{self._log.epoch}/0"  # 0: tables of releases that could not erase say so
-            progress.tables = WorkspaceTables(self._directory / workspace, life=life, partition=_PARTITION)
+            progress.tables = WorkspaceTables(self._directory / workspace, life=life, partition=PARTITION)
         return progress.tables
 
     def _cursor_file(self, workspace: str) -> Path:
