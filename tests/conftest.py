@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sqlite: it looks into SQLite's own file; on one engine alone")
     config.addinivalue_line(
         "markers", "both_engines(*services): run on SQLite and on PostgreSQL, with fresh databases of these services"
     )
@@ -27,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("both_engines")
-    if marked is not None:
+    if marked is not None and metafunc.definition.get_closest_marker("sqlite") is None:
         chosen = metafunc.config.getoption("--engine")
         metafunc.parametrize("engine", [chosen] if chosen else ENGINES, indirect=True)
 

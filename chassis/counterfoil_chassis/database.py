@@ -225,7 +225,9 @@ async def lasting(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     while True:
         try:
             await work()
-        except StoreUnavailableError as error:
+        except LeaseLostError:
+            raise
+        except UnavailableError as error:
             if backoff.attempt == 0:
                 _logger.warning("work is interrupted: the database is away", extra={"cause": str(error)})
         else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PgConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 CONNECT_SECONDS = 5.0
+_PATIENCE_SECONDS = 70.0  # a little longer than the server works on a statement: then it, or the way to it, is gone
 _SETTINGS = {"synchronous_commit": "on", "statement_timeout": "60s", "jit": "off"}  # our statements are short
 NO_TABLE = "42P01"
 NO_DATABASE = "3D000"
@@ -43,11 +44,12 @@ def connector(url: str, *, name: str, **settings: str) -> Callable[..., Awaitabl
     What the function raises when the server cannot be reached `is_lost` knows.
     """
     dsn, of_session = dsn_of(url), _SETTINGS | settings | {"application_name": name}
+    patience = _PATIENCE_SECONDS if of_session["statement_timeout"] != "0" else None
 
     async def connect() -> PgConnection:
         import asyncpg  # noqa: PLC0415  (see above)
 
-        return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=of_session)
+        return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=patience, server_settings=of_session)
 
     return connect
 

@@ -14,7 +14,7 @@ import zstandard
 from counterfoil_chassis import telemetry
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.consumer import Batch, Cursor, EpochUnknownError, LogConsumer
-from counterfoil_chassis.database import Database
+from counterfoil_chassis.database import Database, lasting
 from counterfoil_chassis.worker import Worker
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -285,4 +285,4 @@ class Followers:
 
     def _start(self, workspace: str) -> None:
         if self._group is not None and workspace not in self._tasks:
-            self._tasks[workspace] = self._group.create_task(self._followers[workspace].run())
+            self._tasks[workspace] = self._group.create_task(lasting(self._followers[workspace].run))

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from counterfoil_chassis.clock import Clock, Ids, to_micros
+from counterfoil_chassis.database import StoreUnavailableError
 from counterfoil_chassis.errors import CounterfoilError, ResourceExhaustedError, UnavailableError
 
 from counterfoil_ingest.append import Appender
 from counterfoil_ingest.entities import Verdicts
+from counterfoil_ingest.errors import LogUnavailableError
 from counterfoil_ingest.files import READERS, Batches, FileUnreadableError, count_rows
 from counterfoil_ingest.judging import Judge, Target
 from counterfoil_ingest.lake import Lake
@@ -153,6 +155,8 @@ class ImportWorker:
     async def _import(self, job: Import) -> None:
         try:
             done = await self._read(job)
+        except (StoreUnavailableError, LogUnavailableError):
+            raise  # the database is away, which is not the file's fault: it goes on from where it was
         except (FileUnreadableError, CounterfoilError) as error:
             _logger.warning("import failed", extra={"import_id": job.import_id, "reason": error.reason})
             done = await self._failed(job, error.reason, str(error))

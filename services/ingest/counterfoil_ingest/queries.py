@@ -85,7 +85,7 @@ class Queries:
         found: dict[str, Dataset] = {}
         for name in sorted(query.reads):
             compiled = await self._contracts.find(workspace, name)
-            snapshot = self._snapshots.at_head(workspace, name)
+            snapshot = await asyncio.to_thread(self._snapshots.at_head, workspace, name)
             await self._lake.flush(workspace, max(snapshot.offsets.values()), within=within)
             table = await self._lake.table(workspace, name)
             if compiled is not None or table is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,20 +66,23 @@ class Snapshots:
 
     async def create(self, workspace: str, dataset: str) -> Snapshot:
         """Return a dataset's state now; raise DatasetNotFoundError when neither a contract nor a record names it."""
-        if await self._contracts.find(workspace, dataset) is None and not self._has_records(workspace, dataset):
+        if await self._contracts.find(workspace, dataset) is None and not await self._has_records(workspace, dataset):
             raise DatasetNotFoundError(
                 f"There is no dataset `{dataset}`. List the datasets, or activate a contract for it.",
                 metadata={"dataset": dataset},
             )
-        return self.at_head(workspace, dataset)
+        return await asyncio.to_thread(self.at_head, workspace, dataset)
 
     def at_head(self, workspace: str, dataset: str) -> Snapshot:
-        """Return a dataset's state now, whether or not there is such a dataset."""
+        """Return a dataset's state now, whether or not there is such a dataset; for a thread that may wait."""
         offset = self._log.next_offset(workspace, dataset)  # not the log's head, which records of other datasets move
         return Snapshot(dataset, {0: offset}, self._log.epoch, self._log.erasure_revision)
 
     def check(self, workspace: str, snapshot: Snapshot) -> None:
-        """Raise SnapshotEpochUnknownError, SnapshotErasedError or SnapshotAheadError when it cannot be read."""
+        """Raise SnapshotEpochUnknownError, SnapshotErasedError or SnapshotAheadError when it cannot be read.
+
+        For a thread that may wait.
+        """
         shared = self._shared_revision(workspace, snapshot)
         if snapshot.erasure_revision > shared or self._is_erased(workspace, snapshot):
             raise SnapshotErasedError(
@@ -122,9 +126,9 @@ class Snapshots:
 
         No `columns` means those of the contract.
         """
-        self.check(workspace, snapshot)
+        await asyncio.to_thread(self.check, workspace, snapshot)
         compiled = await self._contracts.find(workspace, snapshot.dataset)
-        if compiled is None and not self._has_records(workspace, snapshot.dataset):
+        if compiled is None and not await self._has_records(workspace, snapshot.dataset):
             raise DatasetNotFoundError(f"There is no dataset `{snapshot.dataset}`. List the datasets to find it.")
         await self._lake.flush(workspace, max(snapshot.offsets.values(), default=0), within=within)
         table = await self._lake.table(workspace, snapshot.dataset)
@@ -143,8 +147,10 @@ class Snapshots:
         current = self._contracts.in_force(workspace, dataset)
         return ContractUsed(current.contract_id if current else "", version, "")
 
-    def _has_records(self, workspace: str, dataset: str) -> bool:
-        return dataset == UNPLANNED or any(each.dataset == dataset for each in self._log.counts(workspace))
+    async def _has_records(self, workspace: str, dataset: str) -> bool:
+        if dataset == UNPLANNED:
+            return True
+        return any(each.dataset == dataset for each in await asyncio.to_thread(self._log.counts, workspace))
 
 
 def known_schema(compiled: Compiled | None, table: LakeTable | None) -> pa.Schema:
