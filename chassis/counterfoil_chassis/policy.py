@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -70,6 +71,11 @@ class Question:
     resource_id: str
     attributes: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     context: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+    @cached_property
+    def details(self) -> bytes:
+        """Return attributes and context as text: the same for the same question, and made once per question."""
+        return orjson.dumps((dict(self.attributes), dict(self.context)), option=orjson.OPT_SORT_KEYS)
 
     @property
     def resource(self) -> str:
@@ -351,6 +357,5 @@ def _entities(caller: Caller, question: Question, *, principal: dict[str, str], 
 
 
 def _key(sha256: str, caller: Caller, question: Question) -> tuple[object, ...]:
-    asked = orjson.dumps((dict(question.attributes), dict(question.context)), option=orjson.OPT_SORT_KEYS)
     who = (caller.workspace, caller.principal, caller.scopes, caller.roles, caller.service)
-    return (sha256, *who, question.action, question.resource_type, question.resource_id, asked)
+    return (sha256, *who, question.action, question.resource_type, question.resource_id, question.details)
