@@ -1,4 +1,4 @@
-"""docs/reference says what the code does: every setting, RPC, metric and error, and nothing that is not there."""
+"""docs/reference tells every setting, RPC, metric and error; `make check` finds what is not current."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from counterfoil_chassis.errors import CounterfoilError
 from counterfoil_gateway import api as apis
 from pydantic_settings import BaseSettings
@@ -27,19 +26,6 @@ def sources(member: str) -> Iterator[Path]:
 
 def page(name: str) -> str:
     return (docs.PAGES / name).read_text()
-
-
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("settings.md", docs.settings_page),
-        ("errors.md", docs.errors_page),
-        ("telemetry.md", docs.telemetry_page),
-        ("rpcs.md", docs.rpcs_page),
-    ],
-)
-def test_a_page_is_what_the_code_says(name: str, make: object) -> None:
-    assert page(name) == make(), "make docs"
 
 
 def test_every_setting_is_read_by_something_and_says_what_it_is_for() -> None:
