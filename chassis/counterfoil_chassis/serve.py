@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import grpc
 import uvloop
 from counterfoil.common.v1.calls_pb2_grpc import add_CallServiceServicer_to_server
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
@@ -281,6 +282,7 @@ class _Server:
         self._verifier = host.verifier
         self._health = HealthServicer()
         self._began = False
+        self._requests: list[type[Message]] = []
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._readying: asyncio.Task[None] | None = None
@@ -299,7 +301,7 @@ class _Server:
             add(servicer, registrar)
         for service, handlers in registrar.services.items():
             for method in self._interceptor.serve(service):
-                warm(method.request)
+                self._requests.append(method.request)
                 shared.carry(method, handlers[method.path.rpartition("/")[2]])
         reflection.enable_server_reflection([*registrar.services, health.SERVICE_NAME], self._server)
         try:
@@ -368,6 +370,9 @@ class _Server:
                 await self._service.ready()
         self._began = True
         await self._tell_readiness()
+        for request in self._requests:  # not before: together they take as long as a service's whole start may
+            warm(request)
+            await asyncio.sleep(0)
 
     async def follow_health(self) -> None:
         """Look at the checks for ever, so that readiness says what they say."""
