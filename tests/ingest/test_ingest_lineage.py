@@ -53,16 +53,17 @@ async def test_a_snapshot_of_the_life_before_is_read_up_to_the_backup(rig: Any) 
 async def test_a_reader_of_the_life_before_goes_on_up_to_the_backup(rig: Any) -> None:
     reader = LogReader(rig.log, contracts=rig.contracts)
     rig.log.predecessors = {"older": Predecessor("older", 0, 1, {("acme", 0): 2})}
-    for epoch, offset in (("", 9), (rig.log.epoch, 9), ("older", 0), ("older", 2)):
+    for epoch, offset in (("", 9), (rig.log.epoch, 0), ("older", 0), ("older", 2)):
         reader.check("acme", 0, log_epoch=epoch, from_offset=offset)
     for workspace, epoch, offset, said in (
         ("acme", "older", 3, "ends at offset 2"),
         ("zeta", "older", 1, "ends at offset 0"),
         ("acme", "oldest", 0, "does not continue"),
+        ("acme", rig.log.epoch, 1, "ends at offset 0, before what the reader has read"),
     ):
         with pytest.raises(EpochUnknownError, match=said) as refused:
             reader.check(workspace, 0, log_epoch=epoch, from_offset=offset)
         assert refused.value.reason == "LOG_EPOCH_UNKNOWN"
-        assert "Restore the reader from the same backup" in refused.value.message
+        assert "read again from offset 0 with an empty log_epoch" in refused.value.message
     assert reader.predecessors("acme", 0) == {"older": 2}
     assert reader.predecessors("zeta", 0) == {"older": 0}

@@ -55,9 +55,19 @@ class LogReader:
 
         No epoch means that its reader has read nothing yet.
         """
-        if log_epoch in ("", self._log.epoch):
+        if not log_epoch:
             return
         metadata = {"log_epoch": self._log.epoch}
+        if log_epoch == self._log.epoch:
+            ends = self._log.head(workspace, partition)
+            if from_offset > ends:  # a database put back by its own means keeps its epoch
+                raise EpochUnknownError(
+                    f"The log ends at offset {ends}, before what the reader has read: its database was put back by "
+                    "other means than `counterfoil restore`. Put the reader's back to the same moment, or drop what it "
+                    "made and read again from offset 0 with an empty log_epoch.",
+                    metadata=metadata | {"head": str(ends)},
+                )
+            return
         life = self._log.predecessors.get(log_epoch)
         if life is None:
             raise EpochUnknownError(
