@@ -46,12 +46,18 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def engine(request: pytest.FixtureRequest) -> str:
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the services of this test keep their data: settings made in it name fresh databases by themselves."""
     engine: str = getattr(request, "param", "sqlite")
-    if engine == "postgresql":
-        server: Server = request.getfixturevalue("postgres")
-        monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-        for service in request.node.get_closest_marker("both_engines").args:
-            monkeypatch.setenv(f"COUNTERFOIL_{service.upper()}_DATABASE_URL", server.database(service))
-    return engine
+    if engine == "sqlite":
+        yield engine
+        return
+    server: Server = request.getfixturevalue("postgres")
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    marked = request.node.get_closest_marker("both_engines")
+    made = {service: server.database(service) for service in marked.args}
+    for service, url in made.items():
+        monkeypatch.setenv(f"COUNTERFOIL_{service.upper()}_DATABASE_URL", url)
+    yield engine
+    for url in made.values():
+        server.drop(url)

@@ -106,8 +106,8 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End the server and delete its cluster."""
-        self.end()
+        """End the server at once and delete its cluster."""
+        self.end(signal.SIGQUIT)
         shutil.rmtree(self._folder)
 
     def execute(self, statements: str, *, database: str = "postgres") -> None:
@@ -120,6 +120,10 @@ class Server:
         name = f"test_{next(self._numbers)}_{service}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template(service)}")
         return f"{self.url}/{name}"
+
+    def drop(self, url: str) -> None:
+        """Delete a database, whoever is connected."""
+        self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def empty(self) -> str:
         """Return the URL of a database that does not exist yet."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.identity import write_key_pair
-from counterfoil_chassis.migrate import upgrade
+from counterfoil_chassis.migrate import create, upgrade
 
 from tests.chassis.probe import ProbeSettings
 
@@ -56,8 +56,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def url(tmp_path: Path, package: str) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path, package: str, engine: str) -> str:
+    """A migrated database of the test's engine."""
     url = f"sqlite+aiosqlite:///{tmp_path / 'data' / 'probe.db'}"
+    if engine == "postgresql":
+        url = request.getfixturevalue("postgres").empty()
+        create(url)
     upgrade(url, package)
     return url
 

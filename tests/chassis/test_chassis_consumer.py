@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.chassis.probe import eventually
 
+pytestmark = pytest.mark.both_engines
+
 LOG = [f"record {n}" for n in range(20)]
 
 

@@ -11,6 +11,8 @@ from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.migrate import prepare, require_newest, upgrade
 from sqlalchemy import event, text
 
+pytestmark = pytest.mark.both_engines
+
 
 async def notes(database: Database) -> list[str]:
     async with database.read() as connection:
@@ -31,6 +33,7 @@ async def test_a_transaction_commits_at_its_end_and_rolls_back_on_error(database
     assert await notes(database) == ["kept"]
 
 
+@pytest.mark.sqlite
 async def test_callbacks_run_after_the_commit_and_only_then(database: Database) -> None:
     seen: list[list[str]] = []
     with closing(sqlite3.connect(str(database.url).split("///")[1])) as other:
@@ -62,6 +65,7 @@ async def test_many_writers_that_read_first_lose_no_update(database: Database) -
     assert await notes(database) == [f"{n:04}" for n in range(100)]
 
 
+@pytest.mark.sqlite
 async def test_writers_of_two_processes_wait_for_each_other(database: Database, url: str) -> None:
     other = Database(url)  # its own lock and connections, as another process has
 
@@ -146,6 +150,7 @@ async def test_a_cancellation_during_the_commit_waits_for_its_end_and_its_callba
     assert await notes(database) == ["kept"]
 
 
+@pytest.mark.sqlite
 async def test_the_file_is_durable_and_checked(database: Database) -> None:
     async with database.read() as connection:
         found = {
@@ -161,6 +166,7 @@ def test_upgrading_twice_changes_nothing(url: str, package: str) -> None:
     require_newest(url, package)
 
 
+@pytest.mark.sqlite
 def test_a_database_of_a_newer_release_is_refused(url: str, package: str) -> None:
     with closing(sqlite3.connect(url.split("///")[1])) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
@@ -179,6 +185,7 @@ def test_an_older_database_is_refused_with_the_command_to_run(url: str, package:
     require_newest(url, package)
 
 
+@pytest.mark.sqlite
 def test_a_migration_that_fails_leaves_nothing_behind(url: str, package: str, tmp_path: Path) -> None:
     broken = (
         "from alembic import op\n\nrevision = '0002'\ndown_revision = '0001'\n\n\n"
@@ -195,6 +202,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(url: str, package: str, tm
     assert revision == ("0001",)
 
 
+@pytest.mark.sqlite
 def test_a_database_that_cannot_be_opened_is_one_clear_line(tmp_path: Path, package: str) -> None:
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / "noise.db").write_bytes(b"this is no database at all" * 100)

@@ -13,6 +13,8 @@ from sqlalchemy import text
 
 from tests.chassis.probe import HandClock
 
+pytestmark = pytest.mark.both_engines
+
 API_KEY = "cfk_" + "sEcReT" * 7 + "s"
 SECRET = b"s" * 32
 
@@ -104,6 +106,7 @@ def bytes_beside(url: str) -> bytes:
     return b"".join(path.read_bytes() for path in Path(url.split("///")[1]).parent.iterdir())
 
 
+@pytest.mark.sqlite
 async def test_an_answer_is_sealed_where_it_lies(database: Database, url: str) -> None:
     await ask(database, HandClock(), Maker().make, request=request())
     await database.close()

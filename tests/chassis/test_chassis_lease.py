@@ -13,33 +13,20 @@ import grpc
 import pytest
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.lease import LeaseLostError, lease_of
-from counterfoil_chassis.migrate import upgrade
+from counterfoil_chassis.migrate import create, upgrade
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import text
 
-from tests.chassis.probe import ProbeSettings
 from tests.postgres import Server, direct
 
 SECONDS = 1.0
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def probe_url(request: pytest.FixtureRequest, data_dir: Path, package: str) -> str:
-    """A migrated database of the probe's."""
-    if request.param == "sqlite":
-        url = ProbeSettings(data_dir=data_dir).database_url
-    else:
-        server: Server = request.getfixturevalue("postgres")
-        url = server.empty()
-        server.execute(f"CREATE DATABASE {url.rpartition('/')[2]}")
-    upgrade(url, package)
-    return url
-
-
 @pytest.fixture
 def pg_url(postgres: Server, package: str) -> str:
+    """A migrated PostgreSQL database."""
     url = postgres.empty()
-    postgres.execute(f"CREATE DATABASE {url.rpartition('/')[2]}")
+    create(url)
     upgrade(url, package)
     return url
 
@@ -54,8 +41,9 @@ def notes(url: str) -> set[str]:
         return {row[0] for row in connection.execute("SELECT text FROM note")}
 
 
-async def test_the_lease_is_had_once_and_goes_on_when_it_is_given_back(probe_url: str) -> None:
-    first, second = (lease_of("probe", probe_url, seconds=10) for _ in range(2))
+@pytest.mark.both_engines
+async def test_the_lease_is_had_once_and_goes_on_when_it_is_given_back(url: str) -> None:
+    first, second = (lease_of("probe", url, seconds=10) for _ in range(2))
     try:
         assert await first.taken()
         assert not await second.taken()
@@ -187,16 +175,17 @@ async def begin(data_dir: Path, package: str, unused_tcp_port_factory: Callable[
         await each.process.communicate()
 
 
-async def test_a_standby_takes_over_from_a_process_that_was_killed(probe_url: str, begin: Callable) -> None:
-    first = await begin(probe_url)
+@pytest.mark.both_engines
+async def test_a_standby_takes_over_from_a_process_that_was_killed(url: str, begin: Callable) -> None:
+    first = await begin(url)
     await first.until("SERVING")
-    second = await begin(probe_url)
+    second = await begin(url)
     await second.until("NOT_SERVING")
     assert await first.write("one") == "kept"
     first.process.kill()
     await second.until("SERVING")
     assert await second.write("two") == "kept"
-    assert notes(probe_url) == {"one", "two"}
+    assert notes(url) == {"one", "two"}
 
 
 async def test_a_process_that_was_paused_beyond_its_lease_keeps_nothing_and_ends(pg_url: str, begin: Callable) -> None:

@@ -15,6 +15,8 @@ from sqlalchemy import text
 
 from tests.chassis.probe import HandClock, eventually
 
+pytestmark = pytest.mark.both_engines
+
 CLOCK = HandClock()
 
 

@@ -26,6 +26,8 @@ from sqlalchemy import text
 
 from tests.chassis.probe import ProbeSettings, eventually, signer
 
+pytestmark = pytest.mark.both_engines
+
 LONG = timedelta(minutes=5)
 
 
