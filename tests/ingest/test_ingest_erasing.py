@@ -182,7 +182,10 @@ async def test_appending_and_reading_go_on_meanwhile(rig: LogRig, monkeypatch: A
             await side.append(person(5000 + appended))
             appended += 1
             await side.flush()
-            assert len(await side.rows("people", ["_offset"])) >= 60
+            try:
+                assert len(await side.rows("people", ["_offset"])) >= 60
+            except SnapshotErasedError:
+                continue  # it was taken just before: a reader takes another
         erased = await task
         assert (erased.records, erased.remaining) == (60, 0)
         assert erased.revision > 10
