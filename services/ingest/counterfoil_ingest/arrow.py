@@ -28,13 +28,16 @@ EXTRA = "_extra"
 DAY = "_received_day"
 """The lake's partition column: the day, UTC, a record was received."""
 
+RECORD_ID = "_record_id"
+"""The column of the records' ids."""
+
 _SYSTEM_FIELDS: list[pa.Field[Any]] = [
     pa.field(EXTRA, pa.string()),
     pa.field("_partition", pa.int32()),
     pa.field("_offset", pa.int64()),
     pa.field("_received_at", pa.timestamp("us", "UTC")),
     pa.field("_contract_version", pa.string()),
-    pa.field("_record_id", pa.string()),
+    pa.field(RECORD_ID, pa.string()),
     pa.field("_source_id", pa.string()),
     pa.field(DAY, pa.date32()),
 ]
@@ -188,7 +191,7 @@ class LakeRecords:
             "_offset": pa.array([line.o for line in lines], pa.int64()),
             "_received_at": received,
             "_contract_version": pa.array(versions, pa.string()).take(header_of),
-            "_record_id": pa.array([line.i for line in lines], pa.string()),
+            RECORD_ID: pa.array([line.i for line in lines], pa.string()),
             "_source_id": pa.array([each.source_id for each in self._headers], pa.string()).take(header_of),
             DAY: received.cast(pa.date32()),
         }

@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 
-from counterfoil_ingest.arrow import ARROW_TYPES, DAY, LakeColumn, schema_of
+from counterfoil_ingest.arrow import ARROW_TYPES, DAY, EXTRA, RECORD_ID, LakeColumn, schema_of
 from counterfoil_ingest.lake_erasing import erase_rows
 from counterfoil_ingest.registry import ColumnType
 
@@ -114,7 +114,14 @@ class WorkspaceTables:
                 commit_properties=self._transaction(0),
             )
             self._tables[dataset] = table
-        write_deltalake(table, rows, mode="append", schema_mode="merge", commit_properties=self._transaction(until))
+        write_deltalake(
+            table,
+            rows,
+            mode="append",
+            schema_mode="merge",
+            commit_properties=self._transaction(until),
+            writer_properties=_writing(columns),
+        )
         self._done[dataset] = until
         self._writes[dataset] = self._writes.get(dataset, 0) + 1
 
@@ -157,7 +164,7 @@ class WorkspaceTables:
                 small[day] = small.get(day, 0) + 1
         if max(small.values(), default=0) < _SMALL_FILES:
             return
-        table.optimize.compact(target_size=2 * _SMALL_BYTES)
+        table.optimize.compact(target_size=2 * _SMALL_BYTES, writer_properties=_writing(()))
         table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False)
 
     def _transaction(self, until: int) -> CommitProperties:
@@ -179,6 +186,13 @@ class WorkspaceTables:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._directory / _CURSOR_FILE)
+
+
+def _writing(columns: Sequence[LakeColumn]) -> WriterProperties:
+    # Ids and objects differ from row to row: a dictionary of them is made in vain, and nobody looks for the least one.
+    unlike = [RECORD_ID, EXTRA, *(column.name for column in columns if column.type is ColumnType.JSON)]
+    plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+    return WriterProperties(compression="ZSTD", compression_level=1, column_properties=dict.fromkeys(unlike, plain))
 
 
 def _schema(table: DeltaTable) -> pa.Schema:
