@@ -132,7 +132,7 @@ class _Begun:
             self._dependency.release()
 
     def _failed(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """Judge how it ended, once; return what the caller is told."""
+        """Judge how it ended; return what the caller is told."""
         told = self._dependency.told(error, self._begun, self._timeout)
         self._end(error.code().name)
         return told

@@ -96,7 +96,7 @@ class ServiceSettings(BaseSettings):
         default=512, ge=1, description="Requests that are worked on at once; more are refused with OVERLOADED."
     )
     max_delay_seconds: float = Field(
-        default=1.0,
+        default=2.0,
         gt=0,
         description="How late the event loop may come back to what waits for it before requests are refused with "
         "OVERLOADED.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -161,6 +162,48 @@ async def test_more_calls_than_may_run_wait_for_their_turn_and_more_than_may_wai
         go.release()
     assert await asyncio.gather(*calls[:3]) == ["0", "1", "2"]
     assert (most, dependency.running, dependency.waiting) == (2, 0, 0)
+
+
+async def test_no_turn_is_lost_or_given_twice_whoever_leaves_when() -> None:
+    chance = random.Random(7)
+    dependency = Dependency("probe", 3)
+    outcomes: Counter[str] = Counter()
+    running = 0
+
+    async def one() -> None:
+        nonlocal running
+        if dependency.is_full:
+            await dependency.turn(5.0)
+        else:
+            dependency.running += 1
+        running += 1
+        assert running <= 3
+        try:
+            await asyncio.sleep(chance.random() / 500)
+        finally:
+            running -= 1
+            dependency.release()
+
+    async def left_or_done(task: asyncio.Task[None]) -> None:
+        try:
+            await task
+        except asyncio.CancelledError:
+            outcomes["left"] += 1
+        except grpc.aio.AioRpcError:
+            outcomes["busy"] += 1
+        else:
+            outcomes["done"] += 1
+
+    for _ in range(300):
+        tasks = [asyncio.create_task(one()) for _ in range(chance.randrange(1, 9))]
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        for task in tasks:
+            if chance.random() < 0.3:
+                task.cancel()
+        await asyncio.gather(*(left_or_done(task) for task in tasks))
+        assert (running, dependency.running, dependency.waiting) == (0, 0, 0)
+    assert min(outcomes["left"], outcomes["busy"], outcomes["done"]) > 50, outcomes
 
 
 async def test_nobody_waits_longer_than_a_second_for_a_turn(
