@@ -19,6 +19,7 @@ from counterfoil_chassis import telemetry
 from counterfoil_chassis.call import enter_deadline
 from counterfoil_chassis.errors import (
     AbortedError,
+    CounterfoilError,
     DeadlineExceededError,
     InvalidArgumentError,
     UnimplementedError,
@@ -121,32 +122,33 @@ class CallServicer(CallServiceServicer):
         read = self._reads.get(item.method)
         if read is None:
             return _failure(item.method, NotCarriedError(f"{item.method[:200]} is not carried by shared calls"))
-        if not read.unchanging:
+        known = self._known(read, item) if read.unchanging else None
+        if known is None:
             return asyncio.ensure_future(self._answer(read, item, remaining))
+        caller, response = known
         with (
-            read.series.counted("CANCELLED") as counted,
+            read.series.counted("OK"),
             HotSpan(read.method.path, traceparent=item.traceparent, attributes=read.attributes) as span,
         ):
-            try:
-                caller = self._admit(read, item, span)
-            except Exception as error:  # noqa: BLE001 - every failure becomes a status
-                return _failure(item.method, error, span=span, counted=counted)
-            known = self._kept.get((caller.workspace, item.method, item.request))
-            if known is not None:
-                counted.outcome = "OK"
-                span.set_attribute("rpc.grpc.status_code", _OK)
-                return CallResult(response=known)
-            span.drop()
-        return asyncio.ensure_future(self._answer(read, item, remaining))
+            _describe(span, caller)
+            span.set_attribute("rpc.grpc.status_code", _OK)
+            return CallResult(response=response)
 
-    def _admit(self, read: _Read, item: CallItem, span: HotSpan) -> Caller:
+    def _known(self, read: _Read, item: CallItem) -> tuple[Caller, bytes] | None:
+        """Return the answer that is kept, for a caller who may have it."""
+        try:
+            caller = self._admit(read, item)
+        except CounterfoilError:
+            return None  # whoever answers it says why
+        response = self._kept.get((caller.workspace, item.method, item.request))
+        return None if response is None else (caller, response)
+
+    def _admit(self, read: _Read, item: CallItem) -> Caller:
         """Return whose call it is, if it may be made; raise what the interceptor would."""
         caller = self._verifier.verify(item.token)
         if caller.service:
             text = "a shared call carries what principals ask; a service calls the method itself"
             raise ServiceNotAllowedError(text, metadata={"method": item.method})
-        span.set_attribute(telemetry.ATTRIBUTE_WORKSPACE, caller.workspace)
-        span.set_attribute(telemetry.ATTRIBUTE_PRINCIPAL, caller.principal)
         read.method.check(caller)
         return caller
 
@@ -157,7 +159,8 @@ class CallServicer(CallServiceServicer):
         ):
             try:
                 enter_deadline(_seconds(item, remaining))
-                caller = self._admit(read, item, span)
+                caller = self._admit(read, item)
+                _describe(span, caller)
                 enter_call(caller, item.token)
                 request = _parsed(read, item)
                 check_fields(request)
@@ -170,6 +173,11 @@ class CallServicer(CallServiceServicer):
             key = (caller.workspace, item.method, item.request)
             self._kept.put(key, response, size=len(item.request) + len(response))
         return CallResult(response=response)
+
+
+def _describe(span: HotSpan, caller: Caller) -> None:
+    span.set_attribute(telemetry.ATTRIBUTE_WORKSPACE, caller.workspace)
+    span.set_attribute(telemetry.ATTRIBUTE_PRINCIPAL, caller.principal)
 
 
 class _Alone:

@@ -111,10 +111,6 @@ class HotSpan(trace.Span):
             self.end_time = end_time or time.time_ns()
             self._provider.ended(self)
 
-    def drop(self) -> None:
-        """Keep nothing of it: another span tells of this."""
-        self._kept = False
-
     def get_span_context(self) -> SpanContext:
         """Return its ids."""
         return self.context

@@ -19,6 +19,7 @@ from counterfoil_chassis import calls, telemetry
 from counterfoil_chassis.call import budget
 from counterfoil_chassis.errors import Code, NotFoundError
 from counterfoil_chassis.identity import current_caller
+from counterfoil_chassis.metrics import SERVER_CALLS
 from counterfoil_chassis.serve import Service, started
 from counterfoil_chassis.status import failure_of
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -240,6 +241,17 @@ async def test_each_item_continues_its_own_trace(ask: Any, data_dir: Path, probe
     good = next(span for span in spans if span.context.trace_id == int(TRACE, 16))
     assert good.attributes[telemetry.ATTRIBUTE_WORKSPACE] == "acme"
     assert good.attributes["rpc.grpc.status_code"] == 0
+
+
+@pytest.mark.parametrize("probe", [Probe, KeepingProbe])
+async def test_each_item_is_counted_as_a_call_of_its_method(ask: Any, data_dir: Path, probe: type[Probe]) -> None:
+    call = await ask(probe(get=answer))
+    outcomes = SERVER_CALLS.of(GET.removeprefix("/")).outcomes
+    before = dict(outcomes)
+    for _ in range(2):
+        await call(item(data_dir), item(data_dir, token="none"))
+    counted = {outcome: count - before.get(outcome, 0) for outcome, count in outcomes.items()}
+    assert {outcome: count for outcome, count in counted.items() if count} == {"OK": 2, "UNAUTHENTICATED": 2}
 
 
 async def test_only_the_gateway_may_send_it(stack: AsyncExitStack, settings: ProbeSettings, data_dir: Path) -> None:
