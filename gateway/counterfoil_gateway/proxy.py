@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from counterfoil_chassis.metrics import SERVER_CALLS, Counted
 from counterfoil_chassis.shedding import OverloadedError
+from counterfoil_chassis.status import failure_of
 
 from counterfoil_gateway.admission import Admission
 from counterfoil_gateway.api import Api, Method
@@ -151,6 +152,7 @@ def _timeout(method: Method, context: Context) -> float | None:
 
 async def _fail(context: Context, error: grpc.aio.AioRpcError, counted: Counted) -> NoReturn:
     counted.outcome = error.code().name
+    REFUSALS.labels(failure_of(error).reason).inc()
     await context.abort(error.code(), error.details() or error.code().name, tuple(error.trailing_metadata() or ()))
 
 
