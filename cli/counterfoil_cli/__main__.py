@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": (
         "counterfoil_cli.commands.doctor",
         "doctor",
-        "Look at everything, and say what to do; a support bundle.",
+        "Look at everything an installation needs, and say what to do.",
     ),
     "privacy": ("counterfoil_cli.commands.privacy", "privacy", "Erase people; list privacy requests."),
     "audit": ("counterfoil_cli.commands.audit", "audit", "Export and verify the audit log."),

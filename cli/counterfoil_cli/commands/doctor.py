@@ -26,7 +26,7 @@ _COLORS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "red"}
     help="Write a support bundle: settings, health, metrics, logs and counts, without records, keys and personal data.",
 )
 def doctor(data: Path, port_offset: int, archive: Path | None) -> None:
-    """Look at everything this installation needs, and say what to do about what is not well.
+    """Look at everything an installation needs, and say what to do.
 
     Exit code 0: all is well, or there are warnings only; 1: something does not work.
     """
