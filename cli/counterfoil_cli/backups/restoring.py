@@ -59,7 +59,9 @@ def restore(
         mark.write_text("This folder is being restored. It is complete, and can be started, once this file is gone.\n")
         manifest.sync_folder(data)
         _copy_files(backup, data, made, telling=telling)
-        done = _restore_stores(backup, found, made, newer=newer, telling=telling, environment=environment)
+        # Beside the data, not in /tmp: that is often small, and whoever may read here may read it.
+        with TemporaryDirectory(prefix=".restoring-", dir=data) as folder:
+            done = _restore_stores(backup, found, made, newer=newer, telling=telling, passing=Path(folder))
         _erase(data, found, environment, telling=telling)
         mark.unlink()
         manifest.sync_folder(data)
@@ -119,65 +121,61 @@ def _restore_stores(
     *,
     newer: Sequence[str],
     telling: Telling,
-    environment: Mapping[str, str],
+    passing: Path,
 ) -> Done:
     clock = SystemClock()
     ids = SystemIds(clock)
-    with TemporaryDirectory(prefix="counterfoil-restore-") as folder:
-        # On PostgreSQL a file is only the way there.
-        files = {name: place.file or Path(folder) / f"{name}.db" for name, place in found.items()}
-        for name, file in files.items():
-            telling.step(f"{name}.db", made.files[f"{STORES}/{name}.db"].size)
-            with (backup / STORES / f"{name}.db").open("rb") as source:
-                manifest.copy(source, file, on_bytes=telling.advance)
-            upgrade(f"sqlite+aiosqlite:///{file}", found[name].store.migrations)
-        erasures = _take_over(files["governance"], newer, environment)
-        restored = Restored(
-            log_epoch=ids.new(),
-            now_us=to_micros(clock.now()),
-            new_id=ids.new,
-            backup_taken_at=made.taken_at,
-            workspaces=made.workspaces,
-            erasures=erasures,
-        )
-        with closing(sqlite3.connect(files["ingest"])) as connection, connection:
-            importlib.import_module(found["ingest"].store.restoring).restore(connection, restored)
-        for name, place in found.items():
-            if place.file is None:
-                origin = f"the backup of {made.taken_at}, life {restored.log_epoch}"
-                fill(files[name], place, source=origin, telling=telling)
+    # On PostgreSQL a file is only the way there.
+    files = {name: place.file or passing / f"{name}.db" for name, place in found.items()}
+    for name, file in files.items():
+        telling.step(f"{name}.db", made.files[f"{STORES}/{name}.db"].size)
+        with (backup / STORES / f"{name}.db").open("rb") as source:
+            manifest.copy(source, file, on_bytes=telling.advance)
+        upgrade(f"sqlite+aiosqlite:///{file}", found[name].store.migrations)
+    erasures = _take_over(files["governance"], newer, passing)
+    restored = Restored(
+        log_epoch=ids.new(),
+        now_us=to_micros(clock.now()),
+        new_id=ids.new,
+        backup_taken_at=made.taken_at,
+        workspaces=made.workspaces,
+        erasures=erasures,
+    )
+    with closing(sqlite3.connect(files["ingest"])) as connection, connection:
+        importlib.import_module(found["ingest"].store.restoring).restore(connection, restored)
+    for name, place in found.items():
+        if place.file is None:
+            origin = f"the backup of {made.taken_at}, life {restored.log_epoch}"
+            _fill(files[name], place, source=origin, telling=telling)
     return Done(made, restored.log_epoch, erasures, newer)
 
 
-def fill(file: Path, place: Place, *, source: str, telling: Telling) -> list[copying.Copied]:
+def _fill(file: Path, place: Place, *, source: str, telling: Telling) -> None:
     """Make a service's database on the server where it is missing, and fill it from a SQLite file."""
     create(place.url)
     upgrade(place.url, place.store.migrations)
     telling.step(f"{place.service} (rows)", None)
-    return asyncio.run(
-        copying.to_postgresql(file, place, source=source, on_rows=lambda _table, rows: telling.advance(rows))
-    )
+    asyncio.run(copying.to_postgresql(file, place, source=source, on_rows=lambda _table, rows: telling.advance(rows)))
 
 
-def _take_over(file: Path, newer: Sequence[str], environment: Mapping[str, str]) -> Mapping[str, int]:
+def _take_over(file: Path, newer: Sequence[str], passing: Path) -> Mapping[str, int]:
     """Merge the erasures of newer data into governance; return how many there are by workspace."""
     governance = importlib.import_module(stores()["governance"].restoring)
     taken: dict[str, int] = {}
     for place in newer:
-        with _governance_of(place, environment) as source, closing(sqlite3.connect(file)) as connection, connection:
+        with _governance_of(place, passing) as source, closing(sqlite3.connect(file)) as connection, connection:
             for workspace, count in governance.merge(connection, source).items():
                 taken[workspace] = max(taken.get(workspace, 0), count)
     return taken
 
 
 @contextmanager
-def _governance_of(place: str, environment: Mapping[str, str]) -> Iterator[sqlite3.Connection]:
+def _governance_of(place: str, passing: Path) -> Iterator[sqlite3.Connection]:
     """Open governance's database of a backup, of a data folder, or on a server, to be read."""
     with ExitStack() as stack:
         if is_postgresql_url(place):
-            folder = stack.enter_context(TemporaryDirectory(prefix="counterfoil-erasures-"))
-            file = Path(folder) / "governance.db"
-            asyncio.run(_dumped(places(Path(folder), {SERVER: place})["governance"], file))
+            file = Path(stack.enter_context(TemporaryDirectory(dir=passing))) / "newer.db"
+            asyncio.run(_dumped(places(file.parent, {SERVER: place})["governance"], file))
         else:
             folders = (Path(place) / STORES, Path(place))
             file = next((each / "governance.db" for each in folders if (each / "governance.db").exists()), Path())
