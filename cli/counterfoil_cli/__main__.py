@@ -13,7 +13,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "keys": ("counterfoil_cli.commands.keys", "keys", "Create, list and revoke API keys."),
     "import": ("counterfoil_cli.commands.imports", "import_file", "Import a file into a dataset."),
     "contract": ("counterfoil_cli.commands.contract", "contract", "Check contracts."),
-    "backup": ("counterfoil_cli.commands.backup", "backup", "Take a backup of everything, while it runs."),
+    "backup": (
+        "counterfoil_cli.commands.backup",
+        "backup",
+        "Take a backup of everything, while it runs or when it is stopped.",
+    ),
     "restore": ("counterfoil_cli.commands.restore", "restore", "Restore a backup into an empty folder."),
     "migrate": ("counterfoil_cli.commands.migrate", "migrate", "Set up or upgrade the databases on PostgreSQL."),
     "migrate-engine": (
