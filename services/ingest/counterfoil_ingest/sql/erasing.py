@@ -17,7 +17,7 @@ _BYTES: Final = 8 << 20  # of payloads rewritten in one transaction: appends wai
 _BLOCKS: Final = 500  # small ones cost a statement each, whatever their size
 
 _BLOCK_AT = (
-    "SELECT workspace, partition, first_offset, count, layout, payload, headers, datasets FROM log_block"
+    "SELECT first_offset, count, layout, payload, headers, datasets FROM log_block"
     " WHERE workspace = ?1 AND partition = ?2 AND first_offset <= ?3 ORDER BY first_offset DESC LIMIT 1"
 )
 _REWRITE = (
@@ -60,12 +60,13 @@ def erase(
 ) -> Erasure:
     """See `store.LogWriter.erase`; `revision` is the one before."""
     erased: Counter[str] = Counter()
-    first: dict[str, int] = {}
+    firsts: dict[str, int] = {}
     names: set[tuple[str, str]] = set()
     done = size = rewritten = 0
     while done < len(offsets) and size < _BYTES and rewritten < _BLOCKS:
-        row = statements.execute(_BLOCK_AT, (workspace, partition, offsets[done]))[0]
-        block = Block(*row[:6], blocks.decode_headers(row[6]))
+        at = (workspace, partition, offsets[done])
+        first_offset, count, layout, payload, headers, datasets = statements.execute(_BLOCK_AT, at)[0]
+        block = Block(workspace, partition, first_offset, count, layout, payload, blocks.decode_headers(headers))
         wanted = frozenset(each for each in offsets[done : done + block.count] if each < block.next_offset)
         done += len(wanted)
         size += len(block.payload)
@@ -73,11 +74,11 @@ def erase(
         changed, gone = blocks.erase(block, wanted, lambda *name: erased_name(workspace, *name))
         if gone:
             of_dataset = Counter(dataset for _, _, dataset, _ in gone)
-            left = Counter(orjson.loads(row[7])) - of_dataset
+            left = Counter(orjson.loads(datasets)) - of_dataset
             place = (workspace, partition, block.first_offset)
             statements.execute(_REWRITE, (*place, changed.payload, orjson.dumps(left).decode()))
             for offset, source_id, dataset, record_id in gone:
-                first.setdefault(dataset, offset)
+                firsts.setdefault(dataset, offset)
                 names.add((source_id, record_id))
             erased += of_dataset
     lost = _delete_quarantined(statements, workspace, names, quarantined)
@@ -86,7 +87,7 @@ def erase(
     for dataset in sorted({*erased, *lost}):
         statements.execute(_FEWER, (workspace, dataset, erased[dataset], lost[dataset]))
     for dataset, records in sorted(erased.items()):
-        statements.execute(_KEEP, (workspace, dataset, partition, revision + 1, first[dataset], records))
+        statements.execute(_KEEP, (workspace, dataset, partition, revision + 1, firsts[dataset], records))
     statements.execute(_REVISION, (str(revision + 1),))
     return Erasure(done, erased.total(), lost.total(), revision + 1)
 

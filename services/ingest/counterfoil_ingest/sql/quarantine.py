@@ -70,7 +70,7 @@ class SqlQuarantine:
             after = rows[-1].quarantine_id
 
 
-def _holding(rows: Sequence[Row[Any]], texts: WholeTexts) -> list[str]:
+def _holding(rows: Sequence[Any], texts: WholeTexts) -> list[str]:
     unpack = zstandard.ZstdDecompressor().decompress
     return [
         row.quarantine_id for row in rows if texts.within(row.record_id.encode()) or texts.within(unpack(row.raw_zstd))
