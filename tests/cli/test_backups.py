@@ -19,7 +19,7 @@ from counterfoil_chassis.migrate import upgrade
 from counterfoil_chassis.stores import stores
 from counterfoil_cli.backups import erasing, manifest
 from counterfoil_cli.backups.cut import cut
-from counterfoil_cli.backups.databases import Place, places
+from counterfoil_cli.backups.databases import SERVER, Place, places
 from counterfoil_cli.backups.moving import move
 from counterfoil_cli.backups.restoring import restore
 from counterfoil_cli.backups.rows import Digest, Shape, sqlite_rows
@@ -29,6 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, Table, Text
 
+from tests.postgres import Server, direct
 from tests.system import golden_folder
 
 QUIET = Telling.nothing()
@@ -198,6 +199,37 @@ def test_keys_are_private_and_can_be_kept_elsewhere(original: Path, backup: Path
     shutil.copy(original / "admin.key", tmp_path / "data")
     restore(without, tmp_path / "data", {}, erasures_from=[], telling=QUIET)
     assert not (tmp_path / "data" / RESTORING).exists()
+
+
+def test_a_backup_goes_to_postgresql_and_comes_back_with_what_was_erased_there(
+    backup: Path, postgres: Server, tmp_path: Path
+):
+    server = f"{postgres.url}/restored"
+    done = restore(backup, tmp_path / "data", {SERVER: server}, erasures_from=[], telling=QUIET)
+    assert not list((tmp_path / "data").glob("*.db"))
+    with pytest.raises(StartError, match="was filled from another source"):
+        restore(backup, tmp_path / "other", {SERVER: server}, erasures_from=[], telling=QUIET)
+
+    take(tmp_path / "data", tmp_path / "again", {SERVER: server}, keys=True, telling=QUIET)
+    before, after = manifest.read(backup), manifest.read(tmp_path / "again")
+    assert (after.log["heads"], after.workspaces) == (before.log["heads"], before.workspaces)
+    assert (after.log["log_epoch"], after.log["predecessors"]) == (done.log_epoch, [before.log["log_epoch"]])
+    for service, said in before.services.items():
+        expected = dict(said["tables"])
+        if service == "ingest":
+            expected["outbox"] += len(before.workspaces)
+            expected["log_state"] += 1
+        assert after.services[service]["tables"] == expected
+
+    request = "'golden', '01a2', 'erasure', 'email', '\\x00', '', 'admin', 1, 2"
+    with direct(f"{server}_governance") as governance:
+        governance.execute(f"INSERT INTO privacy_requests VALUES ({request})")
+    with pytest.raises(AssertionError, match="a service was started"):  # it is to be carried out
+        restore(backup, tmp_path / "later", {}, erasures_from=[server], telling=QUIET)
+    with closing(sqlite3.connect(tmp_path / "later" / "governance.db")) as governance:
+        assert governance.execute("SELECT privacy_request_id FROM privacy_requests").fetchall() == [("01a2",)]
+    with pytest.raises(StartError, match="is being restored, or that was broken off"):
+        open_folder(tmp_path / "later")
 
 
 def test_a_restore_takes_an_empty_folder_only(backup: Path, data: Path):
