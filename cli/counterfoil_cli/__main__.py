@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "backup",
         "Take a backup of everything, while it runs or when it is stopped.",
     ),
-    "restore": ("counterfoil_cli.commands.restore", "restore", "Restore a backup into an empty folder."),
+    "restore": ("counterfoil_cli.commands.restore", "restore", "Restore BACKUP into an empty folder."),
     "migrate": ("counterfoil_cli.commands.migrate", "migrate", "Set up or upgrade the databases on PostgreSQL."),
     "migrate-engine": (
         "counterfoil_cli.commands.migrate_engine",
