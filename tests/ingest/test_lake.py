@@ -278,11 +278,12 @@ _spelled = st.fixed_dictionaries({}, optional={name: st.sampled_from(texts) for 
 def test_reads_every_spelling_in_one_step_as_it_does_one_by_one(texts: list[bytes]) -> None:
     columns = [*COLUMNS, LakeColumn("tags", ColumnType.JSON)]
     together = to_table(*texts, columns=columns)
-    whole = LakeRecords("sales", tuple(columns))
     text = b"".join(b'{"o":%d,"h":0,"d":"sales","i":"r%d","r":%b}\n' % (n, n, each) for n, each in enumerate(texts))
-    if (lines := read_lines(text, tuple(columns))) is not None:
-        whole.add(lines, [Header("api", 1_700_000_000_000_000, "", {"sales": "1.0.0"})], typed=True)
-        assert whole.table(()).equals(together)
+    for extras in ((), ("more",), ("else", "more")):
+        if (lines := read_lines(text, tuple(columns), extras)) is not None:
+            whole = LakeRecords("sales", tuple(columns))
+            whole.add(lines, [Header("api", 1_700_000_000_000_000, "", {"sales": "1.0.0"})], typed=True)
+            assert whole.table(()).equals(together)
     # The record beside it has an undeclared property, so that both are read one by one.
     alone = [to_table(text, b'{"odd":1}', columns=columns).slice(0, 1) for text in texts]
     names = [column.name for column in columns]

@@ -63,6 +63,8 @@ CHUNK_BYTES = 2 << 20
 
 # The interpreter's lock is held while a slice is read: a few milliseconds, so that the event loop is not kept waiting.
 _SLICE = 2_000
+_MOST_EXTRAS, _LONGEST_EXTRA = 32, 100  # of the undeclared properties that are read with the columns
+_encoder = msgspec.json.Encoder()
 _shallow = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _NULL = msgspec.Raw(b"null")
 _INT64 = range(-(1 << 63), 1 << 63)
@@ -127,14 +129,15 @@ class LakeRecords:
         self.dataset = dataset
         self.columns = columns
         self._tables: list[pa.Table] = []
-        self._typed = False
+        self._kind: type | None = None
         self._empty()
 
     def add(self, lines: Sequence[Any], headers: Sequence[Header], *, typed: bool = False) -> None:
         """Add lines of a block with these headers: with records as text or, `typed`, as `read_lines` makes them."""
-        if typed != self._typed:
+        kind = type(lines[0].r) if typed else None
+        if kind is not self._kind:
             self._convert()
-        self._typed = typed
+        self._kind = kind
         first = len(self._headers)
         self._headers += headers
         self._header_of += [first + line.h for line in lines]
@@ -174,7 +177,7 @@ class LakeRecords:
         self._header_of: list[int] = []
 
     def _body(self, records: list[Any], columns: Sequence[LakeColumn]) -> pa.Table:
-        if not self._typed:
+        if self._kind is None:
             return _read(records, columns)
         table = _typed_table(records, columns)
         if table is None:  # what a struct is written as says the same as what it was read from
@@ -197,12 +200,21 @@ class LakeRecords:
         }
 
 
-def read_lines(text: bytes, columns: tuple[LakeColumn, ...]) -> list[Any] | None:
-    """Read a block's lines with their records as structs of columns; None when one has another property or kind."""
+def read_lines(text: bytes, columns: tuple[LakeColumn, ...], extras: tuple[str, ...] = ()) -> list[Any] | None:
+    """Read a block's lines with their records as structs of columns, and of further properties by name.
+
+    Returns None when a record has another property, or a value of another kind than its column.
+    """
     try:
-        return _line_decoder(columns).decode_lines(text)
+        return _line_decoder(columns, extras).decode_lines(text)
     except msgspec.DecodeError:
         return None
+
+
+def extras_of(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> frozenset[str]:
+    """Return the names of the properties of records that no column holds; none when they are many."""
+    found = frozenset().union(*_shallow.decode(b"[" + b",".join(texts) + b"]")) - {each.name for each in columns}
+    return found if len(found) <= _MOST_EXTRAS and all(len(each) <= _LONGEST_EXTRA for each in found) else frozenset()
 
 
 def _read(texts: Sequence[msgspec.Raw], columns: Sequence[LakeColumn]) -> pa.Table:
@@ -224,18 +236,40 @@ def _typed_table(rows: list[Any], columns: Sequence[LakeColumn]) -> pa.Table | N
         arrays = [
             _typed_array(list(map(attrgetter(f"c{index}"), rows)), column) for index, column in enumerate(columns)
         ]
+        extra = _typed_extra(rows, type(rows[0]).__struct_encode_fields__[len(columns) :])
     except (pa.ArrowException, OverflowError, UnicodeError):
         return None
     fields = [*(column.field for column in columns), SYSTEM_SCHEMA.field(EXTRA)]
-    return pa.table([*arrays, pa.nulls(len(rows), pa.string())], schema=pa.schema(fields))
+    return pa.table([*arrays, extra], schema=pa.schema(fields))
 
 
-def _row(columns: tuple[LakeColumn, ...]) -> Any:
+def _typed_extra(rows: list[Any], names: tuple[str, ...]) -> Any:
+    """Return what of each record no column holds, as JSON text."""
+    values = [list(map(attrgetter(f"x{index}"), rows)) for index in range(len(names))]
+    if not values:
+        return pa.nulls(len(rows), pa.string())
+    texts = _encoder.encode_lines(list(map(_extra(names), *values)))[:-1].split(b"\n")
+    return pa.array([None if each == b"{}" else each for each in texts], pa.binary()).cast(pa.string())
+
+
+_Names = tuple[str, ...]
+_JSON = (msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)
+
+
+def _row(columns: tuple[LakeColumn, ...], extras: _Names = ()) -> Any:
     names = {f"c{index}": column.name for index, column in enumerate(columns)}
     fields: list[tuple[str, Any, Any]] = [
         (field, *_FIELDS[column.type]) for field, column in zip(names, columns, strict=True)
     ]
-    return msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
+    further = {f"x{index}": name for index, name in enumerate(extras)}
+    fields += [(field, *_JSON) for field in further]
+    return msgspec.defstruct("Row", fields, rename=names | further, forbid_unknown_fields=True, gc=False)
+
+
+@lru_cache(maxsize=256)
+def _extra(names: _Names) -> Any:
+    further = {f"x{index}": name for index, name in enumerate(names)}
+    return msgspec.defstruct("Extra", [(field, *_JSON) for field in further], rename=further, gc=False)
 
 
 @lru_cache(maxsize=256)
@@ -244,8 +278,9 @@ def _row_decoder(columns: tuple[LakeColumn, ...]) -> msgspec.json.Decoder[Any]:
 
 
 @lru_cache(maxsize=256)
-def _line_decoder(columns: tuple[LakeColumn, ...]) -> msgspec.json.Decoder[Any]:
-    fields = [("o", int), ("h", int), ("d", str), ("i", str), ("r", _row(columns))]  # a tombstone's `r` is null
+def _line_decoder(columns: tuple[LakeColumn, ...], extras: _Names) -> msgspec.json.Decoder[Any]:
+    record = _row(columns, extras)  # a tombstone's is null
+    fields = [("o", int), ("h", int), ("d", str), ("i", str), ("r", record)]
     return msgspec.json.Decoder(msgspec.defstruct("Line", fields, gc=False))
 
 

@@ -13,13 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import pyarrow as pa
 from counterfoil_chassis.errors import UnavailableError
 from counterfoil_chassis.health import HEALTH
 from deltalake.exceptions import DeltaError
 
 from counterfoil_ingest import blocks
-from counterfoil_ingest.arrow import PARTITION, SYSTEM_SCHEMA, LakeColumn, LakeRecords, read_lines
+from counterfoil_ingest.arrow import PARTITION, SYSTEM_SCHEMA, LakeColumn, LakeRecords, extras_of, read_lines
 from counterfoil_ingest.delta import LakeTable, WorkspaceTables
 from counterfoil_ingest.errors import BlockUnreadableError
 from counterfoil_ingest.metrics import LAKE_BEHIND
@@ -36,6 +37,8 @@ _READ_BYTES = 512 << 10  # of compressed blocks: some ten thousand records
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
 _RESERVED = {name.lower() for name in SYSTEM_SCHEMA.names}
+_LOOKED_AT = 200  # records of a block that show which undeclared properties there are
+_MOST_LEARNT = 1_000
 _COLUMN_NAME = re.compile(r"[^\s,;{}()=`\"\\/.]{1,255}\Z")  # what Parquet, Delta and SQL engines agree to read
 
 
@@ -104,6 +107,7 @@ class Lake:
         self._commit_rows = commit_rows
         self._progress: dict[str, _Progress] = {}
         self._wake = asyncio.Event()
+        self._extras: dict[tuple[LakeColumn, ...], tuple[str, ...]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lake")
 
     async def run(self) -> None:
@@ -238,10 +242,11 @@ class Lake:
             for block in found:
                 text, dataset = blocks.open_block(block)
                 columns = columns_of(dataset)
-                lines = read_lines(text, columns) if columns else None
+                lines = read_lines(text, columns, self._extras.get(columns, ())) if columns else None
                 typed = lines is not None and all(line.d == dataset for line in lines)
                 if lines is None or not typed:
                     lines = blocks.decode_lines(block)
+                    self._learn(columns, [line.r for line in lines[:_LOOKED_AT] if line.d == dataset])
                 for name, some in _by_dataset(lines).items():
                     wanted = max(until, tables.done(name))
                     fresh = some if some[0].o >= wanted else [line for line in some if line.o >= wanted]
@@ -254,6 +259,16 @@ class Lake:
             if not found:
                 break
         return _Read(until, records)
+
+    def _learn(self, columns: tuple[LakeColumn, ...] | None, records: list[msgspec.Raw]) -> None:
+        """Have the undeclared properties of these records read with their columns from the next block on."""
+        if columns is None:
+            return
+        known = self._extras.pop(columns, ())
+        found = extras_of(records, columns)
+        self._extras[columns] = known if found <= set(known) else tuple(sorted(found))
+        if len(self._extras) > _MOST_LEARNT:
+            del self._extras[next(iter(self._extras))]
 
     def _write(self, workspace: str, read: _Read, wanted: dict[str, list[LakeColumn]]) -> int:
         tables = self._tables(workspace)
