@@ -21,8 +21,10 @@ from counterfoil_graph.values import getter, normaliser, text_of
 _TELLING: Final = 16
 _ESCAPE: Final = re.compile(rb"\\u|\\/")
 """Behind an escape that JSON does not need, anything can be written; such a record is parsed."""
-_EXPONENT: Final = re.compile(rb":\s*-?[0-9]+(?:\.[0-9]+)?e")
-"""A number may be written so that its digits are not those of the identifier."""
+_OTHER_NUMBER: Final = re.compile(rb":\s*-?[0-9]+(?:\.[0-9]*0[^0-9.]|(?:\.[0-9]+)?e)")
+"""A number can be written with an exponent or further zeros, so that its digits are not those of the identifier."""
+_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+"""Upper and lower case of other letters are other bytes."""
 _APART: Final = re.compile(rb"(?:(?<!\w)|(?<=\\[nrtbf]))")
 _ENDS: Final = re.compile(rb"(?!\w)")
 _Field = tuple[str, Callable[[Record], Any], Callable[[str], str]]
@@ -78,10 +80,14 @@ class Searcher:
         }
         phones = {name for name, type_ in types.items() if type_.normalise == "phone"}
         written = {each for each in self._names if each.type not in phones}
-        self._written = sorted({orjson.dumps(each.value.lower())[1:-1] for each in written})
+        self._written = sorted({orjson.dumps(each.value)[1:-1].lower() for each in written})
         digits = sorted({_grouped(each.value) for each in self._names - written})
         self._phones = re.compile(b"|".join(digits)) if digits else None
-        self._numbers = any(each.value.lstrip("-").isdigit() for each in written)
+        self._hidden = [_ESCAPE]
+        if any(_is_number(each.value) for each in written):
+            self._hidden.append(_OTHER_NUMBER)
+        if not all(each.value.isascii() for each in written):
+            self._hidden.append(_NOT_ASCII)
 
     def find(self, payload: bytes, *, received_us: Sequence[int]) -> dict[int, tuple[int, int]]:
         """Return the records of a block that hold one of the identifiers, whether or not a mapping's conditions hold.
@@ -107,7 +113,7 @@ class Searcher:
         """Return places in the lines that may hold an identifier."""
         if not self._names:
             return []
-        places = [match.start() for match in _ESCAPE.finditer(lowered)]
+        places = [match.start() for pattern in self._hidden for match in pattern.finditer(lowered)]
         for text in self._written:
             at = lowered.find(text)
             while at >= 0:
@@ -116,8 +122,6 @@ class Searcher:
                 at = lowered.find(text, at + 1)
         if self._phones is not None:
             places += [match.start() for match in self._phones.finditer(lowered)]
-        if self._numbers:
-            places += [match.start() for match in _EXPONENT.finditer(lowered)]
         return places
 
     def _names_one(self, dataset: str, record: Record) -> bool:
@@ -162,9 +166,17 @@ def told_by(
     )
 
 
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _grouped(number: str) -> bytes:
     """Return the pattern of a telephone number, however it is grouped."""
-    return b"[^0-9]{0,6}".join(digit.encode() for digit in number if digit.isdigit())
+    return b'[^0-9"]{0,20}'.join(digit.encode() for digit in number if digit.isdigit())
 
 
 def _decided(record: Record) -> Iterable[Name]:
