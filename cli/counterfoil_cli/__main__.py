@@ -19,7 +19,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Take a backup of everything, while it runs or when it is stopped.",
     ),
     "restore": ("counterfoil_cli.commands.restore", "restore", "Restore BACKUP into an empty folder."),
-    "migrate": ("counterfoil_cli.commands.migrate", "migrate", "Set up or upgrade the databases on PostgreSQL."),
+    "migrate": (
+        "counterfoil_cli.commands.migrate",
+        "migrate",
+        "Create what is missing of the services' PostgreSQL databases, and bring each to this release.",
+    ),
     "migrate-engine": (
         "counterfoil_cli.commands.migrate_engine",
         "migrate_engine",
@@ -30,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "doctor",
         "Look at everything an installation needs, and say what to do.",
     ),
-    "privacy": ("counterfoil_cli.commands.privacy", "privacy", "Erase people; list privacy requests."),
+    "privacy": ("counterfoil_cli.commands.privacy", "privacy", "Carry out what people may ask for by law."),
     "audit": ("counterfoil_cli.commands.audit", "audit", "Export and verify the audit log."),
 }
 
