@@ -7,7 +7,8 @@ answers depend on the caller's workspace and the request alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,9 @@ from counterfoil_chassis.spans import HotSpan
 
 PATIENCE_SECONDS = 0.1
 """How long the others of a call wait while none is answered; a read by id takes a thousandth of a second."""
+AT_ONCE = 8
+"""How many items of one call are read side by side: more would all be answered late, and none of them early."""
+
 KEPT_BYTES = 16 << 20
 _OK = 0
 
@@ -97,34 +101,41 @@ class CallServicer(CallServiceServicer):
 
     async def CallMany(self, request: CallManyRequest, context: Any) -> CallManyResponse:
         """Answer what is known at once, the rest side by side, and none later than the others can wait."""
-        remaining = context.time_remaining()
-        results: list[CallResult | asyncio.Task[CallResult]] = [self._begin(item, remaining) for item in request.items]
-        await self._wait({each for each in results if isinstance(each, asyncio.Task)})
+        results = [self._at_once(item) for item in request.items]
+        await self._answer_rest(request.items, results, context.time_remaining())
         items = zip(request.items, results, strict=True)
-        return CallManyResponse(results=[_result(item, each) for item, each in items])
+        return CallManyResponse(results=[result or _late(item.method) for item, result in items])
 
-    async def _wait(self, running: set[asyncio.Task[CallResult]]) -> None:
-        """Wait while one after the other is answered; cancel those that nothing is heard of."""
+    async def _answer_rest(
+        self, items: Sequence[CallItem], results: list[CallResult | None], remaining: float | None
+    ) -> None:
+        """Fill in what is missing, some at a time, while one after the other is answered; cancel the silent ones."""
+        missing = deque(number for number, result in enumerate(results) if result is None)
+        running: dict[asyncio.Task[CallResult], int] = {}
         try:
-            before = len(running) + 1
-            while running and len(running) < before:
-                before = len(running)
-                _, running = await asyncio.wait(running, timeout=PATIENCE_SECONDS)
+            while missing or running:
+                while missing and len(running) < AT_ONCE:
+                    number = missing.popleft()
+                    running[asyncio.ensure_future(self._answer(items[number], remaining))] = number
+                done, _ = await asyncio.wait(running, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    return
+                for task in done:
+                    results[running.pop(task)] = task.result()
         finally:
             for task in running:
-                if not task.done():
-                    self._left.add(task)
-                    task.add_done_callback(self._left.discard)
-                    task.cancel()
+                self._left.add(task)
+                task.add_done_callback(self._left.discard)
+                task.cancel()
 
-    def _begin(self, item: CallItem, remaining: float | None) -> CallResult | asyncio.Task[CallResult]:
-        """Return the answer if it needs nobody, else the work on it."""
+    def _at_once(self, item: CallItem) -> CallResult | None:
+        """Return the answer if it needs nobody."""
         read = self._reads.get(item.method)
         if read is None:
             return _failure(item.method, NotCarriedError(f"{item.method[:200]} is not carried by shared calls"))
         known = self._known(read, item) if read.unchanging else None
         if known is None:
-            return asyncio.ensure_future(self._answer(read, item, remaining))
+            return None
         caller, response = known
         with (
             read.series.counted("OK"),
@@ -152,7 +163,8 @@ class CallServicer(CallServiceServicer):
         read.method.check(caller)
         return caller
 
-    async def _answer(self, read: _Read, item: CallItem, remaining: float | None) -> CallResult:
+    async def _answer(self, item: CallItem, remaining: float | None) -> CallResult:
+        read = self._reads[item.method]
         with (
             read.series.counted("CANCELLED") as counted,
             HotSpan(read.method.path, traceparent=item.traceparent, attributes=read.attributes) as span,
@@ -204,12 +216,8 @@ def _parsed(read: _Read, item: CallItem) -> Message:
         raise RequestUnreadableError("the request cannot be read") from None
 
 
-def _result(item: CallItem, answer: CallResult | asyncio.Task[CallResult]) -> CallResult:
-    if isinstance(answer, CallResult):
-        return answer
-    if answer.done() and not answer.cancelled():
-        return answer.result()
-    return _failure(item.method, TakesLongError("this takes longer than a shared call waits; call the method itself"))
+def _late(method: str) -> CallResult:
+    return _failure(method, TakesLongError("this takes longer than a shared call waits; call the method itself"))
 
 
 def _failure(method: str, error: Exception, *, span: HotSpan | None = None, counted: Any = None) -> CallResult:

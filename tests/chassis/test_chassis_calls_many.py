@@ -174,6 +174,26 @@ async def test_a_slow_item_is_sent_away_and_its_neighbours_have_their_answers(
         await cancelled.wait()
 
 
+async def test_many_that_take_a_while_are_answered_one_after_the_other(
+    ask: Any, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = most = 0
+
+    async def get(request: GetReceiptRequest, _context: Any) -> Receipt:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return Receipt(receipt_id=request.receipt_id)
+
+    monkeypatch.setattr(calls, "PATIENCE_SECONDS", 0.3)
+    call = await ask(Probe(get=get))
+    ids = [f"probe.{number}" for number in range(200)]  # together longer than anybody is silent for
+    assert [receipt(each) for each in await call(*(item(data_dir, each) for each in ids))] == ids
+    assert most == calls.AT_ONCE
+
+
 async def test_the_item_s_own_deadline_is_the_handler_s(ask: Any, data_dir: Path) -> None:
     left: list[float] = []
 
