@@ -13,6 +13,7 @@ import msgspec
 import orjson
 import pyarrow as pa
 import pytest
+from counterfoil_ingest import arrow
 from counterfoil_ingest.arrow import LakeColumn, LakeRecords, read_lines
 from counterfoil_ingest.blocks import Line
 from counterfoil_ingest.delta import WorkspaceTables
@@ -171,6 +172,31 @@ async def test_leaves_properties_that_cannot_be_columns_to_extra(rig: Any) -> No
     assert (row["Größe"], row["ok"], row["_offset"]) == ("v", "v", 0)
     assert orjson.loads(row["_extra"]) == {"_offset": "v", "a b": "v", "x.y": "v", "OK": "v"}
     assert result.rows == b'[["v","v"]]'
+
+
+async def test_undeclared_properties_are_read_with_the_columns_once_they_have_been_seen(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    one_by_one, sizes = arrow._read_objects, []
+
+    def counted(texts: Sequence[Any], columns: Sequence[LakeColumn]) -> pa.Table:
+        sizes.append(len(texts))
+        return one_by_one(texts, columns)
+
+    monkeypatch.setattr(arrow, "_read_objects", counted)
+    async with read_side(rig) as side:
+        for first in (0, 10, 20):
+            values = [
+                _flat(n) | ({"sent_at": "now"} if n % 2 else {"colour": {"a": n}}) for n in range(first, first + 10)
+            ]
+            await side.append(*(record("sales", f"s{first}-{n}", value) for n, value in enumerate(values)))
+            await side.flush()
+        rows = await side.rows("sales", ["sale_id", "_extra"])
+    assert sizes == [10]
+    assert [orjson.loads(row["_extra"]) for row in rows] == [
+        {"sent_at": "now"} if n % 2 else {"colour": {"a": n}} for n in range(30)
+    ]
 
 
 async def test_makes_one_file_of_many_small_ones_and_keeps_their_rows(rig: Any, monkeypatch: Any) -> None:
