@@ -57,14 +57,6 @@ def counts_of(data: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-@pytest.fixture(scope="module", autouse=True)
-def named_engines() -> Iterator[None]:
-    """Keep each installation here where its test says, whatever engine the run is for."""
-    of_the_run, Installation.server = Installation.server, None
-    yield
-    Installation.server = of_the_run
-
-
 @pytest.fixture(scope="module")
 def said() -> dict[str, Any]:
     """What the previous release said of its data."""
