@@ -306,7 +306,7 @@ def test_moved_to_postgresql_it_says_the_same_and_so_does_its_backup_restored(
 
 def test_who_was_erased_after_the_backup_is_erased_again_before_anything_is_served(history: History, tmp_path: Path):
     printed = counterfoil("restore", history.first, "--data", tmp_path / "data")
-    assert f"1 erasures asked for since were carried out again, by {history.second}" in printed
+    assert f"Erasures asked for since and carried out again: 1, known from {history.second}" in printed
     with Installation.running(tmp_path / "data", arguments=["--no-traces"]) as back:
         with back.http(history.said["api_key"]) as client:
             assert client.post("/v1/persons:lookup", json=ERASED).status_code == 404

@@ -45,7 +45,7 @@ def restore(backup: Path, data: Path, database_url: str, erasures_from: tuple[st
     click.echo(f"{data} is restored from the backup of {done.backup.taken_at}; the log's life is {done.log_epoch} now.")
     if done.newer:
         count = sum(done.erasures.values())
-        click.echo(f"{count} erasures asked for since were carried out again, by {', '.join(done.newer)}.")
+        click.echo(f"Erasures asked for since and carried out again: {count}, known from {', '.join(done.newer)}.")
     else:
         click.echo(
             "No newer data was at hand: an erasure that was asked for after the backup is not known here. If there is "
