@@ -416,3 +416,14 @@ def test_lines_are_told_apart_wherever_the_file_is_cut(tmp_path: Path, monkeypat
     path.write_bytes(deep)
     (rows,) = read_jsonl(path, {}, skip=0)
     assert rows.broken[0].reason == "TOO_DEEP"
+
+
+def test_a_row_that_is_too_long_or_nests_too_deep_is_refused_alone() -> None:
+    deep: Any = 1
+    for _ in range(70):
+        deep = [deep]
+    shops = parquet_column(pa.array(["a", "b" * 2_000_000, "c"]), None)
+    columns = {"shop": shops, "tags": json_columns.parsed([[1], None, deep])}
+    compiled = contract("sales", {"shop": ColumnType.VARCHAR, "tags": ColumnType.JSON})
+    judged = Judge(TARGET, new_id=lambda: "q").judge(Rows(1, _lines(columns), {}, columns), compiled, received_at=1)
+    assert {index: each.findings[0].reason for index, each in judged.refused.items()} == {1: "TOO_LARGE", 2: "TOO_DEEP"}
