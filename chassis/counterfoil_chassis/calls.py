@@ -33,7 +33,7 @@ from counterfoil_chassis.methods import Method, ServiceNotAllowedError
 from counterfoil_chassis.metrics import SERVER_CALLS, Series
 from counterfoil_chassis.spans import HotSpan
 
-PATIENCE_SECONDS = 0.1
+PATIENCE_SECONDS = 0.5
 """How long the others of a call wait while none is answered; a read by id takes a thousandth of a second."""
 AT_ONCE = 8
 """How many items of one call are read side by side: more would all be answered late, and none of them early."""
