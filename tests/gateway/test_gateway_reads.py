@@ -46,6 +46,11 @@ async def test_what_is_read_at_once_travels_together(doors: Doors, admin: dict):
     assert len(doors.backend.shared) < 20, doors.backend.shared
 
 
+def _undated(answer: httpx.Response) -> set[tuple[str, str]]:
+    """Return the header fields but the date: the second may turn between two answers."""
+    return {field for field in answer.headers.multi_items() if field[0] != "date"}
+
+
 async def test_an_answer_is_the_one_that_the_generated_door_gives(doors: Doors, admin: dict):
     [receipt_id] = receipts(doors, 1)
     for found in (receipt_id, "models.none", "m", "m" * 200):
@@ -56,7 +61,7 @@ async def test_an_answer_is_the_one_that_the_generated_door_gives(doors: Doors, 
             assert len(doors.backend.shared) == asked, "an escaped id takes the other way"
             for other in (again, slow):
                 assert other.status_code == fast.status_code
-                assert set(other.headers.multi_items()) == set(fast.headers.multi_items())
+                assert _undated(other) == _undated(fast)
                 assert _untraced(other.json()) == _untraced(fast.json())
             assert {(n, v) for n, v in fast.headers.raw if n in dict(SECURITY)} == set(SECURITY)
 

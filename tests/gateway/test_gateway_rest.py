@@ -255,7 +255,7 @@ async def test_health_readiness_and_links_need_no_key(doors: Doors):
     assert (await doors.http.get("/healthz")).json() == {"status": "ok"}
     ready = await doors.http.get("/readyz")
     assert ready.status_code == 200
-    names = {"ingest", "contracts", "graph", "models", "governance", "api_keys", "write_keys", "policies"}
+    names = {"ingest", "contracts", "graph", "models", "governance", "api_keys", "write_keys", "policies", "quotas"}
     assert ready.json() == {"status": "ready", "checks": dict.fromkeys(names, "ok")}
     assert (await doors.http.get("/")).json()["openapi"] == "/openapi.json"
     refused = await doors.http.post("/healthz")
