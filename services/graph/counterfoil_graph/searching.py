@@ -21,8 +21,13 @@ from counterfoil_graph.values import getter, normaliser, text_of
 _TELLING: Final = 16
 _ESCAPE: Final = re.compile(rb"\\u|\\/")
 """Behind an escape that JSON does not need, anything can be written; such a record is parsed."""
-_OTHER_NUMBER: Final = re.compile(rb":\s*-?[0-9]+(?:\.[0-9]*0[^0-9.]|(?:\.[0-9]+)?e)")
-"""A number can be written with an exponent or further zeros, so that its digits are not those of the identifier."""
+_INTEGER: Final = re.compile(r"-?[0-9]+")
+_OTHER_NUMBER: Final = re.compile(rb":\s*-?[0-9]+(?:\.[0-9]+)?e")
+"""An integer can be written with an exponent, so that its digits are not those of the identifier."""
+_NUMBER: Final = re.compile(rb":\s*-?[0-9]")
+"""A fraction can be written in many ways. It is nobody's identifier, as a rule."""
+_BROKEN_NUMBER: Final = re.compile(rb":\s*-?[0-9]+[.e]")
+"""Of such a number other digits are read as a telephone number than are written."""
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 """Upper and lower case of other letters are other bytes."""
 _APART: Final = re.compile(rb"(?:(?<!\w)|(?<=\\[nrtbf]))")
@@ -84,8 +89,12 @@ class Searcher:
         digits = sorted({_grouped(each.value) for each in self._names - written})
         self._phones = re.compile(b"|".join(digits)) if digits else None
         self._hidden = [_ESCAPE]
-        if any(_is_number(each.value) for each in written):
+        if any(_INTEGER.fullmatch(each.value) for each in written):
             self._hidden.append(_OTHER_NUMBER)
+        if any(_is_fraction(each.value) for each in written):
+            self._hidden.append(_NUMBER)
+        if digits:
+            self._hidden.append(_BROKEN_NUMBER)
         if not all(each.value.isascii() for each in written):
             self._hidden.append(_NOT_ASCII)
 
@@ -166,12 +175,12 @@ def told_by(
     )
 
 
-def _is_number(value: str) -> bool:
+def _is_fraction(value: str) -> bool:
     try:
         float(value)
     except ValueError:
         return False
-    return True
+    return _INTEGER.fullmatch(value) is None
 
 
 def _grouped(number: str) -> bytes:
