@@ -11,6 +11,8 @@ from counterfoil.contracts.v1 import contracts_pb2 as pb
 
 from tests.contracts.calls import STRING, Contracts, contracts_in, document, refused
 
+pytestmark = pytest.mark.both_engines("contracts")
+
 State = pb.ContractVersion.State
 
 
@@ -228,11 +230,12 @@ async def test_callers_at_the_same_time_ship_once(contracts: Contracts) -> None:
     assert [version.version for version in listed.versions] == ["1.0.0"]
 
 
-async def test_a_workspace_supersedes_the_shipped_contract(contracts: Contracts, tmp_path: Path) -> None:
+async def test_a_workspace_supersedes_the_shipped_contract(tmp_path: Path) -> None:
     own = document("events", "1.1.0", datasets=("events",), properties=[STRING])
-    await contracts.submit(own, activate=True)
-    assert (await contracts.look_up("events")).version == "1.1.0"
-    assert (await contracts.look_up("events", workspace="other")).version == "1.0.0"
+    async with contracts_in(tmp_path) as contracts:
+        await contracts.submit(own, activate=True)
+        assert (await contracts.look_up("events")).version == "1.1.0"
+        assert (await contracts.look_up("events", workspace="other")).version == "1.0.0"
     async with contracts_in(tmp_path) as restarted:
         assert (await restarted.look_up("events")).version == "1.1.0"
 

@@ -19,7 +19,7 @@ from counterfoil_chassis import audit_verify
 from counterfoil_chassis.clock import SystemIds, to_timestamp
 from counterfoil_governance.audit import CHECKPOINT_ENTRIES
 
-from tests.governance.calls import Governance, governance_in, refused
+from tests.governance.calls import Governance, MovableClock, governance_in, refused
 
 
 @pytest.fixture
@@ -203,12 +203,12 @@ async def test_a_checkpoint_covers_every_entry_and_carries_its_key(log: Log) -> 
     assert (await log.checkpoint()).note == made.note
 
 
-async def test_checkpoints_are_signed_by_the_same_key_after_a_restart(
-    log: Log, governance: Governance, tmp_path: Path
-) -> None:
-    await log.grow(3)
-    made = await log.checkpoint()
-    async with governance_in(tmp_path, governance.clock, bootstrap_key_sha256="") as again:
+async def test_checkpoints_are_signed_by_the_same_key_after_a_restart(clock: MovableClock, tmp_path: Path) -> None:
+    async with governance_in(tmp_path, clock, bootstrap_key_sha256="") as governance:
+        log = Log(governance, SystemIds(clock))
+        await log.grow(3)
+        made = await log.checkpoint()
+    async with governance_in(tmp_path, clock, bootstrap_key_sha256="") as again:
         found = await again.audit.GetCheckpoint(pb.GetCheckpointRequest(), **again.as_principal(workspace="acme"))
     assert found == made
 

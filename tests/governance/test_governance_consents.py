@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 from tests.governance.calls import Governance, refused
 
+pytestmark = pytest.mark.both_engines("governance")
+
 State, Basis = pb.Consent.State, pb.Consent.Basis
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _numbers = itertools.count()
@@ -259,6 +261,7 @@ async def test_neither_ledger_nor_audit_log_holds_an_identifier(governance: Gove
         assert b"very-personal" not in (tmp_path / name).read_bytes()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "statement",
     [

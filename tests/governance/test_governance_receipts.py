@@ -13,6 +13,8 @@ from counterfoil_chassis.clock import SystemIds
 
 from tests.governance.calls import Governance, refused
 
+pytestmark = pytest.mark.both_engines("governance")
+
 
 @pytest.fixture
 def ids(governance: Governance) -> SystemIds:
@@ -42,6 +44,7 @@ async def test_returns_the_receipt_that_was_put(governance: Governance, ids: Sys
     assert found == made
 
 
+@pytest.mark.sqlite
 async def test_keeps_the_bytes_it_was_given(governance: Governance, ids: SystemIds, tmp_path: Path) -> None:
     body = receipt(ids).SerializeToString() + b"\xfa\x3f\x03new"  # field 1023, of a later release
     await put(governance, body)
@@ -164,6 +167,7 @@ async def test_replays_are_the_gateways(governance: Governance, ids: SystemIds) 
     assert "gateway" in refusal.failure.detail
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "change",
     [

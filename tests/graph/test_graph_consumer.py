@@ -14,6 +14,7 @@ import orjson
 import pytest
 from counterfoil_chassis.clock import from_micros
 from counterfoil_chassis.database import Database
+from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.migrate import upgrade
 from counterfoil_graph.absorbing import Absorber
 from counterfoil_graph.entities import EventKind, Name
@@ -33,6 +34,8 @@ from sqlalchemy import create_engine, inspect
 
 from tests.graph import test_graph_identity as identity
 from tests.graph.world import Client, Peers, until
+
+pytestmark = pytest.mark.both_engines("governance", "contracts", "ingest", "graph")
 
 AT = "2026-01-01T00:00:00Z"
 EVENTS = """
@@ -225,6 +228,7 @@ async def test_a_restart_goes_on_where_it_was(peers: Peers) -> None:
         assert graph.state.known_at.ToDatetime(tzinfo=UTC) > from_micros(0)
 
 
+@pytest.mark.sqlite
 async def test_after_a_restored_log_the_graph_stands_until_it_is_rebuilt(
     peers: Peers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +245,12 @@ async def test_after_a_restored_log_the_graph_stands_until_it_is_rebuilt(
     async with peers.graph() as world:
         client = world.client()
         assert (await client.graph()).persons == 3
+
+        async def told() -> bool:
+            said = [check.detail for check in await HEALTH.report(datetime.now(UTC))]
+            return any("LOG_EPOCH_UNKNOWN" in each and "POST /v1/graph:rebuild" in each for each in said)
+
+        await until(told)
         await client.rebuild()
 
         async def rebuilt() -> bool:

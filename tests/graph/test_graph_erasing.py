@@ -101,7 +101,6 @@ def erased(request: privacy_requests_pb2.PrivacyRequest) -> dict[str, int]:
     return dict(report.erased)
 
 
-@pytest.mark.sqlite
 async def test_nothing_of_the_person_is_left_and_the_graph_is_what_a_rebuild_makes(
     client: Client, world: World
 ) -> None:
@@ -240,7 +239,6 @@ async def test_who_comes_back_is_somebody_new_and_stays(peers: Peers) -> None:
         assert holding(world.folder, ADA) == []
 
 
-@pytest.mark.sqlite
 async def test_an_export_forgets_the_person_and_its_replay_says_so(client: Client, world: World) -> None:
     everybody = (await shoppers(client))[:2]
     asked = await client(client.persons.ExportPersons, export(everybody, request_approval=True, reason="spring"))

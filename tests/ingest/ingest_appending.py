@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 from counterfoil_chassis.clock import SystemClock, SystemIds
+from counterfoil_chassis.lease import lease_of, wait_for
 from counterfoil_ingest.append import open_appender
 from counterfoil_ingest.entities import Outcome
 from counterfoil_ingest.registry import Contracts
+from counterfoil_ingest.settings import Settings
 from counterfoil_ingest.sql.log import open_log
 
 from tests.ingest.ingest_records import batch, compiled, event, nothing_more
@@ -20,7 +22,10 @@ async def write(folder: Path, run: str) -> None:
     ids = SystemIds(SystemClock())
     contracts = Contracts(nothing_more, monotonic=time.monotonic)
     contracts.put(compiled("acme"))
-    log = open_log(f"sqlite:///{folder}/ingest.db", lease=None, new_epoch=ids.new)
+    url = Settings(data_dir=folder).database_url
+    lease = lease_of("ingest", url, seconds=10)
+    await wait_for(lease)  # that of the process before, which was killed
+    log = await asyncio.to_thread(open_log, url, lease=lease, new_epoch=ids.new)
     appender = await open_appender(log, folder / "dedup.table", contracts=contracts, ids=ids)
 
     async def writer(number: int) -> None:

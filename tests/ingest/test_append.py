@@ -259,7 +259,9 @@ async def test_a_damaged_block_is_told_and_not_guessed(rig: LogRig, damage: str)
     await rig.appender.append(batch("acme", event("a")))
     with direct(rig.url) as database:
         database.execute(
-            "UPDATE log_block SET layout = 9" if damage == "layout" else "UPDATE log_block SET payload = substr(payload, 2)"
+            "UPDATE log_block SET layout = 9"
+            if damage == "layout"
+            else "UPDATE log_block SET payload = substr(payload, 2)"
         )
     (block,) = rig.log.read("acme", 0, 0)
     said = "layout 9, .* start that one again" if damage == "layout" else "cannot be read .* Restore it from a backup"

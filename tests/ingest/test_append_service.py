@@ -186,6 +186,7 @@ async def test_what_is_no_event_is_quarantined_with_its_bytes_and_trace(ingest: 
     assert failure_of(caught.value).reason == "QUARANTINED_RECORD_NOT_FOUND"
 
 
+@pytest.mark.sqlite
 async def test_a_record_in_the_log_continues_the_trace_of_its_request(ingest: IngestService, source_id: str) -> None:
     items = [
         ingest.item(events("a"), source_id=source_id, traceparent=TRACEPARENT),

@@ -10,11 +10,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from counterfoil_chassis.migrate import upgrade
 from counterfoil_ingest import blocks
 from counterfoil_ingest.entities import Outcome
+from counterfoil_ingest.settings import Settings
 
 from tests.ingest.conftest import LogRig, batch, event
+
+pytestmark = pytest.mark.both_engines("contracts", "ingest")
 
 ROUNDS = 10
 
@@ -35,7 +39,7 @@ async def acknowledged_until_killed(folder: Path, run: str, *, lines: int) -> li
 async def test_every_acknowledged_record_is_there_once_after_kills(
     tmp_path: Path, open_log: Callable[[], Awaitable[LogRig]]
 ) -> None:
-    upgrade(f"sqlite+aiosqlite:///{tmp_path / 'ingest.db'}", "counterfoil_ingest")
+    upgrade(Settings(data_dir=tmp_path).database_url, "counterfoil_ingest")
     chance = random.Random(7)
     told: list[str] = []
     for run in range(ROUNDS):
@@ -62,6 +66,7 @@ async def test_the_log_keeps_its_epoch(open_log: Callable[[], Awaitable[LogRig]]
     assert (await open_log()).log.epoch == first
 
 
+@pytest.mark.sqlite
 async def test_a_commit_that_fails_tells_every_waiting_request_and_keeps_nothing(rig: LogRig) -> None:
     from counterfoil_ingest.errors import LogUnavailableError
 

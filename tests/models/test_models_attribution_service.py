@@ -17,8 +17,6 @@ from counterfoil_chassis.canonical import output_sha256
 from tests.models.journey_rows import Event
 from tests.models.shop import World, demand
 
-pytestmark = pytest.mark.both_engines("models")
-
 R = receipts_pb2.ReplayResult
 S = attributions_pb2.AttributionSpec
 FORBIDS = """

@@ -13,6 +13,8 @@ from counterfoil.models.v1 import forecasts_pb2, models_pb2
 
 from tests.models.shop import SCOPES, demand, shop_sales
 
+pytestmark = pytest.mark.both_engines("models")
+
 V = models_pb2.ModelVersion
 
 
@@ -161,6 +163,7 @@ async def test_a_version_that_is_not_validated_cannot_serve(shop, client):
     assert (refused.reason, refused.metadata["state"]) == ("STATE_TRANSITION_INVALID", "REJECTED")
 
 
+@pytest.mark.sqlite
 async def test_events_can_be_neither_changed_nor_deleted(shop, client):
     await client(client.models.CreateModel, demand())
     await client.trained("demand")
