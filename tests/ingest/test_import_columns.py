@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,7 +23,7 @@ from counterfoil_ingest.json_columns import JsonColumn
 from counterfoil_ingest.judging import Judge, Target
 from counterfoil_ingest.parquet_values import parquet_column
 from counterfoil_ingest.registry import ColumnType, Compiled, validator_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ingest.read_rig import SALES, contract
@@ -124,6 +125,7 @@ def _compiled(schema: dict[str, Any]) -> Compiled:
     return Compiled("acme", "sales", "c", "1.0.0", "", validator_of(text), (), text)
 
 
+@settings(deadline=None)
 @given(_contracts, st.dictionaries(st.sampled_from("abcd"), _columns, min_size=1, max_size=3))
 def test_columns_and_rows_get_the_same_verdicts_and_findings(schema: dict[str, Any], arrays: dict[str, Any]) -> None:
     compiled = _compiled(schema)
@@ -247,6 +249,7 @@ _parquet = st.sampled_from(
 ).flatmap(lambda kind: st.tuples(st.just(kind[0]), st.lists(st.none() | kind[1], min_size=1, max_size=5)))
 
 
+@settings(deadline=None)
 @given(st.lists(_parquet, min_size=1, max_size=3), st.sampled_from([None, *ColumnType]))
 def test_parquet_rows_are_written_as_one_value_after_the_other(found: list[Any], wanted: ColumnType | None) -> None:
     count = min(len(values) for _, values in found)
@@ -296,6 +299,7 @@ def _expected_csv(text: str | None, wanted: ColumnType) -> Any:
     return text if converted is None else converted
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.none()
@@ -427,3 +431,55 @@ def test_a_row_that_is_too_long_or_nests_too_deep_is_refused_alone() -> None:
     compiled = contract("sales", {"shop": ColumnType.VARCHAR, "tags": ColumnType.JSON})
     judged = Judge(TARGET, new_id=lambda: "q").judge(Rows(1, _lines(columns), {}, columns), compiled, received_at=1)
     assert {index: each.findings[0].reason for index, each in judged.refused.items()} == {1: "TOO_LARGE", 2: "TOO_DEEP"}
+
+
+_SALES = {
+    "sale_id": st.integers(-(2**63), 2**64 - 1) | st.sampled_from([1.0, None]),
+    "shop": _texts | st.none(),
+    "amount": _floats | st.integers(0, 3) | st.none(),
+    "paid": st.booleans() | st.none(),
+    "day": st.sampled_from(["2017-03-01", "2017-02-30"]),
+}
+_sales = st.lists(st.fixed_dictionaries({}, optional=_SALES), min_size=1, max_size=8)
+_ODD = [
+    b"{",
+    b'{"sale_id":1,"sale_id":2}',
+    b"[]",
+    b'{"shop":"\\u00e9"}',
+    b'{"sale_id":1e0}',
+    b'{"sale_id": -0}',
+    b'{"other":1}',
+]
+
+
+@settings(deadline=None)
+@given(
+    _sales,
+    st.sampled_from(["compact", "spaced"]),
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from(_ODD)), max_size=2),
+)
+def test_lines_read_as_columns_are_those_read_one_by_one(
+    tmp_path_factory: Any, rows: list[dict[str, Any]], style: str, odd: list[tuple[int, bytes]]
+) -> None:
+    lines = [orjson.dumps(row) if style == "compact" else json.dumps(row).encode() for row in rows]
+    for at, line in odd:
+        lines.insert(at, line)
+    path = tmp_path_factory.getbasetemp() / "lines.jsonl"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    compiled = contract("sales", SALES, required=["sale_id"])
+    found = []
+    for types in (SALES, {}):  # without types there are no columns
+        (read,) = read_jsonl(path, types, skip=0)
+        judged = Judge(TARGET, new_id=lambda: "q").judge(read, compiled, received_at=1)
+        found.append((list(read.datas), {index: each.findings for index, each in judged.refused.items()}))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("write", [orjson.dumps, lambda row: json.dumps(row).encode()])
+def test_usual_lines_are_read_as_columns(tmp_path: Path, write: Any) -> None:
+    rows = [{"sale_id": n, "shop": f"s{n}", "amount": n / 4, "paid": n % 2 == 0, "day": None} for n in range(20)]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(map(write, rows)) + b"\n")
+    (read,) = read_jsonl(tmp_path / "a.jsonl", SALES, skip=0)
+    assert read.columns is not None
+    assert not read.apart
+    assert [orjson.loads(each) for each in read.datas] == rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -22,6 +23,7 @@ from counterfoil_ingest import json_columns, validation
 from counterfoil_ingest.csv_values import csv_column
 from counterfoil_ingest.entities import MAX_DEPTH, MAX_RECORD_BYTES, Finding
 from counterfoil_ingest.json_columns import Array, JsonColumn
+from counterfoil_ingest.json_lines import FlatLines, flat_lines
 from counterfoil_ingest.parquet_values import parquet_column
 from counterfoil_ingest.registry import ColumnType
 
@@ -56,6 +58,8 @@ class Rows:
     broken: Mapping[int, Finding]
     columns: Mapping[str, JsonColumn] | None = None
     values: Sequence[Any] = ()
+    apart: Sequence[int] = ()
+    """The rows that `columns` do not show."""
 
 
 Batches = Iterator[Rows]
@@ -122,16 +126,22 @@ def read_csv(path: Path, types: Types, *, skip: int) -> Batches:
         raise _unreadable(error, "CSV") from error
 
 
-def read_jsonl(path: Path, _types: Types, *, skip: int) -> Batches:
+def read_jsonl(path: Path, types: Types, *, skip: int) -> Batches:
     """Yield the lines of a JSONL file after the first `skip`; blank lines do not count, a bad one is quarantined."""
     number = 1
+    flat: FlatLines | None = None
     with path.open("rb") as stream:
         for texts in _texts(stream):
+            if number == 1:
+                flat = flat_lines(texts[0], types)
             left_out = max(0, min(len(texts), skip + 1 - number))
             number += left_out
             for start in range(left_out, len(texts), BATCH_ROWS):
                 some = texts[start : start + BATCH_ROWS]
-                yield _json_rows(some, number)
+                rows = _flat_rows(some, number, flat) if flat else None
+                if rows is None:  # nor will the rest of the file be as its first line is
+                    flat, rows = None, _json_rows(some, number)
+                yield rows
                 number += len(some)
 
 
@@ -300,6 +310,24 @@ def _past_line(stream: BinaryIO) -> bytes:
         if end:
             return rest
     return b""
+
+
+def _flat_rows(texts: list[bytes], first: int, flat: FlatLines) -> Rows | None:
+    """Return lines by columns, but for those that are written otherwise; None when these are the most."""
+    columns = flat.columns(texts) if max(map(len, texts)) <= MAX_RECORD_BYTES else None
+    if columns is None:
+        return None
+    datas = json_columns.lines(columns, len(texts))
+    alike = json_columns.lines(columns, len(texts), spaced=True) if flat.spaced else datas
+    apart = [index for index, same in enumerate(map(eq, alike, texts)) if not same]
+    if len(apart) > len(texts) // 2:
+        return None
+    broken = {}
+    for index in apart:
+        datas[index], _, finding = _json_row(texts[index])
+        if finding is not None:
+            broken[index] = finding
+    return Rows(first, datas, broken, columns, apart=apart)
 
 
 def _json_rows(texts: list[bytes], first: int) -> Rows:

@@ -118,25 +118,29 @@ def either(fits: Array, fitting: JsonColumn, texts: Array) -> JsonColumn:
     return JsonColumn(mixed, fitting.values, mask_of(pc.and_(pc.invert(fits), present)))
 
 
-def lines(columns: Mapping[str, JsonColumn], count: int) -> list[bytes]:
-    """Return rows as JSON objects, each in one line; a value that is not there is left out."""
+def lines(columns: Mapping[str, JsonColumn], count: int, *, spaced: bool = False) -> list[bytes]:
+    """Return rows as JSON objects, each in one line; a value that is not there is left out.
+
+    They are as orjson writes them or, `spaced`, as Python's `json` does.
+    """
+    comma, colon = (", ", ": ") if spaced else (",", ":")
     pieces: list[Any] = []
     optional = any(column.texts.null_count for column in columns.values())
     for name, column in columns.items():
-        key = orjson.dumps(name).decode() + ":"
+        key = orjson.dumps(name).decode() + colon
         if not optional:
-            pieces += [("," if pieces else "{") + key, column.texts]
+            pieces += [(comma if pieces else "{") + key, column.texts]
         elif column.texts.null_count:
-            pieces.append(pc.binary_join_element_wise("," + key, column.texts, ""))
+            pieces.append(pc.binary_join_element_wise(comma + key, column.texts, ""))
         else:
-            pieces += ["," + key, column.texts]
+            pieces += [comma + key, column.texts]
     if not pieces:
         return [b"{}"] * count
     if not optional:
         return _bytes_of(pc.binary_join_element_wise(*pieces, "}", ""))
     joined = pc.binary_join_element_wise(*pieces, "", null_handling="replace", null_replacement="")
     # Every piece begins with a comma; which of them comes first differs from row to row.
-    opened = pc.binary_replace_slice(joined, start=0, stop=1, replacement="{")
+    opened = pc.binary_replace_slice(joined, start=0, stop=len(comma), replacement="{")
     return _bytes_of(pc.binary_join_element_wise(opened, "}", ""))
 
 

@@ -68,7 +68,7 @@ class Judge:
             proven = np.fromiter(map(compiled.validator.is_valid, rows.values), np.bool_, count)
             proven &= np.fromiter((type(value) is dict for value in rows.values), np.bool_, count)
         doubtful = ~proven
-        doubtful[list(rows.broken)] = True
+        doubtful[[*rows.broken, *rows.apart]] = True
         doubtful |= np.fromiter(map(len, rows.datas), np.int64, count) > MAX_RECORD_BYTES
         found: list[int] = np.flatnonzero(doubtful).tolist()
         return found
