@@ -116,6 +116,7 @@ DEEP = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
     [
         *(b"1e309", b"-1e309", b"1E+400", b"1.5e999", b"1" * 400, b"0." + b"1" * 400, b"12345e99999"),
         *(b'"\xff"', b'"\xed\xa0\x80"', b'"\\ud800"', b"\n1", b"NaN", b"01", b'"\t"', DEEP, b"[" * 64 + b"]" * 64),
+        b"[" * 5_000 + b"]" * 5_000,
     ],
     ids=lambda value: value[:12].decode("latin-1"),
 )

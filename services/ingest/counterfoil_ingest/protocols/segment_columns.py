@@ -91,7 +91,7 @@ def columns(body: bytes, request: Request) -> Columns | None:
         return None
     try:
         batch = _decoder.decode(body)
-    except msgspec.DecodeError:  # which says of some of this that it is no JSON, and of more that it is unusual
+    except (msgspec.DecodeError, RecursionError):  # it is no JSON, or unusual, or nests a thousand levels
         return None
     # What the batch says is said by every record of it.
     size = len(body) + len(batch.batch) * len(batch.sentAt or "")
