@@ -93,8 +93,8 @@ def columns(body: bytes, request: Request) -> Columns | None:
         batch = _decoder.decode(body)
     except (msgspec.DecodeError, RecursionError):  # it is no JSON, or unusual, or nests a thousand levels
         return None
-    # What the batch says is said by every record of it.
-    size = len(body) + len(batch.batch) * len(batch.sentAt or "")
+    # What the batch says is said by every record of it, each of its characters as six where it has to be escaped.
+    size = len(body) + len(batch.batch) * 6 * len(batch.sentAt or "")
     shares = any(each is not _UNSET and each not in _EMPTY for each in (batch.context, batch.integrations))
     if shares or not 0 < len(batch.batch) <= MAX_EVENTS or size > MAX_RECORD_BYTES:
         return None
