@@ -36,7 +36,7 @@ from counterfoil_chassis.spans import HotSpan
 PATIENCE_SECONDS = 0.5
 """How long the others of a call wait while none is answered; a read by id takes a thousandth of a second."""
 AT_ONCE = 4
-"""How many items of one call are read side by side: with two calls in flight, as many as a database keeps connections."""
+"""How many items of one call are read side by side: two calls then need as many connections as a database keeps."""
 
 KEPT_BYTES = 16 << 20
 _OK = 0
