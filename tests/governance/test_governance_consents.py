@@ -250,6 +250,7 @@ async def test_lists_newest_first_page_by_page(governance: Governance) -> None:
     assert [(one.revision, one.holds) for one in seen] == [(8, True), *((place, False) for place in range(7, 1, -1))]
 
 
+@pytest.mark.sqlite
 async def test_neither_ledger_nor_audit_log_holds_an_identifier(governance: Governance, tmp_path: Path) -> None:
     await record(governance, said(who=subject("very-personal@example.com")), said(State.WITHDRAWN, hours_ago=1))
     listed = await governance.audit.ListAuditEntries(

@@ -294,3 +294,12 @@ async def test_a_batch_of_everything_keeps_its_order(rig: LogRig) -> None:
 
 def verdicts_of(ids: list[str], outcome: str) -> list[Verdict]:
     return [Verdict(Outcome[outcome], each, "events", 0, offset) for offset, each in enumerate(ids)]
+
+
+async def test_a_record_whose_id_holds_a_nul_is_kept_and_quarantined_as_any_other(rig: LogRig) -> None:
+    faulty = event("a\0b", user_id=7)
+    refused, kept = await rig.appender.append(batch("acme", faulty, event("c\0d")))
+    assert (refused.outcome, kept.outcome) == (Outcome.QUARANTINED, Outcome.ACCEPTED)
+    again = await rig.appender.append(batch("acme", faulty, event("c\0d")))
+    assert [each.outcome for each in again] == [Outcome.QUARANTINED, Outcome.DUPLICATE]
+    assert again[0].quarantine_id == refused.quarantine_id

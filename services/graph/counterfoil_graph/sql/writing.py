@@ -192,7 +192,8 @@ class SqlGraphWriter:
         """Keep evidence: `records` add up, the rest replaces what is there."""
         rows = [
             (
-                *(self._workspace, each.low, each.high, each.time_us, each.record_id, each.dataset),
+                *(self._workspace, each.low, each.high, each.time_us),
+                *(each.record_id.replace("\0", "\ufffd"), each.dataset),  # PostgreSQL's texts hold no NUL
                 *(each.offset, each.records),
             )
             for each in links

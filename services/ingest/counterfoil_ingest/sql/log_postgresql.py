@@ -190,11 +190,16 @@ class PostgresqlStatements:
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Execute one statement; return its rows."""
-        return self._connection.fetch(_numbered(statement), values)
+        return self._connection.fetch(_numbered(statement), [_storable(each) for each in values])
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute a statement for each row."""
         self._connection.execute_many(_numbered(statement), rows)
+
+
+def _storable(value: Any) -> Any:
+    """Return a value as PostgreSQL takes it: its texts hold no NUL, which a record id of a producer's can."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
 
 
 @cache
