@@ -68,4 +68,5 @@ def is_lost(error: BaseException) -> bool:
 
 def sqlstate(error: BaseException) -> str:
     """Return the code of a failure that the server told; empty for any other."""
-    return str(getattr(error, "sqlstate", None) or "")
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
+    return str(getattr(cause, "sqlstate", None) or "")

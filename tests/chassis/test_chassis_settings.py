@@ -71,3 +71,12 @@ def test_importing_the_chassis_starts_no_thread_and_no_loop() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_one_server_gives_each_service_a_database_and_its_own_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERFOIL_DATABASE_URL", "postgresql://me:s%40crt@db:5432?sslmode=require")
+    assert ProbeSettings().database_url == "postgresql://me:s%40crt@db:5432/counterfoil_probe?sslmode=require"
+    monkeypatch.setenv("COUNTERFOIL_DATABASE_URL", "postgresql://db/acme")
+    assert ProbeSettings().database_url == "postgresql://db/acme_probe"
+    monkeypatch.setenv("COUNTERFOIL_PROBE_DATABASE_URL", "postgresql://elsewhere/own")
+    assert ProbeSettings().database_url == "postgresql://elsewhere/own"
