@@ -2988,6 +2988,142 @@ class AsyncPrincipalOperations:
         return cast("resources.Principal", await self._transport.send(call))
 
 
+class PrivacyRequestOperations:
+    """Privacy requests: what a person may ask for by law. Identifiers are kept as keyed hashes only."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create_privacy_request(
+        self,
+        *,
+        kind: resources.PrivacyRequestKind,
+        identifiers: list[resources.Subject],
+        reference: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.PrivacyRequest:
+        """Ask for the erasure of one person, named by one or more identifiers.
+
+        The request is carried out in the background by every service that holds personal data; each posts a
+        receipt of completion.
+
+        Args:
+            kind: What is asked for.
+            identifiers: The person's identifiers, each with its type.
+            reference: Where it comes from, e.g. a ticket number; no personal data.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/privacy-requests",
+            body=given(kind=kind, identifiers=identifiers, reference=reference),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.PrivacyRequest", self._transport.send(call))
+
+    def get_privacy_request(self, privacy_request_id: str, *, timeout: float | None = None) -> resources.PrivacyRequest:
+        """Return one request with what each service reported.
+
+        Args:
+            privacy_request_id: The request's id.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/privacy-requests/{privacy_request_id}",
+            path={"privacy_request_id": privacy_request_id},
+            timeout=timeout,
+        )
+        return cast("resources.PrivacyRequest", self._transport.send(call))
+
+    def list_privacy_requests(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> Iterator[resources.PrivacyRequest]:
+        """List the workspace's requests, newest first.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/privacy-requests", query=given(page_size=page_size), timeout=timeout)
+        return cast("Iterator[resources.PrivacyRequest]", self._transport.pages(call, "privacy_requests"))
+
+
+class AsyncPrivacyRequestOperations:
+    """Privacy requests: what a person may ask for by law. Identifiers are kept as keyed hashes only."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create_privacy_request(
+        self,
+        *,
+        kind: resources.PrivacyRequestKind,
+        identifiers: list[resources.Subject],
+        reference: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.PrivacyRequest:
+        """Ask for the erasure of one person, named by one or more identifiers.
+
+        The request is carried out in the background by every service that holds personal data; each posts a
+        receipt of completion.
+
+        Args:
+            kind: What is asked for.
+            identifiers: The person's identifiers, each with its type.
+            reference: Where it comes from, e.g. a ticket number; no personal data.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/privacy-requests",
+            body=given(kind=kind, identifiers=identifiers, reference=reference),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.PrivacyRequest", await self._transport.send(call))
+
+    async def get_privacy_request(
+        self, privacy_request_id: str, *, timeout: float | None = None
+    ) -> resources.PrivacyRequest:
+        """Return one request with what each service reported.
+
+        Args:
+            privacy_request_id: The request's id.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/privacy-requests/{privacy_request_id}",
+            path={"privacy_request_id": privacy_request_id},
+            timeout=timeout,
+        )
+        return cast("resources.PrivacyRequest", await self._transport.send(call))
+
+    def list_privacy_requests(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncIterator[resources.PrivacyRequest]:
+        """List the workspace's requests, newest first.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/privacy-requests", query=given(page_size=page_size), timeout=timeout)
+        return cast("AsyncIterator[resources.PrivacyRequest]", self._transport.pages(call, "privacy_requests"))
+
+
 class QuarantineOperations:
     """Quarantine: what broke its contract, with its bytes and the reasons."""
 
@@ -3666,6 +3802,27 @@ class WorkspaceOperations:
         call = Call("GET", "/v1/workspaces", query=given(page_size=page_size), timeout=timeout)
         return cast("Iterator[resources.Workspace]", self._transport.pages(call, "workspaces"))
 
+    def set_quotas(
+        self, workspace_id: str, *, quotas: resources.Quotas, etag: str | None = None, timeout: float | None = None
+    ) -> resources.Workspace:
+        """Set what a workspace may use; any workspace, by whoever runs the installation.
+
+        Args:
+            workspace_id: The workspace's id.
+            quotas: All four; 0 = no bound but those of the installation.
+            etag: Change only when the workspace still has this etag.
+
+        Needs the scope `platform.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/workspaces/{workspace_id}:set_quotas",
+            path={"workspace_id": workspace_id},
+            body=given(quotas=quotas, etag=etag),
+            timeout=timeout,
+        )
+        return cast("resources.Workspace", self._transport.send(call))
+
     def update_workspace(
         self,
         workspace_id: str,
@@ -3756,6 +3913,27 @@ class AsyncWorkspaceOperations:
         call = Call("GET", "/v1/workspaces", query=given(page_size=page_size), timeout=timeout)
         return cast("AsyncIterator[resources.Workspace]", self._transport.pages(call, "workspaces"))
 
+    async def set_quotas(
+        self, workspace_id: str, *, quotas: resources.Quotas, etag: str | None = None, timeout: float | None = None
+    ) -> resources.Workspace:
+        """Set what a workspace may use; any workspace, by whoever runs the installation.
+
+        Args:
+            workspace_id: The workspace's id.
+            quotas: All four; 0 = no bound but those of the installation.
+            etag: Change only when the workspace still has this etag.
+
+        Needs the scope `platform.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/workspaces/{workspace_id}:set_quotas",
+            path={"workspace_id": workspace_id},
+            body=given(quotas=quotas, etag=etag),
+            timeout=timeout,
+        )
+        return cast("resources.Workspace", await self._transport.send(call))
+
     async def update_workspace(
         self,
         workspace_id: str,
@@ -3807,6 +3985,7 @@ class Operations:
         self.persons = PersonOperations(transport)
         self.policies = PolicyOperations(transport)
         self.principals = PrincipalOperations(transport)
+        self.privacy_requests = PrivacyRequestOperations(transport)
         self.quarantine = QuarantineOperations(transport)
         self.queries = QueryOperations(transport)
         self.receipts = ReceiptOperations(transport)
@@ -3836,6 +4015,7 @@ class AsyncOperations:
         self.persons = AsyncPersonOperations(transport)
         self.policies = AsyncPolicyOperations(transport)
         self.principals = AsyncPrincipalOperations(transport)
+        self.privacy_requests = AsyncPrivacyRequestOperations(transport)
         self.quarantine = AsyncQuarantineOperations(transport)
         self.queries = AsyncQueryOperations(transport)
         self.receipts = AsyncReceiptOperations(transport)

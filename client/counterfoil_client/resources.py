@@ -173,6 +173,19 @@ PrincipalState = Literal["STATE_UNSPECIFIED", "ACTIVE", "DISABLED"]
 - `DISABLED`: Its keys are refused.
 """
 
+PrivacyRequestKind = Literal["KIND_UNSPECIFIED", "ERASURE"]
+"""What is asked for.
+- `KIND_UNSPECIFIED`: Not said.
+- `ERASURE`: Everything about the person is erased.
+"""
+
+PrivacyRequestState = Literal["STATE_UNSPECIFIED", "PENDING", "COMPLETED"]
+"""How far it is.
+- `STATE_UNSPECIFIED`: Not said.
+- `PENDING`: Not every service has reported.
+- `COMPLETED`: Every service has reported, and found nothing more.
+"""
+
 ReplayResultOutcome = Literal["OUTCOME_UNSPECIFIED", "MATCH", "MISMATCH", "RUNTIME_CHANGED", "INPUT_ERASED", "EXPIRED"]
 """How the replayed output compares.
 - `OUTCOME_UNSPECIFIED`: Not said.
@@ -808,6 +821,19 @@ class CreatePrincipalRequest(TypedDict):
     """Its roles, e.g. `analyst`; empty = not bound by roles."""
 
 
+class CreatePrivacyRequestRequest(TypedDict):
+    """What to create."""
+
+    kind: PrivacyRequestKind
+    """What is asked for."""
+    identifiers: list[Subject]
+    """The person's identifiers, each with its type."""
+    reference: NotRequired[str]
+    """Where it comes from, e.g. a ticket number; no personal data."""
+    request_id: NotRequired[str]
+    """Makes a retry safe: the same id returns the first answer for 24 hours."""
+
+
 class CreateSnapshotRequest(TypedDict):
     """What to take a snapshot of."""
 
@@ -906,6 +932,19 @@ class Edge(TypedDict, total=False):
     """How many records say so."""
     position: str
     """Where the first record that says so lies in the log: `0:1234`."""
+
+
+class ErasureReport(TypedDict, total=False):
+    """What one service did for an erasure: its receipt of completion."""
+
+    service: str
+    """The service."""
+    erased: dict[str, str]
+    """How many things of each kind are gone, e.g. `records` or `identifiers`."""
+    remaining: int
+    """How many its own search still found afterwards; 0, or it would not have reported."""
+    completed_at: str
+    """When it was done."""
 
 
 class Evidence(TypedDict, total=False):
@@ -1638,6 +1677,15 @@ class ListPrincipalsResponse(TypedDict, total=False):
     """Empty on the last page."""
 
 
+class ListPrivacyRequestsResponse(TypedDict, total=False):
+    """One page."""
+
+    privacy_requests: list[PrivacyRequest]
+    """Newest first."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
 class ListQuarantinedRecordsResponse(TypedDict, total=False):
     """One page."""
 
@@ -2070,6 +2118,31 @@ class Principal(TypedDict, total=False):
     """
 
 
+class PrivacyRequest(TypedDict, total=False):
+    """One request of a person."""
+
+    privacy_request_id: str
+    """Its id."""
+    kind: PrivacyRequestKind
+    """What is asked for."""
+    state: PrivacyRequestState
+    """How far it is."""
+    identifier_types: list[str]
+    """The types of the identifiers that name the person, e.g. `email`; the values are not kept."""
+    reference: str
+    """Where it comes from, e.g. a ticket number; no personal data."""
+    created_by: str
+    """Who asked for it here."""
+    created_at: str
+    """When it was received."""
+    due_at: str
+    """Until when the law wants it done: one month after it was received (GDPR, article 12(3))."""
+    completed_at: str
+    """When the last service reported."""
+    reports: list[ErasureReport]
+    """What each service did."""
+
+
 class Problem(TypedDict):
     """RFC 9457 problem."""
 
@@ -2132,6 +2205,21 @@ class QueryColumn(TypedDict, total=False):
     """Its name."""
     type: str
     """Its type in SQL."""
+
+
+class Quotas(TypedDict, total=False):
+    """What a workspace may use. 0 = no bound but those of the installation."""
+
+    requests_per_second: int
+    """Requests a second on average over all of its keys, to everything but the event routes."""
+    event_requests_per_second: int
+    """Requests a second on average over all of its write keys, to the event routes."""
+    records_per_day: int
+    """Records accepted in a day of the workspace's timezone; beyond it new ones are refused with
+    `QUOTA_EXCEEDED`, none is dropped.
+    """
+    stored_bytes: int
+    """Bytes of the log, compressed as stored."""
 
 
 class RebuildGraphRequest(TypedDict):
@@ -2415,6 +2503,15 @@ class SetPrincipalRolesRequestBody(TypedDict, total=False):
     """All its roles from now on; empty = not bound by roles."""
 
 
+class SetQuotasRequestBody(TypedDict):
+    """What a workspace may use from now on."""
+
+    quotas: Quotas
+    """All four; 0 = no bound but those of the installation."""
+    etag: NotRequired[str]
+    """Change only when the workspace still has this etag."""
+
+
 class SkippedSeries(TypedDict, total=False):
     """A series that was left out."""
 
@@ -2599,6 +2696,8 @@ class Workspace(TypedDict):
     """When it was created."""
     etag: NotRequired[str]
     """Changes with every change; send it as `If-Match` to change only what you saw."""
+    quotas: NotRequired[Quotas]
+    """What it may use."""
 
 
 class WorkspacePatch(TypedDict, total=False):
@@ -2608,3 +2707,4 @@ class WorkspacePatch(TypedDict, total=False):
     timezone: str | Any
     created_at: str | Any
     etag: str | Any
+    quotas: Quotas | Any
