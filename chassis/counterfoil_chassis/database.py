@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -141,6 +142,8 @@ class Database:
                 async with sqlite.execute("PRAGMA wal_checkpoint(TRUNCATE)") as found:
                     busy = (await found.fetchone())[0]
                 await sqlite.execute("PRAGMA busy_timeout = 10000")
+                if busy:
+                    gc.collect()  # a statement that was cancelled reads on until its cycle of references is found
                 return not busy
             finally:
                 await _unbroken(connection.close())

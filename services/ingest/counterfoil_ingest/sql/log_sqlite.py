@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,8 @@ class SqliteConnections:
             busy = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         finally:
             self.writer.execute("PRAGMA busy_timeout=10000")
+        if busy:
+            gc.collect()  # a statement that was cancelled reads on until its cycle of references is found
         return not busy
 
     @contextmanager
