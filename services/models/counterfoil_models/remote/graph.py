@@ -22,20 +22,19 @@ from counterfoil_models.store import JourneyQuestion, OpenJourneys
 
 _SECONDS = 600.0
 _GONE = frozenset({GraphRebuiltError.reason, "LOG_EPOCH_UNKNOWN"})
-_COLUMNS = pa.schema(
-    {
-        "person_id": pa.string(),
-        "event_id": pa.string(),
-        "conversion": pa.bool_(),
-        "type": pa.string(),
-        "time_us": pa.int64(),
-        "channel": pa.string(),
-        "campaign": pa.string(),
-        "campaign_end_us": pa.int64(),
-        "value_micros": pa.int64(),
-        "currency": pa.string(),
-    }
-)
+_TYPES: dict[str, pa.DataType] = {
+    "person_id": pa.string(),
+    "event_id": pa.string(),
+    "conversion": pa.bool_(),
+    "type": pa.string(),
+    "time_us": pa.int64(),
+    "channel": pa.string(),
+    "campaign": pa.string(),
+    "campaign_end_us": pa.int64(),
+    "value_micros": pa.int64(),
+    "currency": pa.string(),
+}
+_COLUMNS = pa.schema(_TYPES)
 
 
 class GraphJourneys:
