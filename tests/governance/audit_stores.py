@@ -38,7 +38,9 @@ IDS = SystemIds(StillClock())
 async def opened(file: Path) -> AsyncIterator[SqlTransactions]:
     """Open the database of a file."""
     database = Database(f"sqlite+aiosqlite:///{file}")
-    feeds = Feeds(*(Feed(database, topic) for topic in ("credentials", "policy_bundles", "changes", "erasures", "workspaces")))
+    feeds = Feeds(
+        *(Feed(database, topic) for topic in ("credentials", "policy_bundles", "changes", "erasures", "workspaces"))
+    )
     try:
         yield SqlTransactions(database, feeds)
     finally:
