@@ -22,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 from counterfoil_chassis.backoff import Backoff
 from counterfoil_chassis.errors import CounterfoilError, UnavailableError
 from counterfoil_chassis.health import HEALTH
+from counterfoil_chassis.inline import InlineRead, InlineReads, NotInlineError
 from counterfoil_chassis.lease import Lease, LeaseLostError
 from counterfoil_chassis.metrics import DATABASE_CONNECTIONS, DATABASE_WRITERS_WAITING
 from counterfoil_chassis.postgresql import connector, is_lost, is_postgresql
@@ -71,6 +72,7 @@ class Database:
     def __init__(self, url: str, *, lease: Lease | None = None) -> None:
         self.url = url
         self._lease = lease
+        self._inline: InlineReads | None = None
         if is_postgresql(url):
             name = make_url(url).database or "counterfoil"
             idle = {} if lease is None else {"idle_in_transaction_session_timeout": f"{int(lease.seconds * 3000)}"}
@@ -81,6 +83,7 @@ class Database:
                 url, pool_size=8, max_overflow=8, connect_args={"isolation_level": None}
             )
             set_up_sqlite(self._reads.sync_engine)
+            self._inline = InlineReads(make_url(url).database or "")
         self._writer = asyncio.Lock()
         self._writers_waiting = 0
         self._writing: asyncio.Task[Any] | None = None
@@ -116,6 +119,17 @@ class Database:
         with _told():
             async with self._connection(writes=False) as connection:
                 yield connection
+
+    @contextmanager
+    def read_inline(self) -> Iterator[InlineRead]:
+        """Open a read transaction in the loop itself, for what few rows answer; its block waits for nothing else.
+
+        Raises NotInlineError, on PostgreSQL always: then the same has to be read by `read`.
+        """
+        if self._inline is None:
+            raise NotInlineError
+        with _told(), self._inline.read() as inline:
+            yield inline
 
     def after_commit(self, connection: AsyncConnection, callback: Callable[[], None]) -> None:
         """Have a callback run once the connection's transaction has committed; it must not raise or block."""
@@ -154,6 +168,8 @@ class Database:
             forget()
         if self._ping is not None:
             await asyncio.wait([self._ping], timeout=_PING_SECONDS)
+        if self._inline is not None:
+            self._inline.close()
         for engine in {self._reads, self._writes}:
             await engine.dispose()
 
@@ -275,7 +291,7 @@ def _told() -> Iterator[None]:
     """Tell a database that is unwell apart from a statement that is wrong."""
     try:
         yield
-    except (DBAPIError, PoolTimeoutError, OSError) as error:
+    except (DBAPIError, PoolTimeoutError, OSError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if not _is_unwell(error):
             raise
@@ -286,7 +302,7 @@ def _told() -> Iterator[None]:
 
 
 def _is_unwell(error: Exception) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
+    code = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlite_errorcode", None)
     if code is not None:
         return code & 0xFF in _SQLITE_UNWELL  # the low byte is the primary code, the rest says where
     return is_lost(error)

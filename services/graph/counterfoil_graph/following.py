@@ -58,6 +58,8 @@ class Progress:
 
     async def wait(self, offset: int, *, seconds: float) -> None:
         """Wait until everything below an offset is in the graph; raise GraphBehindError when it takes too long."""
+        if self.next_offset >= offset:
+            return
         try:
             async with asyncio.timeout(seconds):
                 while self.next_offset < offset:

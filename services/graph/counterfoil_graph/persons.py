@@ -31,7 +31,8 @@ from counterfoil_graph.errors import (
     SplitInvalidError,
 )
 from counterfoil_graph.identity import REFUSED_SPLIT, partition, priority
-from counterfoil_graph.store import GraphReader
+from counterfoil_graph.states import present
+from counterfoil_graph.store import GraphReader, PersonReader
 
 MOST_EVIDENCE: Final = 1_000
 """Pieces of evidence that an explanation shows."""
@@ -68,7 +69,7 @@ class Explanation:
     truncated: bool
 
 
-async def resolve(reader: GraphReader, text: str, *, at: int | None = None) -> int:
+async def resolve(reader: PersonReader, text: str, *, at: int | None = None) -> int:
     """Return the person that an id means, also one that was merged into another.
 
     Raises PersonNotFoundError, of which PersonErasedError is one.
@@ -82,6 +83,14 @@ async def resolve(reader: GraphReader, text: str, *, at: int | None = None) -> i
     return found[number]
 
 
+async def get(reader: PersonReader, text: str) -> Person:
+    """Return the person that an id means as it is now; raise PersonNotFoundError or GraphRebuildingError."""
+    state = await present(reader)
+    number = await resolve(reader, text)
+    (person,) = await describe(reader, [number], at=state.next_offset)
+    return person
+
+
 async def lookup(reader: GraphReader, name: Name) -> int:
     """Return the person that an identifier belongs to; raise PersonNotFoundError."""
     place = await reader.place_of(name)
@@ -90,13 +99,13 @@ async def lookup(reader: GraphReader, name: Name) -> int:
     return (await reader.persons([place]))[place]
 
 
-async def describe(reader: GraphReader, numbers: Sequence[int], *, at: int) -> list[Person]:
+async def describe(reader: PersonReader, numbers: Sequence[int], *, at: int) -> list[Person]:
     """Return persons with their identifiers and how much there is of their journeys."""
     identifiers = await reader.identifiers(numbers)
     of_place = {each.place: person for person, found in identifiers.items() for each in found}
     events: dict[int, set[tuple[EventKind, str, str]]] = {number: set() for number in numbers}
-    for row in await reader.events(list(of_place), at=at):
-        events[of_place[row.place_of]].add((row.kind, row.type, row.key))
+    for place, kind, type_, key in await reader.event_keys(list(of_place), at=at):
+        events[of_place[place]].add((kind, type_, key))
     counts = {
         number: {kind: sum(each[0] is kind for each in found) for kind in EventKind} for number, found in events.items()
     }

@@ -13,10 +13,10 @@ from counterfoil_graph.errors import (
     GraphRebuiltError,
     StateUnknownError,
 )
-from counterfoil_graph.store import GraphReader
+from counterfoil_graph.store import GraphReader, PersonReader
 
 
-async def present(reader: GraphReader) -> State:
+async def present(reader: PersonReader) -> State:
     """Return the state as it is now; raise GraphRebuildingError while the log is read again."""
     state = await reader.state()
     until = await reader.rebuild_until()

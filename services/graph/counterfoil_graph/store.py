@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from counterfoil_chassis.watch import Watcher
 
@@ -25,6 +25,8 @@ from counterfoil_graph.entities import (
     Node,
     State,
 )
+
+T = TypeVar("T")
 
 CONSUMER = "graph"
 """The name of the log consumer, under which its place is kept."""
@@ -56,6 +58,15 @@ class EventRow(NamedTuple):
     currency: str
     dataset: str
     records: int
+
+
+class EventKey(NamedTuple):
+    """Which touchpoint or conversion, and whose."""
+
+    place_of: int
+    kind: EventKind
+    type: str
+    key: str
 
 
 class GraphWriter(Protocol):
@@ -128,11 +139,33 @@ class GraphWriter(Protocol):
         """Note that there is a state here, whose newest record was received then."""
 
 
-class GraphReader(Protocol):
-    """One workspace's graph in one read transaction."""
+class PersonReader(Protocol):
+    """What a workspace's graph says of single persons, in one read transaction."""
 
     async def state(self) -> State:
         """Return the state as it is now."""
+
+    async def rebuild_until(self) -> int:
+        """Return the offset up to which the graph was read before it was last rebuilt, 0 = it never was."""
+
+    async def persons(self, places: Collection[int], *, at: int | None = None) -> dict[int, int]:
+        """Return the persons of identifiers, in a state (None = now)."""
+
+    async def identifiers(self, persons: Collection[int], *, at: int | None = None) -> dict[int, list[IdentifierSeen]]:
+        """Return the identifiers of persons, in a state (None = now)."""
+
+    async def is_erased(self, number: int) -> bool:
+        """Tell whether a person of this number was erased."""
+
+    async def were_persons(self, places: Collection[int]) -> set[int]:
+        """Return those identifiers that were the first of a person once and are not now."""
+
+    async def event_keys(self, places: Collection[int], *, at: int) -> list[EventKey]:
+        """Return what was told of the journeys of some identifiers, in a state; one event may be told repeatedly."""
+
+
+class GraphReader(PersonReader, Protocol):
+    """One workspace's graph in one read transaction."""
 
     async def known_us(self, next_offset: int) -> int | None:
         """Return when the newest record of a state was received, None when there is no such state."""
@@ -146,32 +179,17 @@ class GraphReader(Protocol):
     async def former_until(self, mappings_sha256: str) -> int | None:
         """Return up to which offset states of former mappings are what they were, None = they are not."""
 
-    async def rebuild_until(self) -> int:
-        """Return the offset up to which the graph was read before it was last rebuilt, 0 = it never was."""
-
     async def counts(self) -> Counts:
         """Count what there is."""
 
     async def place_of(self, name: Name) -> int | None:
         """Return an identifier's place."""
 
-    async def persons(self, places: Collection[int], *, at: int | None = None) -> dict[int, int]:
-        """Return the persons of identifiers, in a state (None = now)."""
-
     async def page(self, *, after: int, limit: int, min_identifiers: int) -> list[int]:
         """Return persons in the order in which they were first seen."""
 
-    async def identifiers(self, persons: Collection[int], *, at: int | None = None) -> dict[int, list[IdentifierSeen]]:
-        """Return the identifiers of persons, in a state (None = now)."""
-
     async def is_erased_since(self, erasures: int, *, below: int) -> bool:
         """Tell whether an erasure after so many has changed what states say of the records below an offset."""
-
-    async def is_erased(self, number: int) -> bool:
-        """Tell whether a person of this number was erased."""
-
-    async def were_persons(self, places: Collection[int]) -> set[int]:
-        """Return those identifiers that were the first of a person once and are not now."""
 
     async def members(self, places: Collection[int]) -> dict[int, Member]:
         """Return identifiers by place."""
@@ -325,6 +343,9 @@ class Stores(Protocol):
 
     def read(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a read transaction."""
+
+    async def read_person(self, workspace: str, work: Callable[[PersonReader], Awaitable[T]]) -> T:
+        """Return what work makes of what it reads in one state; it may wait for nothing but the reader."""
 
     async def workspaces(self) -> list[str]:
         """Return the workspaces that have a graph."""

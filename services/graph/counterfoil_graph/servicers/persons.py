@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -41,12 +42,8 @@ class PersonServicer(persons_pb2_grpc.PersonServiceServicer):
     async def GetPerson(self, request: persons_pb2.GetPersonRequest, context: Context) -> persons_pb2.Person:
         """Return one person; an id that was merged away answers the person it is part of now."""
         caller = await self._services.caller()
-        async with self._stores.read() as transaction:
-            reader = transaction.reader(caller.workspace)
-            state = await states.present(reader)
-            number = await persons.resolve(reader, request.person_id)
-            (person,) = await persons.describe(reader, [number], at=state.next_offset)
-        return person_message(person)
+        get = partial(persons.get, text=request.person_id)
+        return person_message(await self._stores.read_person(caller.workspace, get))
 
     async def ListPersons(
         self, request: persons_pb2.ListPersonsRequest, context: Context

@@ -39,12 +39,12 @@ from counterfoil_graph.sql.tables import (
     UNREAD,
 )
 from counterfoil_graph.sql.writing import decision_of, decisions_of, links_of, members
-from counterfoil_graph.store import CONSUMER, EventRow
+from counterfoil_graph.store import CONSUMER, EventKey, EventRow
 
 _MOST_NAMED = 5_000
 """Campaigns of one question; with more, everybody who met a campaign is looked at."""
 
-_KINDS = {int(each): each for each in EventKind}
+KINDS = {int(each): each for each in EventKind}
 _EVENT = [
     EVENT.c[name]
     for name in (
@@ -243,7 +243,19 @@ class SqlGraphReader:
                 EVENT.c.tx_from <= at,
             )
             rows = await self._connection.execute(select(*_EVENT).where(here))
-            found += [EventRow(place_of, _KINDS[kind], *rest) for place_of, kind, *rest in rows]
+            found += [EventRow(place_of, KINDS[kind], *rest) for place_of, kind, *rest in rows]
+        return found
+
+    async def event_keys(self, places: Collection[int], *, at: int) -> list[EventKey]:
+        """Return what was told of the journeys of some identifiers, in a state; one event may be told repeatedly."""
+        table = EVENT.c
+        found: list[EventKey] = []
+        for part in parts(places):
+            here = and_(table.workspace == self._workspace, self._in(table.place_of, part), table.tx_from <= at)
+            wanted = select(table.place_of, table.kind, table.type, table.key).where(here)
+            found += [
+                EventKey(place, KINDS[kind], *rest) for place, kind, *rest in await self._connection.execute(wanted)
+            ]
         return found
 
     async def persons_with_events(self, *, at: int, campaigns: Collection[str], since: int, until: int) -> list[int]:

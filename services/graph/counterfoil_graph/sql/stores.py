@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from counterfoil_chassis.database import Database
+from counterfoil_chassis.inline import NotInlineError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_graph.sql.erasing import SqlErasureStore
 from counterfoil_graph.sql.exports import SqlExportStore
+from counterfoil_graph.sql.inline import InlinePersonReader
 from counterfoil_graph.sql.mappings import SqlMappingStore
 from counterfoil_graph.sql.reading import SqlGraphReader
 from counterfoil_graph.sql.tables import GRAPH
 from counterfoil_graph.sql.writing import SqlGraphWriter
-from counterfoil_graph.store import ErasureStore, ExportStore, GraphReader, GraphWriter, MappingStore, Transaction
+from counterfoil_graph.store import (
+    ErasureStore,
+    ExportStore,
+    GraphReader,
+    GraphWriter,
+    MappingStore,
+    PersonReader,
+    Transaction,
+)
+
+T = TypeVar("T")
 
 
 class SqlTransaction:
@@ -61,6 +73,15 @@ class SqlStores:
         """Open a read transaction."""
         async with self._database.read() as connection:
             yield SqlTransaction(connection, self._database)
+
+    async def read_person(self, workspace: str, work: Callable[[PersonReader], Awaitable[T]]) -> T:
+        """Return what work makes of what it reads in one state: on SQLite in the loop itself, unless it is a lot."""
+        try:
+            with self._database.read_inline() as inline:
+                return await work(InlinePersonReader(inline, workspace))
+        except NotInlineError:
+            async with self._database.read() as connection:
+                return await work(SqlGraphReader(connection, workspace))
 
     async def workspaces(self) -> list[str]:
         """Return the workspaces that have a graph."""
