@@ -233,6 +233,10 @@ class PolicyChecker:
         """Wait until the bundles in force have arrived once."""
         await self._watcher.current()
 
+    def known(self, workspace: str) -> Policies | None:
+        """Return the bundle in force as the watch has brought it; None = it would have to be asked for."""
+        return self._bundles.get(workspace) if self._trusted_until.get(workspace) == math.inf else None
+
     async def ask(self, caller: Caller, question: Question) -> Answer:
         """Return what the bundle in force of the caller's workspace answers.
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -39,6 +39,8 @@ class SignedIn:
     """SHA-256 of the key."""
     caller: Caller
     token: str
+    allowed: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
+    """Methods that policies allow it, each with the bundle that said so."""
 
     @property
     def workspace(self) -> str:

@@ -22,11 +22,19 @@ class Permission:
         self._questions = {method.name: _question(method) for method in api.methods}
 
     async def require(self, holder: SignedIn, method: Method) -> None:
-        """Return when the policies allow it; raise Problem 403 that names the policy, or 503 when nobody can say."""
+        """Return when the policies allow it; raise Problem 403 that names the policy, or 503 when nobody can say.
+
+        The same bundle answers the same holder the same, so it is asked once.
+        """
+        bundle = self._policies.known(holder.workspace)
+        if bundle is not None and holder.allowed.get(method.name) is bundle:
+            return
         try:
             await self._policies.require(holder.caller, self._questions[method.name])
         except CounterfoilError as error:
             raise from_failure(error) from error
+        if bundle is not None:
+            holder.allowed[method.name] = bundle
 
 
 def _question(method: Method) -> Question:
