@@ -7,6 +7,7 @@ import gzip
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import orjson
@@ -17,10 +18,13 @@ from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, Appe
 from counterfoil_chassis.errors import Code
 from counterfoil_chassis.status import failure_of
 from counterfoil_ingest import blocks
-from counterfoil_ingest.registry import Compiled, Contracts
+from counterfoil_ingest.append import Appender
+from counterfoil_ingest.errors import LogBusyError
+from counterfoil_ingest.registry import Compiled, Contracts, validator_of
 from counterfoil_ingest.servicers import append as servicer
 from google.protobuf.duration_pb2 import Duration
 
+from tests.ingest.ingest_records import EVENTS_SCHEMA
 from tests.ingest.ingest_service import READ, IngestService, ingest_in
 
 pytestmark = pytest.mark.both_engines("contracts", "ingest")
@@ -164,6 +168,84 @@ async def test_an_item_has_its_own_deadline(
     monkeypatch.setattr(Contracts, "find", never)
     own = ingest.item(b"{}", protocol="records", dataset="slow", timeout=Duration(nanos=10_000_000))
     assert [each.reason for each in await ingest.append_many(own)] == ["DEADLINE_EXCEEDED"]
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract `events` is in force in every workspace."""
+
+    def in_force(_contracts: Contracts, workspace: str, dataset: str) -> Compiled | None:
+        validator = validator_of(orjson.dumps(EVENTS_SCHEMA))
+        return Compiled(workspace, dataset, "events", "1.0.0", "", validator, (), b"") if dataset == "events" else None
+
+    async def find(contracts: Contracts, workspace: str, dataset: str) -> Compiled | None:
+        return in_force(contracts, workspace, dataset)
+
+    monkeypatch.setattr(Contracts, "in_force", in_force)
+    monkeypatch.setattr(Contracts, "find", find)
+
+
+def single(record_id: str, *, event: str = "Planned", **fields: object) -> bytes:
+    return orjson.dumps(
+        {"type": "track", "event": event, "messageId": record_id, "userId": "ada", "timestamp": "2026-01-02T03:04:05Z"}
+        | fields
+    )
+
+
+@pytest.mark.sqlite
+@pytest.mark.usefixtures("planned")
+async def test_single_events_are_judged_together_and_answered_each(
+    ingest: IngestService, source_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_itself: list[bytes] = []
+    result = servicer.AppendServicer._result
+
+    async def noted(self: servicer.AppendServicer, item: AppendItem, *rest: Any) -> AppendResult:
+        by_itself.append(item.body)
+        return await result(self, item, *rest)
+
+    def item(body: bytes, trace: str = "", **fields: Any) -> AppendItem:
+        traceparent = TRACEPARENT.replace("4bf9", trace) if trace else ""
+        return ingest.item(body, source_id=source_id, route="track", traceparent=traceparent, **fields)
+
+    await ingest.append_many(item(single("first")))  # the source's mappings are known from now on
+    monkeypatch.setattr(servicer.AppendServicer, "_result", noted)
+    unusual = item(b"hello"), item(single("id", timestamp=None), "cccc"), item(single("late"), timeout=Duration())
+    results = await ingest.append_many(
+        item(single("a"), "aaaa"), *unusual, item(gzip.compress(single("b")), "bbbb"), item(single("a"), "dddd")
+    )
+    assert [results[n].reason for n in (1, 3)] == ["BAD_JSON", "DEADLINE_EXCEEDED"]
+    assert [counts(results[n]) for n in (0, 2, 4, 5)] == [(1, 0, 0), (1, 0, 0), (1, 0, 0), (0, 1, 0)]
+    assert by_itself == [each.body for each in unusual]
+    with closing(sqlite3.connect(ingest.folder / "ingest.db")) as connection:
+        stored = connection.execute("SELECT headers FROM log_block").fetchall()
+    headers = [header for (each,) in stored for header in blocks.decode_headers(each)]
+    assert {"aaaa", "bbbb", "cccc"} < {header.traceparent[3:7] for header in headers}
+    assert {(header.source_id, header.contract_versions["events"]) for header in headers} == {(source_id, "1.0.0")}
+
+
+@pytest.mark.usefixtures("planned")
+async def test_a_single_event_that_breaks_the_contract_costs_its_neighbours_nothing(
+    ingest: IngestService, source_id: str
+) -> None:
+    bodies = single("a"), single("b", properties=[5]), single("c", timestamp="never"), single("d")
+    items = [ingest.item(body, source_id=source_id, route="track") for body in bodies]
+    assert [counts(each) for each in await ingest.append_many(*items)] == [(1, 0, 0), (0, 0, 1), (0, 0, 1), (1, 0, 0)]
+
+
+@pytest.mark.usefixtures("planned")
+async def test_single_events_that_the_log_refuses_are_told_each(
+    ingest: IngestService, source_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ingest.append_many(ingest.item(single("first"), source_id=source_id, route="track"))
+
+    async def busy(*_args: Any, **_named: Any) -> None:
+        raise LogBusyError("Too much waits for the log.")
+
+    monkeypatch.setattr(Appender, "append_all", busy)
+    items = [ingest.item(single(each), source_id=source_id, route="track") for each in "ab"]
+    results = await ingest.append_many(*items, ingest.item(b"hello", source_id=source_id))
+    assert [each.reason for each in results] == [LogBusyError.reason, LogBusyError.reason, "BAD_JSON"]
 
 
 async def test_what_is_no_event_is_quarantined_with_its_bytes_and_trace(ingest: IngestService, source_id: str) -> None:

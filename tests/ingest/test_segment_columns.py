@@ -108,6 +108,35 @@ def test_usual_batches_are_columns(events: list[Any]) -> None:
     assert columns(batch(*events, sentAt="2026-01-02T03:04:06Z")) is not None
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(EVENTS, USUAL), max_size=5), st.sampled_from(["track", "page", "identify", "batch"]))
+@example([EVENT, {"messageId": "m2", "timestamp": "then"}, EVENT | {"messageId": 5}, {}, EVENT], "track")
+@example([EVENT | {"timestamp": None, "originalTimestamp": "then"}, EVENT], "track")
+def test_the_records_of_single_events_are_those_of_one_by_one(events: list[Any], route: str) -> None:
+    bodies = [orjson.dumps(each) for each in events]
+    found = segment.singles(bodies, request(route=route))
+    if found is None:
+        return
+    taken, of_them = found
+    one_by_one = [each for index in taken for each in segment.parse(bodies[index], request(route=route))]
+    assert [(each.record_id, each.dataset, each.findings) for each in one_by_one] == [
+        (id_, of_them.dataset, ()) for id_ in of_them.ids
+    ]
+    assert records(of_them) == [orjson.loads(each.data) for each in one_by_one]
+    assert sum(len(each.data) for each in one_by_one) <= of_them.size
+
+
+def test_an_unusual_single_event_leaves_the_others_as_columns() -> None:
+    typeless = {name: value for name, value in EVENT.items() if name != "type"}
+    unusual = (b"hello", b'{"a":1},{"b":2}', orjson.dumps([EVENT]), batch(EVENT), b"\n", b"{}", orjson.dumps({"x": 1}))
+    bodies = [orjson.dumps(EVENT), *unusual, orjson.dumps(typeless | {"messageId": "m2"})]
+    found = segment.singles(bodies, request(route="track"))
+    assert found is not None
+    assert (found[0], found[1].ids) == ([0, len(bodies) - 1], ["m1", "m2"])
+    assert {each["type"] for each in records(found[1])} == {"track"}
+    assert segment.singles(unusual, request(route="track")) is None
+
+
 DEEP = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
 
 

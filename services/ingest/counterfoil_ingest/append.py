@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,12 +36,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Job:
-    """One judged batch on its way to the writer."""
+    """Judged batches on their way to the writer; one alone where there is an effect."""
 
-    batch: Judged
+    batches: Sequence[Judged]
     effect: Effect | None
     size: int
-    done: asyncio.Future[Verdicts]
+    done: asyncio.Future[Sequence[Verdicts]]
 
 
 class Appender:
@@ -78,8 +79,7 @@ class Appender:
             compiled = await self._contracts.find(workspace, columns.dataset)
         except ContractsUnavailableError:
             return None
-        checks = compiled.validator.columnwise if compiled else None
-        if compiled is None or checks is None or not checks.keep(columns):
+        if compiled is None or not _keep(columns, compiled):
             return None
         return Judged(
             workspace=workspace,
@@ -92,15 +92,37 @@ class Appender:
             size=columns.size,
         )
 
+    def judge_singles(
+        self, columns: Columns, *, workspace: str, source_id: str, arrived: Sequence[tuple[int, str]]
+    ) -> list[Judged] | None:
+        """Return records that each came by itself as what the log takes; `arrived` is when, and in which trace.
+
+        None when it is not sure that each keeps its contract, or when that would have to be asked for.
+        """
+        compiled = self._contracts.in_force(workspace, columns.dataset)
+        if compiled is None or not _keep(columns, compiled):
+            return None
+        versions, datasets, unknown = {columns.dataset: compiled.version}, [columns.dataset], frozenset[str]()
+        size = columns.size // len(columns.ids) + 1
+        return [
+            Judged(workspace, Header(source_id, *how, versions), [id_], datasets, [record], {}, unknown, size)
+            for id_, record, how in zip(columns.ids, columns.records, arrived, strict=True)
+        ]
+
     async def append_judged(self, judged: Judged, *, effect: Effect | None = None) -> Verdicts:
         """Do as `append` does with records that were held against their contracts already."""
-        size = judged.bytes()
+        (verdicts,) = await self.append_all([judged], effect=effect)
+        return verdicts
+
+    async def append_all(self, batches: Sequence[Judged], *, effect: Effect | None = None) -> Sequence[Verdicts]:
+        """Do as `append_judged` does with several batches in one commit; only one by itself may have an effect."""
+        size = sum(judged.bytes() for judged in batches)
         if self._closed or self._waiting_bytes + size > _WAITING_BYTES:
             raise LogBusyError(
                 "Too much waits for the log. Send it again after a second.", retry_after=timedelta(seconds=1)
             )
-        done: asyncio.Future[Verdicts] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Job(judged, effect, size, done))
+        done: asyncio.Future[Sequence[Verdicts]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Job(batches, effect, size, done))
         self._waiting_bytes += size
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all())
@@ -205,18 +227,25 @@ class Appender:
             if not job.done.done():
                 job.done.set_exception(error)
 
-    def _write(self, jobs: Sequence[_Job]) -> tuple[Mapping[tuple[str, int], int], list[Verdicts]]:
+    def _write(self, jobs: Sequence[_Job]) -> tuple[Mapping[tuple[str, int], int], Sequence[Sequence[Verdicts]]]:
         """Write jobs in one transaction; return the new heads and the verdicts. Runs in the writer's thread."""
         group = Group(self._log, self._table)
         with self._log.transaction() as transaction:
-            verdicts = group.place([job.batch for job in jobs], transaction)
+            placed = iter(group.place([batch for job in jobs for batch in job.batches], transaction))
+            verdicts = [list(islice(placed, len(job.batches))) for job in jobs]
             for job, of_job in zip(jobs, verdicts, strict=True):
                 if job.effect is not None:
-                    job.effect(transaction.statements, of_job)
+                    job.effect(transaction.statements, of_job[0])
             self._table.reserve(len(group.hashes))  # may need disk, so it has to come before the commit
         if group.hashes:
             self._table.enter(group.hashes, group.offsets, watermark=self._log.last_sequence())
         return group.heads, verdicts
+
+
+def _keep(columns: Columns, compiled: Compiled) -> bool:
+    """Tell whether it is sure that every record keeps a contract."""
+    checks = compiled.validator.columnwise
+    return checks is not None and checks.keep(columns)
 
 
 async def open_appender(log: LogWriter, table_path: Path, *, contracts: Contracts, ids: Ids) -> Appender:

@@ -22,6 +22,7 @@ PARTITION = 0
 LONGEST_WAIT = timedelta(hours=1)
 """What a sender is told to wait at most: an administrator may raise the bound meanwhile."""
 _SIZE_VALID_SECONDS = 60.0
+_NO_SIZE = (0, float("-inf"))
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,18 @@ class Quotas:
         """Let a workspace have no bounds."""
         self._quotas.pop(workspace, None)
 
+    def has_room(self, workspace: str) -> bool:
+        """Tell whether it is sure, without looking anything up, that a workspace has not used up what it may."""
+        quota = self._quotas.get(workspace)
+        if quota is None:
+            return True
+        if quota.records_per_day:
+            day = self._days.get(workspace)
+            if day is None or self._clock.now() >= day.end or self._used(workspace, day) >= quota.records_per_day:
+                return False
+        size, at = self._sizes.get(workspace, _NO_SIZE)
+        return not quota.stored_bytes or (self._monotonic() - at < _SIZE_VALID_SECONDS and size < quota.stored_bytes)
+
     async def require(self, workspace: str) -> None:
         """Raise QuotaExceededError when a workspace has used up what it may."""
         quota = self._quotas.get(workspace)
@@ -69,7 +82,7 @@ class Quotas:
             return
         if quota.records_per_day:
             day = await self._day(workspace, quota)
-            used = self._log.head(workspace, PARTITION) - day.first_offset
+            used = self._used(workspace, day)
             if used >= quota.records_per_day:
                 raise QuotaExceededError(
                     f"The workspace has brought {used:,} records today and may bring {quota.records_per_day:,}. "
@@ -85,6 +98,9 @@ class Quotas:
                 metadata={"quota": "stored_bytes"},
             )
 
+    def _used(self, workspace: str, day: _Day) -> int:
+        return self._log.head(workspace, PARTITION) - day.first_offset
+
     async def _day(self, workspace: str, quota: Quota) -> _Day:
         now = self._clock.now()
         day = self._days.get(workspace)
@@ -98,7 +114,7 @@ class Quotas:
         return day
 
     async def _size(self, workspace: str) -> int:
-        size, at = self._sizes.get(workspace, (0, float("-inf")))
+        size, at = self._sizes.get(workspace, _NO_SIZE)
         if self._monotonic() - at >= _SIZE_VALID_SECONDS:
             size = await asyncio.to_thread(self._log.stored_bytes, workspace)
             self._sizes[workspace] = (size, self._monotonic())

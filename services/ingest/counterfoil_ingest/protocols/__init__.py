@@ -3,14 +3,16 @@
 A protocol is one module with a function `parse`, named by an entry point of the group `counterfoil.protocols`. It never
 refuses a request for what one record holds: such a record is a candidate with findings. It raises BadJsonError only for
 a body that is not JSON as a whole, and TooManyRecordsError. A module may have a function `columns` that turns most
-bodies into the same records at less cost, and returns None for the others.
+bodies into the same records at less cost, and returns None for the others; and `singles`, which does so with many
+bodies of one record each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Any
 
 from counterfoil_ingest.entities import UNPLANNED, Candidate, Columns, SourceMapping
 
@@ -45,15 +47,24 @@ ParseColumns = Callable[[bytes, Request], Columns | None]
 """Turns a body (not compressed) into columns; None = it has to be parsed record by record."""
 
 
+ParseSingles = Callable[[Sequence[bytes], Request], tuple[Sequence[int], Columns] | None]
+"""Turns bodies of one route and source into columns, and tells the indexes of those that it has taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """What one module offers."""
 
     parse: Parse
     columns: ParseColumns | None
+    singles: ParseSingles | None
 
 
 def installed() -> Mapping[str, Protocol]:
     """Load every installed protocol, by name."""
     modules = {point.name: point.load() for point in entry_points(group="counterfoil.protocols")}
-    return {name: Protocol(module.parse, getattr(module, "columns", None)) for name, module in modules.items()}
+    return {name: _protocol(module) for name, module in modules.items()}
+
+
+def _protocol(module: Any) -> Protocol:
+    return Protocol(module.parse, getattr(module, "columns", None), getattr(module, "singles", None))

@@ -30,9 +30,9 @@ from counterfoil_ingest.protocols.body import (
     parse_each,
     too_many,
 )
-from counterfoil_ingest.protocols.segment_columns import MAX_EVENTS, columns
+from counterfoil_ingest.protocols.segment_columns import MAX_EVENTS, columns, singles
 
-__all__ = ["MAX_EVENTS", "columns", "parse"]
+__all__ = ["MAX_EVENTS", "columns", "parse", "singles"]
 
 _NAMES = ("identify", "track", "page", "screen", "group", "alias")
 _TYPES = {**dict(zip(_NAMES, _NAMES, strict=True)), **{name[0]: name for name in _NAMES}}

@@ -6,9 +6,10 @@ that needs more than this knows is left to `segment.parse`; the records of both 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
 
@@ -23,6 +24,7 @@ _EMPTY = (b"{}", b"null")
 _OPENS_OBJECT = {ord("{")}
 _UNSET = msgspec.UNSET
 
+Type = Literal["track", "page", "screen", "identify", "group", "alias"]
 Text = str | None
 Object = msgspec.Raw | msgspec.UnsetType
 
@@ -31,7 +33,7 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An event as it is sent. Another key than these, or another type of value, makes its batch an unusual one."""
 
     messageId: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]  # noqa: N815  (the protocol's names)
-    type: Literal["track", "page", "screen", "identify", "group", "alias"]
+    type: Type
     event: Text = None
     userId: Text = None  # noqa: N815
     anonymousId: Text = None  # noqa: N815
@@ -47,6 +49,12 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     context: Object = _UNSET
     traits: Object = _UNSET
     integrations: Object = _UNSET
+
+
+class _Single(_Event, forbid_unknown_fields=True, gc=False):
+    """The same where the route may say the type."""
+
+    type: Type | None = None  # type: ignore[assignment]  # msgspec takes it in the place of the other
 
 
 class _Record(msgspec.Struct, omit_defaults=True, gc=False):
@@ -81,7 +89,11 @@ class _Batch(msgspec.Struct, gc=False):
 _NAMES = _Record.__struct_fields__
 _OBJECTS = ("properties", "context", "traits", "integrations")
 _TEXTS = tuple(name for name in _NAMES if name not in _OBJECTS)
+_ROUTES = frozenset(get_args(Type))
+_LONGER = 64
+"""Bytes by which an event may grow as a record: names in snake case, and its type."""
 _decoder = msgspec.json.Decoder(_Batch)
+_single_decoder = msgspec.json.Decoder(_Single)
 _FIRST = itemgetter(0)
 
 
@@ -98,12 +110,49 @@ def columns(body: bytes, request: Request) -> Columns | None:
     shares = any(each is not _UNSET and each not in _EMPTY for each in (batch.context, batch.integrations))
     if shares or not 0 < len(batch.batch) <= MAX_EVENTS or size > MAX_RECORD_BYTES:
         return None
-    every = map(list, zip(*map(msgspec.structs.astuple, batch.batch), strict=True))
+    return _columns(batch.batch, body, request, size=size, sent_at=batch.sentAt)
+
+
+def singles(bodies: Sequence[bytes], request: Request) -> tuple[list[int], Columns] | None:
+    """Return those of the bodies that hold one usual event each, by their indexes, and these events as columns.
+
+    None when there is none, or when all have to be parsed one by one.
+    """
+    if request.route not in _ROUTES:
+        return None
+    found = [(index, event) for index, body in enumerate(bodies) if (event := _single(body, request.route)) is not None]
+    if not found:
+        return None
+    taken, events = [index for index, _ in found], [event for _, event in found]
+    text = b" ".join([bodies[index] for index in taken])
+    columns = _columns(events, text, request, size=len(text) + len(taken) * _LONGER, sent_at=None)
+    return None if columns is None else (taken, columns)
+
+
+def _single(body: bytes, route: str) -> _Single | None:
+    """Return the event of a body; None when it has to be parsed by itself."""
+    if b"\n" in body or not is_utf8(body) or len(body) + _LONGER > MAX_RECORD_BYTES:
+        return None
+    try:
+        event = _single_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if event.type is None:
+        event.type = cast("Type", route)
+    timed = event.timestamp is not None or event.originalTimestamp
+    return event if timed and _has_its_traits(event.type, event.traits, event.context) else None
+
+
+def _columns(
+    events: Sequence[_Event], text: bytes, request: Request, *, size: int, sent_at: str | None
+) -> Columns | None:
+    """Return usual events as columns; `text` is what they were decoded from."""
+    every = map(list, zip(*map(msgspec.structs.astuple, events), strict=True))
     by_name: dict[str, list[Any]] = dict(zip(_NAMES, every, strict=True))
     objects = {name: found for name in _OBJECTS if (found := _present(by_name[name]))}
     views: list[memoryview] = list(map(cast("Any", memoryview), chain.from_iterable(objects.values())))
     are_objects = set(map(_FIRST, views)) <= _OPENS_OBJECT
-    if not (are_objects and reads_alike(body, max(map(len, views), default=0)) and _complete(by_name, batch.sentAt)):
+    if not (are_objects and reads_alike(text, max(map(len, views), default=0)) and _complete(by_name, sent_at)):
         return None
     kinds = set(zip(by_name["type"], by_name["event"], strict=True))
     datasets = {request.dataset_of(type_, event or "") for type_, event in kinds}

@@ -7,9 +7,9 @@ import itertools
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import repeat
 
 import grpc
 from counterfoil.common.v1.verdict_pb2 import Finding as FindingMessage
@@ -45,6 +45,8 @@ SPAN = "ingest.append"
 PATIENCE_SECONDS = 0.25
 """How long the others of a call wait for an item that is not with the log yet."""
 
+_ROUNDING_SECONDS = 0.1  # by which a call's deadline may be later than it was set: gRPC sends three digits of it
+
 _DATASET = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _logger = logging.getLogger(__name__)
 
@@ -72,48 +74,96 @@ class AppendServicer(AppendServiceServicer):
         self._ids = ids
 
     async def AppendMany(self, request: pb.AppendManyRequest, context: Context) -> pb.AppendManyResponse:
-        """Append each item by itself; together they share the log's commits, and none waits long for another."""
-        left = _seconds_left(context)
-        steps = [_Step() for _ in request.items]
-        if len(steps) == 1:  # a task costs as much as a small item
-            return pb.AppendManyResponse(results=[await self._result(request.items[0], left, steps[0])])
-        tasks = [asyncio.ensure_future(self._result(*each)) for each in zip(request.items, repeat(left), steps)]
+        """Append each item by itself; they share the log's commits, and none waits long for another.
+
+        Most items are one event that needs nothing looked up. They are judged together, since a task and the context of
+        a span cost more than such an event does, and are with the log at once.
+        """
+        items, left = request.items, _seconds_left(context)
+        if len(items) == 1:
+            return pb.AppendManyResponse(results=[await self._result(items[0], left, _Step())])
+        singles = self._singles(items, left)
+        steps = {number: _Step() for number in range(len(items)) if number not in singles}
+        tasks = {n: asyncio.ensure_future(self._result(items[n], left, step)) for n, step in steps.items()}
         try:
-            done, _ = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
-            if not done and not any(step.is_with_the_log for step in steps):  # nobody is held up yet
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
-            # Those that the log has are as fast as it is; what is not there yet waits for something of its own.
-            if logged := [task for task, step in zip(tasks, steps, strict=True) if step.is_with_the_log]:
-                await asyncio.wait(logged)
+            results = await self._appended(singles) if singles else {}
+            if tasks:
+                await _patiently(tasks, steps, held_up=bool(singles))
         finally:
-            for task in tasks:
+            for task in tasks.values():
                 task.cancel()
-        return pb.AppendManyResponse(results=[task.result() if task.done() else _takes_long() for task in tasks])
+        results.update((n, task.result() if task.done() else _takes_long()) for n, task in tasks.items())
+        return pb.AppendManyResponse(results=[results[number] for number in range(len(items))])
+
+    def _singles(self, items: Sequence[pb.AppendItem], left: float) -> dict[int, _Single]:
+        """Return items that are one usual event each and may be with the log at once, by their places in the call."""
+        alike: dict[tuple[str, str, str], list[int]] = {}
+        for number, item in enumerate(items):
+            if item.route != "batch" and not _has_own_deadline(item, left):
+                alike.setdefault((item.token, item.protocol, item.route), []).append(number)
+        found: dict[int, _Single] = {}
+        for numbers in alike.values():
+            try:
+                found.update(self._judged_singles(numbers, [items[number] for number in numbers]))
+            except CounterfoilError:  # each is judged by itself then, and told what there is to tell
+                continue
+            except Exception:
+                _logger.exception("single events could not be judged together")
+        return found
+
+    def _judged_singles(self, numbers: Sequence[int], items: Sequence[pb.AppendItem]) -> Mapping[int, _Single]:
+        """Hold items of one token and route against their contract, as far as nothing has to be looked up."""
+        protocol = self._protocols.get(items[0].protocol)
+        if protocol is None or protocol.singles is None:
+            return {}
+        caller = self._verifier.verify(items[0].token)
+        _require(caller, items[0].protocol)
+        source_id = sources.source_of(caller.principal)
+        mappings = self._mappings.known(caller.workspace, source_id)
+        if mappings is None or not self._quotas.has_room(caller.workspace):
+            return {}
+        asked = Request(items[0].route, "", "", 0, mappings, self._ids.new)
+        found = protocol.singles([inflate(item.body) for item in items], asked)
+        if found is None:
+            return {}
+        places, columns = found
+        taken = [items[place] for place in places]
+        spans = [HotSpan(SPAN, traceparent=item.traceparent, kind=SpanKind.INTERNAL) for item in taken]
+        arrived = [
+            (self._received_at(item), span.traceparent or item.traceparent)
+            for item, span in zip(taken, spans, strict=True)
+        ]
+        judged = self._appender.judge_singles(
+            columns, workspace=caller.workspace, source_id=source_id or API_SOURCE, arrived=arrived
+        )
+        if judged is None:
+            return {}
+        pairs = map(_Single, judged, spans)
+        return {numbers[place]: single for place, single in zip(places, pairs, strict=True)}
+
+    async def _appended(self, singles: Mapping[int, _Single]) -> dict[int, pb.AppendResult]:
+        try:
+            verdicts = await self._appender.append_all([each.judged for each in singles.values()])
+        except Exception as error:  # noqa: BLE001  (each is told, as it would be alone)
+            for each in singles.values():
+                each.span.record_exception(error)
+            return dict.fromkeys(singles, _refused(error))
+        finally:
+            for each in singles.values():
+                each.span.end()
+        return {number: _counted(each) for number, each in zip(singles, verdicts, strict=True)}
 
     async def _result(self, item: pb.AppendItem, left: float, step: _Step) -> pb.AppendResult:
         try:
             with HotSpan(SPAN, traceparent=item.traceparent, kind=SpanKind.INTERNAL) as span:
-                seconds = item.timeout.seconds + item.timeout.nanos / 1e9 if item.HasField("timeout") else left
-                if seconds >= left:  # the call's own deadline comes first
-                    verdicts = await self._append(item, span.traceparent, step)
-                else:
-                    async with asyncio.timeout(seconds):
+                if _has_own_deadline(item, left):
+                    async with asyncio.timeout(_seconds(item.timeout)):
                         verdicts = await self._append(item, span.traceparent, step)
-        except TimeoutError:
-            return _failed(
-                DeadlineExceededError("The log took too long; send it again with the same ids: nothing is kept twice.")
-            )
-        except CounterfoilError as error:
-            return _failed(error)
-        except Exception:  # an item fails alone: its neighbours have their verdicts
-            _logger.exception("append item failed unexpectedly")
-            return _failed(InternalError("This failed on our side; report the trace id."))
-        result = pb.AppendResult(
-            accepted=verdicts.number(Outcome.ACCEPTED),
-            duplicates=verdicts.number(Outcome.DUPLICATE),
-            quarantined=verdicts.number(Outcome.QUARANTINED),
-        )
+                else:
+                    verdicts = await self._append(item, span.traceparent, step)
+        except Exception as error:  # noqa: BLE001  (an item fails alone: its neighbours have their verdicts)
+            return _refused(error)
+        result = _counted(verdicts)
         if item.protocol == RECORDS:
             for verdict in verdicts:
                 fill(result.verdicts.add(), verdict)
@@ -129,13 +179,11 @@ class AppendServicer(AppendServiceServicer):
         if item.protocol == RECORDS and not _DATASET.fullmatch(item.dataset):
             raise BadDatasetError("A dataset's name is [a-z][a-z0-9_]{0,62}; name one that has a contract.")
         source_id = sources.source_of(caller.principal)
-        at = item.received_at
-        known = item.HasField("received_at")
         request = Request(
             route=item.route,
             dataset=item.dataset,
             request_id=item.request_id,
-            received_at=at.seconds * 1_000_000 + at.nanos // 1000 if known else to_micros(self._clock.now()),
+            received_at=self._received_at(item),
             mappings=await self._mappings.of(caller.workspace, source_id),
             new_id=_numbered(item.request_id) if item.request_id else self._ids.new,
         )
@@ -155,6 +203,11 @@ class AppendServicer(AppendServiceServicer):
                 "A contract could not be looked up; send the batch again.", retry_after=timedelta(seconds=2)
             )
         return verdicts
+
+    def _received_at(self, item: pb.AppendItem) -> int:
+        at = item.received_at
+        known = item.HasField("received_at")
+        return at.seconds * 1_000_000 + at.nanos // 1000 if known else to_micros(self._clock.now())
 
     async def _judge(
         self, text: bytes, request: Request, protocol: Protocol, *, workspace: str, source_id: str, traceparent: str
@@ -181,6 +234,14 @@ class _Step:
         self.is_with_the_log = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Single:
+    """An item that was judged with others."""
+
+    judged: Judged
+    span: HotSpan
+
+
 class SourceMappings:
     """Where the events of each source go; a source's mappings never change, so they are read once."""
 
@@ -190,14 +251,16 @@ class SourceMappings:
 
     async def of(self, workspace: str, source_id: str) -> tuple[SourceMapping, ...]:
         """Return a source's mappings, those of a new source for no source; raise SourceNotFoundError."""
-        if not source_id:
-            return sources.DEFAULT_MAPPINGS
-        known = self._known.get((workspace, source_id))
+        known = self.known(workspace, source_id)
         if known is None:
             async with self._transactions.read() as store:
                 known = (await store.get(workspace, source_id)).mappings
             self._known[workspace, source_id] = known
         return known
+
+    def known(self, workspace: str, source_id: str) -> tuple[SourceMapping, ...] | None:
+        """Return the same when nothing has to be read for it, else None."""
+        return self._known.get((workspace, source_id)) if source_id else sources.DEFAULT_MAPPINGS
 
 
 def fill(message: VerdictMessage, verdict: Verdict) -> None:
@@ -226,6 +289,36 @@ def _require(caller: Caller, protocol: str) -> None:
         require_scope(caller, "ingest.append")
 
 
+async def _patiently(
+    tasks: Mapping[int, asyncio.Task[pb.AppendResult]], steps: Mapping[int, _Step], *, held_up: bool
+) -> None:
+    """Wait for items, but not for one that holds others up; `held_up` tells whether there are more than these."""
+    done, _ = await asyncio.wait(tasks.values(), timeout=PATIENCE_SECONDS)
+    if not held_up and not done and not any(step.is_with_the_log for step in steps.values()):
+        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks.values(), timeout=PATIENCE_SECONDS)
+    # Those that the log has are as fast as it is; what is not there yet waits for something of its own.
+    if logged := [tasks[number] for number, step in steps.items() if step.is_with_the_log]:
+        await asyncio.wait(logged)
+
+
+def _has_own_deadline(item: pb.AppendItem, left: float) -> bool:
+    """Tell whether an item ends before its call, which has so many seconds left."""
+    return item.HasField("timeout") and _seconds(item.timeout) < left - _ROUNDING_SECONDS
+
+
+def _seconds(duration: Duration) -> float:
+    return float(duration.seconds + duration.nanos / 1e9)
+
+
+def _counted(verdicts: Verdicts) -> pb.AppendResult:
+    return pb.AppendResult(
+        accepted=verdicts.number(Outcome.ACCEPTED),
+        duplicates=verdicts.number(Outcome.DUPLICATE),
+        quarantined=verdicts.number(Outcome.QUARANTINED),
+    )
+
+
 def _seconds_left(context: Context) -> float:
     left: float | None = context.time_remaining()  # the stubs forget that a call may have no deadline
     return math.inf if left is None else left
@@ -234,6 +327,16 @@ def _seconds_left(context: Context) -> float:
 def _takes_long() -> pb.AppendResult:
     text = "This takes longer than those that it came with can wait. Send it alone: nothing is kept twice."
     return _failed(TakesLongError(text))
+
+
+def _refused(error: Exception) -> pb.AppendResult:
+    if isinstance(error, CounterfoilError):
+        return _failed(error)
+    if isinstance(error, TimeoutError):
+        text = "The log took too long; send it again with the same ids: nothing is kept twice."
+        return _failed(DeadlineExceededError(text))
+    _logger.error("append item failed unexpectedly", exc_info=error)
+    return _failed(InternalError("This failed on our side; report the trace id."))
 
 
 def _failed(error: CounterfoilError) -> pb.AppendResult:
