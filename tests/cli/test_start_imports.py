@@ -21,6 +21,11 @@ def test_a_service_starts_without_what_only_its_work_needs(service: str) -> None
     assert not loaded(f"import counterfoil_{service}.__main__") & set(COSTLY)
 
 
+@pytest.mark.parametrize("service", ["governance", "contracts", "graph", "gateway"])
+def test_arrow_is_loaded_where_tables_are_kept_or_computed(service: str) -> None:
+    assert "numpy" not in loaded(f"import counterfoil_{service}.__main__")
+
+
 def test_the_parent_loads_what_all_share_and_alembic_only_to_upgrade() -> None:
     program = "from counterfoil_cli.launcher import _import_shared_libraries, UPGRADING_LIBRARIES as more\n"
     assert loaded(program + "_import_shared_libraries()") == {"sqlalchemy"}

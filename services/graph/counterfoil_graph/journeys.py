@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
 import zstandard
 
 from counterfoil_graph.entities import ALWAYS, EventKind, JourneyEvent, Node, event_id, person_id
 from counterfoil_graph.store import EventRow
 
+if TYPE_CHECKING:
+    import pyarrow as pa  # loaded where journeys are written: with NumPy it is a fifth of the process
+
 CHUNK_ROWS: Final = 65_536
 CHUNK_BYTES: Final = 2 << 20
 
-_FIELDS: list[pa.Field[Any]] = [
-    pa.field("person_id", pa.string()),
-    pa.field("event_id", pa.string()),
-    pa.field("conversion", pa.bool_()),
-    pa.field("type", pa.string()),
-    pa.field("time_us", pa.int64()),
-    pa.field("channel", pa.string()),
-    pa.field("campaign", pa.string()),
-    pa.field("campaign_end_us", pa.int64()),
-    pa.field("value_micros", pa.int64()),
-    pa.field("currency", pa.string()),
-]
-SCHEMA: Final = pa.schema(_FIELDS)
+_COLUMNS: Final = {
+    "person_id": "string",
+    "event_id": "string",
+    "conversion": "bool",
+    "type": "string",
+    "time_us": "int64",
+    "channel": "string",
+    "campaign": "string",
+    "campaign_end_us": "int64",
+    "value_micros": "int64",
+    "currency": "string",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +123,20 @@ def encode(
                     event.campaign, event.campaign_end_us, event.value_micros, event.currency,
                 )
             )  # fmt: skip
-    columns = zip(*found, strict=True) if found else [()] * len(_FIELDS)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, _FIELDS, strict=True)]
-    return list(_chunks(pa.table(arrays, schema=SCHEMA)))
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    schema = _schema()
+    columns = zip(*found, strict=True) if found else [()] * len(schema)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    return list(_chunks(pa.table(arrays, schema=schema)))
+
+
+@cache
+def _schema() -> pa.Schema:
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    type_of: Any = pa.type_for_alias  # its stubs take literals only
+    return pa.schema([(name, type_of(kind)) for name, kind in _COLUMNS.items()])
 
 
 def _chunks(table: pa.Table) -> Iterator[Chunk]:
@@ -132,6 +145,8 @@ def _chunks(table: pa.Table) -> Iterator[Chunk]:
 
 
 def _cut(table: pa.Table) -> Iterator[Chunk]:
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         for batch in table.combine_chunks().to_batches():

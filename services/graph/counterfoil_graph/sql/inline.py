@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 from counterfoil_chassis.inline import InlineRead
 
-from counterfoil_graph.entities import FOREVER, IdentifierSeen, Name, State
+from counterfoil_graph.entities import FOREVER, PARTITION, IdentifierSeen, Name, State
 from counterfoil_graph.sql.reading import KINDS
 from counterfoil_graph.store import CONSUMER, EventKey
 
 _HERE = "workspace = :workspace"
-_PLACE = f"FROM cursor WHERE {_HERE} AND consumer = '{CONSUMER}'"
+_PLACE = f"FROM cursor WHERE {_HERE} AND consumer = '{CONSUMER}' AND partition = {PARTITION}"
 _LISTED = "(SELECT value FROM json_each(:listed))"
 _NOW = f"tx_to = {FOREVER}"
 _THEN = "tx_from <= :at AND tx_to > :at"
