@@ -69,6 +69,21 @@ async def test_no_file_holds_an_erased_record_and_its_neighbours_are_what_they_w
 
 
 @pytest.mark.both_engines("ingest")
+async def test_the_newest_block_is_at_hand_until_one_of_its_records_is_erased(rig: LogRig) -> None:
+    async with erasing(rig) as (side, eraser):
+        await side.append(*(person(n) for n in range(3)))
+        await side.append(person(3), person(4))
+        assert [rig.log.at_hand("acme", 0, offset) for offset in (0, 2, 5)] == [[], [], []]
+        assert rig.log.at_hand("zeta", 0, 0) == []
+        assert rig.log.at_hand("acme", 0, 3) == rig.log.at_hand("acme", 0, 4) == rig.log.read("acme", 0, 3)
+        await eraser.erase("acme", 0, [4], texts=[])
+        assert rig.log.at_hand("acme", 0, 3) == []
+        assert [each.offset for block in rig.log.read("acme", 0, 3) for each in blocks.decode(block)] == [3]
+        await side.append(person(5))
+        assert rig.log.at_hand("acme", 0, 5) == rig.log.read("acme", 0, 5)
+
+
+@pytest.mark.both_engines("ingest")
 async def test_erasing_again_changes_nothing(rig: LogRig) -> None:
     async with erasing(rig) as (side, eraser):
         await side.append(*(person(n) for n in range(5)))

@@ -154,7 +154,9 @@ class LogReader:
         position = from_offset
         yield position, None
         while True:
-            some = await asyncio.to_thread(self._log.read, workspace, partition, position, max_bytes=_STREAM_BYTES)
+            some = self._log.at_hand(workspace, partition, position)
+            if not some and position < self._log.head(workspace, partition):
+                some = await asyncio.to_thread(self._log.read, workspace, partition, position, max_bytes=_STREAM_BYTES)
             for block in some:
                 position = block.next_offset
                 yield position, block

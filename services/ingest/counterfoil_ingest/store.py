@@ -49,6 +49,10 @@ class Log(Protocol):
         """
         ...
 
+    def at_hand(self, workspace: str, partition: int, from_offset: int) -> list[Block]:
+        """Return what `read` does when that has to be read from nowhere, else nothing; for the event loop, too."""
+        ...
+
     async def wait(self, workspace: str, partition: int, after_offset: int, *, timeout: float) -> int:  # noqa: ASYNC109  (running out of time is an answer here)
         """Return the head as soon as it is past `after_offset`, or after `timeout` seconds as it then is."""
         ...

@@ -51,6 +51,7 @@ class RecordServicer(RecordServiceServicer):
         self._pager = pager
         self._clock = clock
         self._ids = ids
+        self._newest: tuple[Block | None, pb.Block] = (None, pb.Block())
 
     async def AppendRecords(self, request: pb.AppendRecordsRequest, context: Context) -> pb.AppendRecordsResponse:
         """Append records to a dataset."""
@@ -121,8 +122,16 @@ class RecordServicer(RecordServiceServicer):
             message = pb.ReadRecordsResponse(log_epoch=self._reader.epoch, next_offset=next_offset, predecessors=lives)
             lives = {}
             if block is not None:
-                message.block.CopyFrom(_block(block))
+                message.block.CopyFrom(self._message(block))
             yield message
+
+    def _message(self, block: Block) -> pb.Block:
+        """Return a block as a message, made once for those who follow the log at its head."""
+        known, message = self._newest
+        if known is not block:
+            message = _block(block)
+            self._newest = (block, message)
+        return message
 
     async def ReadSnapshot(
         self, request: pb.ReadSnapshotRequest, context: Context

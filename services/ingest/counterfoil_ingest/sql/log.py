@@ -59,6 +59,7 @@ _QUARANTINE = (
     " reasons = excluded.reasons, contract_id = excluded.contract_id, contract_version = excluded.contract_version"
     " RETURNING quarantine_id"
 )
+_AT_HAND = 32  # partitions whose newest block is kept at hand: that is what their followers wait for
 _NAMED_BLOCKS = 32  # blocks whose record ids are kept at hand: duplicates come in the order they were first sent
 
 
@@ -93,6 +94,7 @@ class SqlLog:
         """Open the log in a migrated database whose lease is held."""
         self._connections = connections
         self._named: OrderedDict[tuple[str, int, int], list[RecordName]] = OrderedDict()
+        self._newest: dict[tuple[str, int], Block] = {}
         self._waiting: dict[tuple[str, int], set[asyncio.Future[None]]] = {}
         self.predecessors: Mapping[str, Predecessor]
         self.epoch, self.erasure_revision, self.predecessors = self._life(new_epoch)
@@ -121,6 +123,12 @@ class SqlLog:
         return [
             _block(row) for row in self._connections.read_blocks(workspace, partition, from_offset, max_bytes=max_bytes)
         ]
+
+    def at_hand(self, workspace: str, partition: int, from_offset: int) -> list[Block]:
+        """Return what `read` does when that has to be read from nowhere, else nothing."""
+        newest = self._newest.get((workspace, partition))
+        found = newest is not None and newest.first_offset <= from_offset < self.head(workspace, partition)
+        return [newest] if newest is not None and found else []
 
     def next_offset(self, workspace: str, dataset: str) -> int:
         """Return the offset after a dataset's last record, 0 when it has none."""
@@ -166,6 +174,11 @@ class SqlLog:
             yield changes
             changes.write_counts()
         self._sequence = changes.sequence
+        for key, block in changes.newest.items():
+            self._newest.pop(key, None)
+            self._newest[key] = block
+        while len(self._newest) > _AT_HAND:
+            del self._newest[next(iter(self._newest))]
 
     def announce(self, heads: Mapping[tuple[str, int], int]) -> None:
         """Make committed heads known and wake who waits for them."""
@@ -195,6 +208,7 @@ class SqlLog:
 
     def erase(self, workspace: str, partition: int, offsets: Sequence[int], *, quarantined: Sequence[str]) -> Erasure:
         """Replace records by tombstones in one transaction, as many as fit into one; `offsets` ascend."""
+        self._newest.clear()
         with self._connections.transaction() as statements:
             erasure = erasing.erase(
                 statements, workspace, partition, offsets, quarantined=quarantined, revision=self.erasure_revision
@@ -246,6 +260,8 @@ class SqlLogTransaction:
     def __init__(self, statements: Statements, sequence: int) -> None:
         self.statements = statements
         self.sequence = sequence
+        self.newest: dict[tuple[str, int], Block] = {}
+        """The last block of each partition that it has written."""
         self._counts: dict[tuple[str, str], list[int]] = {}
         self._compressor = zstandard.ZstdCompressor(level=1)
 
@@ -267,6 +283,7 @@ class SqlLogTransaction:
                 orjson.dumps(datasets).decode(),
             ),
         )
+        self.newest[block.workspace, block.partition] = block
         received_at = max(header.received_at for header in headers)
         for dataset, count in datasets.items():
             counts = self._counts.setdefault((block.workspace, dataset), [0, 0, 0, 0])
