@@ -6,8 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from counterfoil_chassis.health import HEALTH
 
 from tests.graph.world import Client, Peers, World, peers_in
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what other tests' servers in this process, some of them in another loop, have to check."""
+    monkeypatch.setattr(HEALTH, "_sources", {})
+    monkeypatch.setattr(HEALTH, "_known", {})
 
 
 @pytest.fixture
