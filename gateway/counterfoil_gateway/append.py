@@ -160,7 +160,7 @@ def _later(
     """Return what makes every SDK keep its events and send them again; most other answers would lose them."""
     headers = {"retry-after": str(wait)}
     if code == C.RESOURCE_EXHAUSTED.value[0]:
-        return Problem(C.RESOURCE_EXHAUSTED, f"too much at once; send it again: {detail}", reason, headers=headers)
+        return Problem(C.RESOURCE_EXHAUSTED, detail, reason, headers=headers)  # a bound says itself what to do
     if code not in _PASSING:
         log.error("ingest refused events", extra={"code": code, "reason": reason, "detail": detail})
         reason, detail = "INGEST_FAILED", "the log refused them"
