@@ -87,17 +87,13 @@ def sqlite_rows(connection: sqlite3.Connection, shape: Shape, *, skip: int = 0) 
 
 async def postgresql_rows(connection: PgConnection, shape: Shape) -> AsyncIterator[list[Row]]:
     """Yield the rows, in batches, as SQLite would give them; the caller has begun a transaction."""
-    batch: list[Row] = []
-    room = BATCH_BYTES
+    batch = _Batch()
     async for record in connection.cursor(shape.select, prefetch=500):
-        row = as_sqlite(tuple(record))
-        batch.append(row)
-        room -= _size(row)
-        if room <= 0 or len(batch) >= BATCH_ROWS:
-            yield batch
-            batch, room = [], BATCH_BYTES
-    if batch:
-        yield batch
+        if batch.is_full_with(as_sqlite(tuple(record))):
+            yield batch.rows
+            batch = _Batch()
+    if batch.rows:
+        yield batch.rows
 
 
 def as_sqlite(row: Row) -> Row:
@@ -122,20 +118,27 @@ def quoted(name: str) -> str:
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    room = BATCH_BYTES
+    batch = _Batch()
     for row in rows:
-        batch.append(row)
-        room -= _size(row)
-        if room <= 0 or len(batch) >= BATCH_ROWS:
-            yield batch
-            batch, room = [], BATCH_BYTES
-    if batch:
-        yield batch
+        if batch.is_full_with(row):
+            yield batch.rows
+            batch = _Batch()
+    if batch.rows:
+        yield batch.rows
 
 
-def _size(row: Row) -> int:
-    return sum(len(value) for value in row if isinstance(value, bytes | str))
+class _Batch:
+    """Rows that go together: at most so many, and no more once they have so many bytes."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self._room = BATCH_BYTES
+
+    def is_full_with(self, row: Row) -> bool:
+        """Take a row, and tell whether the batch is full now."""
+        self.rows.append(row)
+        self._room -= sum(len(value) for value in row if isinstance(value, bytes | str))
+        return self._room <= 0 or len(self.rows) >= BATCH_ROWS
 
 
 def _short(value: Any) -> Any:
