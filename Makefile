@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CHECKERS ?= .venv-checkers
 MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client
 ARGS ?=
 
@@ -22,6 +23,12 @@ $(VENV)/.installed: locks/uv.txt locks/all.txt $(addsuffix /pyproject.toml,$(MEM
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes locks/all.txt locks/uv.txt
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(MEMBERS))
+	@touch $@
+
+$(CHECKERS)/.installed: $(VENV)/.installed locks/checkers.txt
+	@echo "Setting up $(CHECKERS) (half a minute, once) ..."
+	@$(PYTHON) -m venv $(CHECKERS)
+	@VIRTUAL_ENV=$(CURDIR)/$(CHECKERS) $(BIN)/uv pip sync --quiet --require-hashes locks/checkers.txt
 	@touch $@
 
 setup: $(VENV)/.installed ## Make the virtual environment from the hash-pinned locks.
@@ -69,4 +76,4 @@ docs: setup ## Write docs/reference/ and the typed client from the code.
 	@$(BIN)/python tools/client.py
 
 clean: ## Remove the virtual environment and caches, never data.
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(CHECKERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis

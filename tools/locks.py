@@ -1,4 +1,4 @@
-"""Resolve the workspace's dependencies into `locks/`: everything, then one lock per deployable member.
+"""Resolve the workspace's dependencies into `locks/`: everything, the checkers, then one lock per deployable member.
 
 Locks hold names, versions and hashes, never an index's host. Members are left out: an editable install has no hash.
 """
@@ -36,6 +36,7 @@ def main() -> None:
     without = [f"--no-emit-package={name}" for name in found]
     relative = {name: str(path.relative_to(ROOT)) for name, path in found.items()}
     compile_lock("all.txt", *relative.values(), "--group", "pyproject.toml:dev", *without, *upgrade)
+    compile_lock("checkers.txt", "--group", "pyproject.toml:checkers", "--no-annotate", *upgrade)
     for name, path in relative.items():
         if name not in ("counterfoil-protos", "counterfoil-chassis"):
             compile_lock(
