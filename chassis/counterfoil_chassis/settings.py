@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from counterfoil_chassis.errors import StartError
+
+SECRETS_DIR = "COUNTERFOIL_SECRETS_DIR"
 METRICS_LISTEN = "Address of `/metrics` and `/healthz`, never a public one; empty = none."
 
 
@@ -16,7 +20,8 @@ class ServiceSettings(BaseSettings):
     """Settings shared by all services; defaults run on one laptop.
 
     A subclass sets `env_prefix="COUNTERFOIL_<SERVICE>_"` and the default of `listen`. The service's name, from the
-    prefix, gives the defaults of the key file and database. Keyword arguments take precedence over the environment.
+    prefix, gives the defaults of the key file and database. Keyword arguments take precedence over the environment,
+    and that over the files of `COUNTERFOIL_SECRETS_DIR`.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -30,6 +35,12 @@ class ServiceSettings(BaseSettings):
         default=Path(".counterfoil"),
         validation_alias="COUNTERFOIL_DATA_DIR",
         description="Folder of everything stored locally.",
+    )
+    secrets_dir: Path | None = Field(
+        default=None,
+        validation_alias=SECRETS_DIR,
+        description="Folder of settings by file, for secrets: a file named like a variable in lower case, such as "
+        "`counterfoil_database_url`, holds its value. A variable of the environment wins over its file.",
     )
     trusted_keys_dir: Path | None = Field(
         default=None,
@@ -111,6 +122,18 @@ class ServiceSettings(BaseSettings):
         default=5.0, ge=0, description="How long running calls may go on after the process was told to stop."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then the files that it points to."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
         name = self.service_name()
@@ -127,6 +150,7 @@ class ServiceSettings(BaseSettings):
         if not self.database_url:
             file = f"sqlite+aiosqlite:///{self.data_dir / f'{name}.db'}"
             fill(self, "database_url", url_of(name, self.databases_url) if self.databases_url else file)
+        _require_database(self.database_url)
         return self
 
     @classmethod
@@ -134,6 +158,46 @@ class ServiceSettings(BaseSettings):
         """Return the service's name as its environment prefix gives it, e.g. `models`."""
         prefix = cls.model_config.get("env_prefix") or "COUNTERFOIL_SERVICE_"
         return prefix.removeprefix("COUNTERFOIL_").removesuffix("_").lower()
+
+
+def _require_database(url: str) -> None:
+    """Raise ValueError, which tells nothing of the URL, unless it is one of a database that can be used."""
+    try:
+        place = urlsplit(url)
+        is_known = place.scheme.partition("+")[0] in ("postgresql", "sqlite") and (place.port is None or place.port > 0)
+    except ValueError:  # its text holds a part of the password, most likely
+        is_known = False
+    if not is_known:
+        raise ValueError(
+            "a database's URL is postgresql://user:password@host:5432/name, and in the password / is written %2F, "
+            "# %23, ? %3F, @ %40 and : %3A"
+        )
+
+
+class _SecretFiles(EnvSettingsSource):
+    """Reads a folder as though it were the environment.
+
+    pydantic-settings' own source of this kind passes over what it cannot read, with a warning at most.
+    """
+
+    def _load_env_vars(self) -> Mapping[str, str]:
+        self.secrets_dir = super()._load_env_vars().get(SECRETS_DIR.lower())
+        return {} if not self.secrets_dir else secrets_in(Path(self.secrets_dir))
+
+
+def secrets_in(folder: Path) -> dict[str, str]:
+    """Return the settings that a folder holds by file, by the file's name; raise StartError, which tells no value.
+
+    Other files may lie there, too: keys and certificates that settings point to.
+    """
+    try:
+        files = [each for each in folder.iterdir() if each.name.startswith(("counterfoil_", "otel_"))]
+        return {each.name: each.read_text(encoding="utf-8").strip() for each in files}
+    except OSError as error:
+        place = error.filename or folder
+        raise StartError(f"{place} of {SECRETS_DIR} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StartError(f"a file of {SECRETS_DIR} ({folder}) is not a text in UTF-8") from None
 
 
 def url_of(service: str, server: str) -> str:

@@ -1,8 +1,12 @@
 """The command `counterfoil`: a table of commands, each imported when it is used."""
 
 import importlib
+import sys
 
 import click
+from counterfoil_chassis.errors import StartError
+
+from counterfoil_cli import settings
 
 # name -> (module, attribute, what --help says of it in one line)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -28,6 +32,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "counterfoil_cli.commands.migrate_engine",
         "migrate_engine",
         "Copy the databases of a stopped installation to PostgreSQL.",
+    ),
+    "secrets": (
+        "counterfoil_cli.commands.secrets",
+        "secrets",
+        "Make every key and password of an installation, for containers.",
     ),
     "doctor": (
         "counterfoil_cli.commands.doctor",
@@ -64,6 +73,11 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="counterfoil-cli", prog_name="counterfoil")
 def main() -> None:
     """Marketing data in, every number out with a receipt."""
+    try:
+        settings.adopt_secrets()
+    except StartError as error:
+        click.echo(f"counterfoil: {error}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

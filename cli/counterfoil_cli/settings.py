@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 
 def inherited() -> dict[str, str]:
@@ -17,3 +18,12 @@ def prefer(name: str, value: str) -> None:
 def adopt(variables: Mapping[str, str]) -> None:
     """Make these variables part of this process's environment; called in a forked child only."""
     os.environ.update(variables)  # noqa: TID251 - this is settings.py
+
+
+def adopt_secrets() -> None:
+    """Make the settings by file part of this process's environment, whose own variables win; raise StartError."""
+    if folder := os.environ.get("COUNTERFOIL_SECRETS_DIR"):  # noqa: TID251 - this is settings.py
+        from counterfoil_chassis.settings import secrets_in  # noqa: PLC0415 - pydantic, which few commands need
+
+        for name, value in secrets_in(Path(folder)).items():
+            prefer(name.upper(), value)

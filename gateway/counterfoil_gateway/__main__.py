@@ -18,7 +18,7 @@ from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.identity import TokenSigner, derive_secret, load_private_key
 from counterfoil_chassis.memory import keep_freed_memory
 from counterfoil_chassis.metrics import measure_loop_lag
-from pydantic import ValidationError
+from counterfoil_chassis.startup import read_settings
 
 from counterfoil_gateway.doors import DRAIN_PAUSE, serving
 from counterfoil_gateway.gateway import NAME, Identity
@@ -40,7 +40,7 @@ def main() -> None:
 def _main() -> int:
     if sys.argv[1:]:
         raise StartError("takes no arguments; its settings are environment variables")
-    settings = _settings()
+    settings = read_settings(Settings)
     logs.configure(NAME, level=settings.log_level)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # announces its own start and end
     if settings.private_key_file is None:
@@ -53,15 +53,6 @@ def _main() -> int:
         return uvloop.run(_serve(settings, identity))
     finally:
         telemetry.flush()
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = f"the setting {'.'.join(str(part) for part in first['loc'])} is wrong: {first['msg']}"
-        raise StartError(message) from None
 
 
 async def _serve(settings: Settings, identity: Identity) -> int:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.logs import JsonFormatter
+from counterfoil_chassis.startup import read_settings
 from pydantic import ValidationError
 
 from tests.chassis.probe import ProbeSettings
@@ -80,3 +82,61 @@ def test_one_server_gives_each_service_a_database_and_its_own_setting_wins(monke
     assert ProbeSettings().database_url == "postgresql://db/acme_probe"
     monkeypatch.setenv("COUNTERFOIL_PROBE_DATABASE_URL", "postgresql://elsewhere/own")
     assert ProbeSettings().database_url == "postgresql://elsewhere/own"
+
+
+@pytest.fixture
+def secrets_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of settings by file as Kubernetes mounts a secret: names are links into a folder that is exchanged."""
+    folder, content = tmp_path / "secrets", tmp_path / "secrets" / "..2026_01"
+    content.mkdir(parents=True)
+    (folder / "..data").symlink_to(content.name)
+    for name, text in {
+        "counterfoil_database_url": "postgresql://me:s%40crt@db:5432\n",
+        "counterfoil_probe_listen": "0.0.0.0:9",
+        "otel_exporter_otlp_endpoint": "http://collector:4317\r\n",
+        "private_key.pem": "no setting",
+    }.items():
+        (content / name).write_text(text)
+        (folder / name).symlink_to(f"..data/{name}")
+    monkeypatch.setenv("COUNTERFOIL_SECRETS_DIR", str(folder))
+    return folder
+
+
+@pytest.mark.usefixtures("secrets_dir")
+def test_settings_by_file_count_where_the_environment_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ProbeSettings()
+    assert settings.database_url == "postgresql://me:s%40crt@db:5432/counterfoil_probe"
+    assert (settings.listen, settings.otlp_endpoint) == ("0.0.0.0:9", "http://collector:4317")
+    monkeypatch.setenv("COUNTERFOIL_PROBE_LISTEN", "0.0.0.0:10")
+    monkeypatch.setenv("COUNTERFOIL_DATABASE_URL", "")
+    assert ProbeSettings().listen == "0.0.0.0:10"
+    assert ProbeSettings().database_url.startswith("sqlite")
+
+
+def test_a_folder_or_file_of_settings_that_cannot_be_read_is_one_line_without_values(
+    secrets_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets_dir / "counterfoil_trace_ratio").write_bytes(b"\xffhunter2")
+    with pytest.raises(StartError, match="UTF-8") as binary:
+        read_settings(ProbeSettings)
+    (secrets_dir / "counterfoil_trace_ratio").write_text("hunter2")
+    with pytest.raises(StartError, match="COUNTERFOIL_TRACE_RATIO is wrong") as wrong:
+        read_settings(ProbeSettings)
+    (secrets_dir / "counterfoil_trace_ratio").unlink()
+    (secrets_dir / "counterfoil_trace_ratio").mkdir()
+    with pytest.raises(StartError, match=r"counterfoil_trace_ratio of COUNTERFOIL_SECRETS_DIR .* directory") as folder:
+        read_settings(ProbeSettings)
+    monkeypatch.setenv("COUNTERFOIL_SECRETS_DIR", str(secrets_dir / "none"))
+    with pytest.raises(StartError, match="none of COUNTERFOIL_SECRETS_DIR cannot be read: No such file"):
+        read_settings(ProbeSettings)
+    assert not any("hunter2" in str(each.value) for each in (binary, wrong, folder))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:hun/ter2@db:5432", "postgresql://me:hun#ter2@db", "mysql://db/hunter2"]
+)
+def test_a_database_url_that_cannot_be_meant_is_told_without_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERFOIL_DATABASE_URL", url)
+    with pytest.raises(StartError, match="%2F") as failure:
+        read_settings(ProbeSettings)
+    assert "hun" not in str(failure.value)

@@ -68,3 +68,16 @@ def test_a_wrong_password_is_one_line_without_it(postgres: Server) -> None:
     assert "password authentication failed" in refused.stderr
     assert "wrong" not in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_the_database_can_be_named_by_a_file_and_a_folder_that_is_missing_is_one_line(
+    postgres: Server, tmp_path: Path
+) -> None:
+    url = postgres.empty()
+    (tmp_path / "counterfoil_contracts_database_url").write_text(f"{url}\n")
+    made = migrate(COUNTERFOIL_SECRETS_DIR=str(tmp_path))
+    assert (made.returncode, made.stdout) == (0, "contracts: created, at this release\n"), made.stderr
+    postgres.drop(url)
+    refused = migrate(COUNTERFOIL_SECRETS_DIR=str(tmp_path / "none"))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "none of COUNTERFOIL_SECRETS_DIR cannot be read" in refused.stderr

@@ -48,7 +48,7 @@ def _start(environment: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def _until_alive(url: str) -> httpx.Response:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
             return httpx.get(f"{url}/healthz")
