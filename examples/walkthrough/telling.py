@@ -64,7 +64,7 @@ class Telling:
 
     def where(self, receipt: Json, *, trace_id: str) -> None:
         """Say where receipt, trace and API are."""
-        url = self._settings.url.rstrip("/")
+        url = (self._settings.public_url or self._settings.url).rstrip("/")
         lines = [("Receipt", f"{url}/v1/receipts/{receipt['receipt_id']}")]
         if self._settings.traces_url:
             lines.append(("Trace of the forecast", f"{self._settings.traces_url.rstrip('/')}/trace/{trace_id}"))

@@ -1,6 +1,8 @@
 """`counterfoil demo`: packs of one's own are run beside a whole Counterfoil, and their end decides."""
 
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,40 @@ def test_packs_run_one_after_the_other_unless_one_is_named(
     result = run(repository, "--exit", *arguments, code=0, listens=free_listens())
     assert result.returncode == code, result
     assert ("the second one ran" in result.stdout) is both
+
+
+def test_runs_against_a_gateway_that_runs_with_the_key_of_the_folder_and_starts_nothing(repository: Path):
+    heard: list[tuple[str, str | None]] = []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append((self.path.partition("?")[0], self.headers["x-api-key"]))
+            known = self.path.startswith("/v1/datasets")
+            body = (
+                b'{"datasets":[{"dataset":"events"}]}'
+                if known
+                else b'{"reason":"MODEL_NOT_FOUND","trace_id":"' + (b"0" * 32 + b'"}')
+            )
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    (repository / "data").mkdir()
+    (repository / "data" / "admin.key").write_text("cfk_admin\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        settings = {"COUNTERFOIL_TRACES_URL": "http://traces"}
+        result = run(repository, "--url", url, "--pack", "complete_journey", code=5, listens=settings)
+        server.shutdown()
+    assert result.returncode == 5, result
+    assert heard == [("/v1/datasets", "cfk_admin"), ("/v1/models/none", "cfk_admin")]
+    assert "problem: 404 MODEL_NOT_FOUND 32" in result.stdout
+    assert [file.name for file in (repository / "data").iterdir()] == ["admin.key"]
 
 
 def test_says_where_the_packs_are_looked_for(tmp_path: Path):

@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from counterfoil_chassis.errors import StartError
 
 from counterfoil_cli import settings
+from counterfoil_cli.commands.calling import read_admin_key
 from counterfoil_cli.commands.options import data_option, port_offset_option
 from counterfoil_cli.launcher import Journey, Launcher, Options
 from counterfoil_cli.supervisor import CANNOT_START
@@ -24,7 +26,8 @@ PACKS = ("complete_journey", "harbour_store")
 @port_offset_option
 @click.option("--exit", "exit_after", is_flag=True, help="Stop everything after the report.")
 @click.option("--pack", "packs", multiple=True, type=click.Choice(PACKS), help="Only this one; may be given twice.")
-def demo(data: Path, port_offset: int, exit_after: bool, packs: tuple[str, ...]) -> None:
+@click.option("--url", help="Start nothing: run against this gateway, with the admin's key of the data folder.")
+def demo(data: Path, port_offset: int, exit_after: bool, packs: tuple[str, ...], url: str | None) -> None:
     """Start everything and run the examples, one after the other.
 
     The Complete Journey, a grocer's real year: contracts, imports, live events, an approved forecast, attribution
@@ -35,6 +38,8 @@ def demo(data: Path, port_offset: int, exit_after: bool, packs: tuple[str, ...])
     chosen = packs or PACKS
     try:
         examples = find_examples(Path.cwd(), chosen)
+        if url:
+            run_packs(examples, chosen, {"COUNTERFOIL_URL": url, "COUNTERFOIL_API_KEY": read_admin_key(data)})
         launcher = Launcher(Options(data, port_offset), began=began)
     except StartError as error:
         click.echo(str(error), err=True)
@@ -58,7 +63,7 @@ def find_examples(start: Path, packs: Sequence[str]) -> Path:
     )
 
 
-def run_packs(examples: Path, packs: Sequence[str], variables: dict[str, str]) -> None:
+def run_packs(examples: Path, packs: Sequence[str], variables: dict[str, str]) -> NoReturn:
     """Run the packs in this process and exit with the code of the first that fails, else with 0."""
     settings.adopt(variables)
     sys.path.insert(0, str(examples))
