@@ -14,7 +14,7 @@ self=$(readlink -f "$0")
 export CACHE=${CONTAINER_CACHE:-$HOME/.cache/counterfoil-containers}
 if [ -z "${SANDBOX_PID1:-}" ]; then
   mkdir -p "$CACHE/store"
-  exec 9>/run/lock/counterfoil-sandbox.lock; flock -s 9
+  exec 9>/run/lock/container-sandbox.lock; flock -s 9
   # pdeathsig + kill-child: whoever kills this script, even with SIGKILL, kills it all
   SANDBOX_PID1=1 setpriv --pdeathsig KILL unshare --net --mount --pid --ipc --uts \
     --propagation private --fork --mount-proc --kill-child=KILL "$self" "$@" <&0 & child=$!
@@ -26,6 +26,7 @@ if [ -z "${SANDBOX_PID1:-}" ]; then
   exit $rc
 fi
 unset SANDBOX_PID1
+export CONTAINER_SANDBOX=1 # what tests/containers asks for
 mode=run; if [ "$1" = --build ]; then mode=build; shift; fi
 ip link set lo up
 mount -t tmpfs -o mode=755 tmpfs /run

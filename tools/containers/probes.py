@@ -1,0 +1,148 @@
+"""What the kubelet does with probes: podman 4.3.1 ignores most kinds, and runs the others inside the container."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_TIMES = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
+EXEC_SECONDS = 20.0
+"""What `podman exec` may take of its own on a busy machine, besides the command."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe, with Kubernetes' defaults filled in. `action` is grpc, httpGet, tcpSocket or exec."""
+
+    action: str
+    of: Mapping[str, Any]
+    delay: float
+    period: float
+    timeout: float
+    failures: int
+    """Of so many in a row it is found to fail."""
+    grace_seconds: int | None
+    """How long a container that fails it may take to end; None = as long as its pod's."""
+
+    @classmethod
+    def of_spec(cls, spec: Mapping[str, Any], ports: Mapping[str, int]) -> Probe:
+        """Read a probe; `ports` are those that the container names."""
+        [action] = spec.keys() & {"grpc", "httpGet", "tcpSocket", "exec"}
+        of = dict(spec[action])
+        if "port" in of:
+            of["port"] = ports.get(of["port"], of["port"])
+        delay, period, timeout, failures = (spec.get(name, default) for name, default in _TIMES.items())
+        return cls(action, of, delay, period, timeout, failures, spec.get("terminationGracePeriodSeconds"))
+
+    def passes(self, container: str, address: str) -> bool:
+        """Ask once."""
+        try:
+            return bool(_ACTIONS[self.action](self, container, address))
+        except (OSError, http.client.HTTPException, grpc.RpcError, subprocess.TimeoutExpired):
+            return False
+
+
+def _ask_grpc(probe: Probe, _: str, address: str) -> bool:
+    request = health_pb2.HealthCheckRequest(service=probe.of.get("service", ""))
+    with grpc.insecure_channel(f"{address}:{probe.of['port']}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=probe.timeout)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _ask_http(probe: Probe, _: str, address: str) -> bool:
+    connection = http.client.HTTPConnection(address, probe.of["port"], timeout=probe.timeout)
+    try:
+        connection.request("GET", probe.of.get("path", "/"))
+        return connection.getresponse().status < 400  # noqa: PLR2004
+    finally:
+        connection.close()
+
+
+def _connect(probe: Probe, _: str, address: str) -> bool:
+    socket.create_connection((address, probe.of["port"]), probe.timeout).close()
+    return True
+
+
+def _execute(probe: Probe, container: str, _: str) -> bool:
+    command = ["podman", "exec", container, *probe.of["command"]]
+    return subprocess.run(command, capture_output=True, check=False, timeout=probe.timeout + EXEC_SECONDS).returncode == 0
+
+
+_ACTIONS: Mapping[str, Callable[[Probe, str, str], bool]] = {
+    "grpc": _ask_grpc,
+    "httpGet": _ask_http,
+    "tcpSocket": _connect,
+    "exec": _execute,
+}
+
+
+class Watch(threading.Thread):
+    """Asks one container's probes until told to end: it is started, then ready or not, and restarted when not alive."""
+
+    def __init__(
+        self, container: str, address: str, probes: Mapping[str, Probe], restart: Callable[[int | None], None]
+    ) -> None:
+        """Take the probes by kind, and what restarts the container within so many seconds of grace."""
+        super().__init__(name=f"watch-{container}", daemon=True)
+        self.container = container
+        self.restarts = 0
+        self._address = address
+        self._probes = probes
+        self._restart = restart
+        self._is_ready = threading.Event()
+        self._is_over = threading.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a Service would send it requests."""
+        return self._is_ready.is_set()
+
+    def wait_ready(self, seconds: float) -> bool:
+        """Wait until it is ready, and tell whether it is."""
+        return self._is_ready.wait(seconds)
+
+    def end(self) -> None:
+        """Ask no more: the pod ends, and gets no requests from now on."""
+        self._is_over.set()
+        self._is_ready.clear()
+
+    def run(self) -> None:
+        """Begin again after each restart."""
+        while not self._is_over.is_set():
+            failed = self._follow()
+            self._is_ready.clear()
+            if failed is None or self._is_over.is_set():
+                return
+            self.restarts += 1
+            print(f"{self.container} fails its probe ({failed.action} {failed.of}): restarted", flush=True)
+            self._restart(failed.grace_seconds)
+
+    def _follow(self) -> Probe | None:
+        """Return the probe that found the container dead; None when it is over, or nothing asks."""
+        startup = self._probes.get("startupProbe")
+        if startup is not None and not self._starts(startup):
+            return startup
+        readiness, liveness = self._probes.get("readinessProbe"), self._probes.get("livenessProbe")
+        if readiness is None:
+            self._is_ready.set()
+        asking = threading.Thread(target=self._follow_readiness, args=(readiness,), daemon=True)
+        alive = threading.Event()
+        del asking, alive
+        return self._follow_both(readiness, liveness)
+
+    def _starts(self, probe: Probe) -> bool:
+        """Wait until the probe passes; tell when it has failed too often."""
+        self._is_over.wait(probe.delay)
+        for _ in range(probe.failures):
+            if self._is_over.is_set() or probe.passes(self.container, self._address):
+                return True
+            self._is_over.wait(probe.period)
+        return False
