@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.containers.probes import Probe
+from tools.containers.probes import KINDS, Probe
 
 Document = Mapping[str, Any]
 
@@ -23,7 +23,6 @@ NOT_ENFORCED = frozenset(
 )
 """Kinds that podman ignores; docs/operations/containers.md says how they are validated instead."""
 
-_PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 _SECRET = "secret."  # noqa: S105  (a prefix)
 
 
@@ -113,7 +112,7 @@ def _workload(document: Document, services: list[Document]) -> Workload:
     claims = [each["persistentVolumeClaim"] for each in spec["volumes"] if "persistentVolumeClaim" in each]
     _mount_as_claimed(spec)
     for container in _all_containers(spec):
-        for key in ("ports", "lifecycle", *_PROBES):
+        for key in ("ports", "lifecycle", *KINDS):
             container.pop(key, None)  # ports would be published on every address; the others are done by us, or wrong
     if kind == "Job":
         spec["restartPolicy"] = "Never"
@@ -184,9 +183,9 @@ def _mount_as_claimed(spec: Document) -> None:
 
 def _probes(container: Document) -> Iterator[tuple[str, Probe]]:
     ports = {port["name"]: port["containerPort"] for port in container.get("ports", ()) if "name" in port}
-    for kind in _PROBES:
+    for kind in KINDS:
         if kind in container:
-            yield kind, Probe.of(container[kind], ports)
+            yield kind, Probe.read(container[kind], ports)
 
 
 def _pre_stop_seconds(container: Document) -> float:

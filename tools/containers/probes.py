@@ -6,6 +6,7 @@ import http.client
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+STARTUP, READINESS, LIVENESS = KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 _TIMES = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
 EXEC_SECONDS = 20.0
 """What `podman exec` may take of its own on a busy machine, besides the command."""
@@ -33,7 +35,7 @@ class Probe:
     """How long a container that fails it may take to end; None = as long as its pod's."""
 
     @classmethod
-    def of_spec(cls, spec: Mapping[str, Any], ports: Mapping[str, int]) -> Probe:
+    def read(cls, spec: Mapping[str, Any], ports: Mapping[str, int]) -> Probe:
         """Read a probe; `ports` are those that the container names."""
         [action] = spec.keys() & {"grpc", "httpGet", "tcpSocket", "exec"}
         of = dict(spec[action])
@@ -53,7 +55,8 @@ class Probe:
 def _ask_grpc(probe: Probe, _: str, address: str) -> bool:
     request = health_pb2.HealthCheckRequest(service=probe.of.get("service", ""))
     with grpc.insecure_channel(f"{address}:{probe.of['port']}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=probe.timeout)
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # the types know no methods of it
+        answer = stub.Check(request, timeout=probe.timeout)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
@@ -61,7 +64,7 @@ def _ask_http(probe: Probe, _: str, address: str) -> bool:
     connection = http.client.HTTPConnection(address, probe.of["port"], timeout=probe.timeout)
     try:
         connection.request("GET", probe.of.get("path", "/"))
-        return connection.getresponse().status < 400  # noqa: PLR2004
+        return connection.getresponse().status < 400
     finally:
         connection.close()
 
@@ -73,7 +76,9 @@ def _connect(probe: Probe, _: str, address: str) -> bool:
 
 def _execute(probe: Probe, container: str, _: str) -> bool:
     command = ["podman", "exec", container, *probe.of["command"]]
-    return subprocess.run(command, capture_output=True, check=False, timeout=probe.timeout + EXEC_SECONDS).returncode == 0
+    return (
+        subprocess.run(command, capture_output=True, check=False, timeout=probe.timeout + EXEC_SECONDS).returncode == 0
+    )
 
 
 _ACTIONS: Mapping[str, Callable[[Probe, str, str], bool]] = {
@@ -126,23 +131,39 @@ class Watch(threading.Thread):
             self._restart(failed.grace_seconds)
 
     def _follow(self) -> Probe | None:
-        """Return the probe that found the container dead; None when it is over, or nothing asks."""
-        startup = self._probes.get("startupProbe")
+        """Return the probe that found the container dead; None when the pod ends, or nothing asks."""
+        startup = self._probes.get(STARTUP)
         if startup is not None and not self._starts(startup):
             return startup
-        readiness, liveness = self._probes.get("readinessProbe"), self._probes.get("livenessProbe")
-        if readiness is None:
+        if READINESS not in self._probes:
             self._is_ready.set()
-        asking = threading.Thread(target=self._follow_readiness, args=(readiness,), daemon=True)
-        alive = threading.Event()
-        del asking, alive
-        return self._follow_both(readiness, liveness)
+        asked = {kind: probe for kind, probe in self._probes.items() if kind != STARTUP}
+        due = {kind: time.monotonic() + probe.delay for kind, probe in asked.items()}
+        failures = dict.fromkeys(asked, 0)
+        while due:
+            kind = min(due, key=due.__getitem__)
+            if self._is_over.wait(max(0.0, due[kind] - time.monotonic())):
+                return None
+            probe = asked[kind]
+            failures[kind] = 0 if probe.passes(self.container, self._address) else failures[kind] + 1
+            due[kind] = time.monotonic() + probe.period
+            if kind == READINESS:
+                self._note_readiness(failures[kind], probe)
+            elif failures[kind] >= probe.failures:
+                return probe
+        return None
 
     def _starts(self, probe: Probe) -> bool:
-        """Wait until the probe passes; tell when it has failed too often."""
+        """Wait until the probe passes; tell whether it did before it had failed too often."""
         self._is_over.wait(probe.delay)
         for _ in range(probe.failures):
             if self._is_over.is_set() or probe.passes(self.container, self._address):
                 return True
             self._is_over.wait(probe.period)
         return False
+
+    def _note_readiness(self, failures: int, probe: Probe) -> None:
+        if failures == 0 and not self._is_over.is_set():
+            self._is_ready.set()
+        elif failures >= probe.failures:
+            self._is_ready.clear()
