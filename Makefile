@@ -54,6 +54,7 @@ check: setup ## Format, lint, types, import directions, protos.
 	@$(BIN)/buf format --diff --exit-code protos --exclude-path protos/gen
 	@$(BIN)/python tools/docs.py --check
 	@$(BIN)/python tools/client.py --check
+	@for profile in "" observability arangodb demo tools "*"; do $(BIN)/docker-compose --profile "$$profile" config --quiet; done
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 

@@ -12,7 +12,7 @@ bin=$root/.venv/bin engine=$CACHE/engine
 [ $# -gt 0 ] || set -- "$bin/python" -m pytest "$root/tests/containers/test_compose.py"
 
 if [ "${1:-}" != inside ]; then
-  [ -n "${NO_BUILD:-}" ] || "$here/build-images.sh"
+  [ -n "${NO_BUILD:-}" ] || ENGINE=sandbox "$here/build-images.sh"
   if [ ! -x "$engine/usr/sbin/dockerd" ]; then
     # unpacked, not installed: nothing starts by itself and no docker command changes
     debs=$(mktemp -d)
