@@ -47,6 +47,8 @@ _CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),  # and how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Calls go round the addresses of a name; gRPC asks for them anew whenever a connection ends, at most so often.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
 )
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -86,7 +88,12 @@ async def _waited(call: Any) -> Any:
 
 
 def connect(
-    target: str, *, to: Dependency | None = None, traced: bool = True, tls: Certificate | None = None
+    target: str,
+    *,
+    to: Dependency | None = None,
+    traced: bool = True,
+    tls: Certificate | None = None,
+    certified: str = "",
 ) -> GuardedChannel:
     """Open a channel to a dependency, by default one named like the target. The caller closes it.
 
@@ -94,7 +101,7 @@ def connect(
     where that is harmless, and as long as most calls succeed. A dependency that does not answer is not called, and no
     dependency gets more calls at once than it may: see `Dependency`. A caller who is cancelled ends the call. Without
     tracing a call costs half as much; that is for shared calls, whose items carry their own `traceparent`. With `tls`
-    both sides show certificates, and the other one's has to name the dependency.
+    both sides show certificates, and the other one's has to name the dependency, or `certified` when that is given.
     """
     to = to or Dependency(target)
     options = [*_CHANNEL_OPTIONS, *_PATIENCE, ("grpc.service_config", _service_config())]
@@ -104,7 +111,7 @@ def connect(
         interceptors = [*tracing, _CancelsUnary(), _CancelsUpload()]
     if tls is None:
         return GuardedChannel(grpc.aio.insecure_channel(target, options=options, interceptors=interceptors or None), to)
-    options.append(("grpc.ssl_target_name_override", to.name))
+    options.append(("grpc.ssl_target_name_override", certified or to.name))
     credentials = tls.channel_credentials()
     channel = grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors or None)
     return GuardedChannel(channel, to)

@@ -69,7 +69,8 @@ def repeatable(image: bytes) -> list[tuple[str, str]]:
     """Return service and name of the methods that may be called again when nobody knows whether the first call did it.
 
     Reads change nothing. What only services call takes the same message twice, since outboxes deliver at least once.
-    Anything else could happen twice: its caller repeats it, with a `request_id`.
+    Some say it of themselves, by protobuf's own option. Anything else could happen twice: its caller repeats it, with a
+    `request_id`.
     """
     return [
         (f"{file.package}.{service.name}", method.name)
@@ -81,6 +82,8 @@ def repeatable(image: bytes) -> list[tuple[str, str]]:
 
 
 def _is_repeatable(options: MethodOptions) -> bool:
+    if options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN:
+        return True
     scope = options.Extensions[options_pb2.scope]
     return scope.endswith(".read") if scope else bool(options.Extensions[options_pb2.services])
 

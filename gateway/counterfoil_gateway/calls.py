@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 
 from counterfoil_gateway.api import Api, Method
+from counterfoil_gateway.serving import home
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
@@ -64,7 +65,9 @@ class Calls:
         self, api: Api, channels: Mapping[str, grpc.aio.Channel], composed: Mapping[str, Unary] | None = None
     ) -> None:
         """Take one channel per service name, and the methods that the gateway answers itself, by wire name."""
-        self._made: dict[str, Any] = {m.name: _multicallable(channels[m.owner], m) for m in api.methods}
+        self._made: dict[str, Any] = {
+            m.name: _multicallable(channels[home(m.owner, m.service, channels)], m) for m in api.methods
+        }
         self._composed = frozenset(composed or {})
         self._made.update(composed or {})
 

@@ -31,6 +31,7 @@ from counterfoil_gateway.deadlines import timeout_of
 from counterfoil_gateway.metrics import LEFT, REQUESTS
 from counterfoil_gateway.problems import C
 from counterfoil_gateway.serve import Identify, Transcoded, refused
+from counterfoil_gateway.serving import home
 from counterfoil_gateway.transcode import Arrived, Transcoder
 
 CALL_MANY = "/counterfoil.common.v1.CallService/CallMany"
@@ -151,9 +152,9 @@ class ReadDoor:
         self._identify = identify
         shared = {name: SharedReads(channel, signer=signer) for name, channel in channels.items()}
         self._reads = {
-            _prefix(endpoint): _Read(endpoint.transcoder, shared[endpoint.method.owner], calls)
-            for endpoint in endpoints
-            if endpoint.method.point_read and _ends_with_id(endpoint)
+            _prefix(one): _Read(one.transcoder, shared[home(one.method.owner, one.method.service, shared)], calls)
+            for one in endpoints
+            if one.method.point_read and _ends_with_id(one)
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

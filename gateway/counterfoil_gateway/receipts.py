@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from counterfoil_gateway.calls import Metadata, Unary, UnaryCall
 from counterfoil_gateway.problems import C, Problem, bad_request
+from counterfoil_gateway.serving import home
 from counterfoil_gateway.values import Fault
 
 GET = "/counterfoil.governance.v1.ReceiptService/GetReceipt"
@@ -29,8 +30,9 @@ def composed(channels: Mapping[str, grpc.aio.Channel]) -> dict[str, Unary]:
     The public requests and those of the producers hold one field, `receipt_id = 1`, so their bytes go through as they
     are.
     """
-    get: dict[str, Unary] = {p: channels[p].unary_unary(_PRODUCER_GET) for p in PRODUCERS}
-    replay: dict[str, Unary] = {p: channels[p].unary_unary(_PRODUCER_REPLAY) for p in PRODUCERS}
+    producers = {name: channels[home(name, "ReceiptProducerService", channels)] for name in PRODUCERS}
+    get: dict[str, Unary] = {name: channel.unary_unary(_PRODUCER_GET) for name, channel in producers.items()}
+    replay: dict[str, Unary] = {name: channel.unary_unary(_PRODUCER_REPLAY) for name, channel in producers.items()}
     return {GET: GetReceipt(channels["governance"].unary_unary(GET), get), REPLAY: ReplayReceipt(replay)}
 
 

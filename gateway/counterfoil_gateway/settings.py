@@ -9,6 +9,8 @@ from counterfoil_chassis.settings import METRICS_LISTEN, ServiceSettings
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from counterfoil_gateway.serving import SERVING
+
 
 class Settings(ServiceSettings):
     """Defaults run on one laptop."""
@@ -83,6 +85,11 @@ class Settings(ServiceSettings):
     contracts_target: str = Field(default="127.0.0.1:7102", description="Address of contracts.")
     graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")
     models_target: str = Field(default="127.0.0.1:7104", description="Address of models.")
+    model_serving_target: str = Field(
+        default="",
+        description="Address of the processes that make and replay outputs beside models (`COUNTERFOIL_MODELS_ROLE` "
+        "is `serving`); a name with several addresses has its calls spread over them. Empty = models does that, too.",
+    )
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
 
     @model_validator(mode="after")
@@ -92,11 +99,12 @@ class Settings(ServiceSettings):
         return self
 
     def targets(self) -> dict[str, str]:
-        """Return the address of each service by its name."""
-        return {
+        """Return the address of each service by its name, and of the processes that serve models if there are any."""
+        targets = {
             "ingest": self.ingest_target,
             "contracts": self.contracts_target,
             "graph": self.graph_target,
             "models": self.models_target,
             "governance": self.governance_target,
         }
+        return targets | ({SERVING: self.model_serving_target} if self.model_serving_target else {})

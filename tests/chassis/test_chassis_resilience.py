@@ -287,14 +287,16 @@ async def test_only_what_may_happen_twice_is_repeated(stack: AsyncExitStack) -> 
     assert refusing.calls["/counterfoil.governance.v1.KeyService/GetKey"] == 1
 
 
-def test_what_writes_for_a_principal_is_never_repeated() -> None:
+def test_what_writes_for_a_principal_is_repeated_only_where_it_says_that_this_is_harmless() -> None:
     image = importlib.resources.files("counterfoil").joinpath("api.binpb").read_bytes()
     names = {f"{service.rpartition('.')[2]}.{method}" for service, method in repeatable(image)}
     assert {"PersonService.GetPerson", "ChangeService.ReportChange", "ReceiptService.PutReceipts"} <= names
     writing = ("Create", "Rotate", "Revoke", "Rollback", "Promote", "Train", "Merge", "Split", "Upload", "Activate")
     writes = {name for name in names if name.partition(".")[2].startswith(writing)}
-    # Asked by services only, with a request id that governance keeps; and a place in the log that is only looked at.
-    assert writes == {"ChangeService.CreateChange", "RecordService.CreateSnapshot"}
+    # Asked by services only, with a request id that governance keeps; a place in the log that is only looked at; and
+    # outputs, of which the same question of the same data has one.
+    outputs = {f"{name}Service.Create{name}" for name in ("Forecast", "Attribution", "Lift")}
+    assert writes == {"ChangeService.CreateChange", "RecordService.CreateSnapshot", *outputs}
 
 
 async def test_a_service_refuses_what_is_one_too_many_but_answers_for_its_health_and_lets_itself_be_followed(

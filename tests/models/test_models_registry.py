@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 from counterfoil.models.v1 import forecasts_pb2, models_pb2
 
 from tests.models.shop import SCOPES, demand, shop_sales
+from tests.postgres import direct
 
 pytestmark = pytest.mark.both_engines("models")
 
@@ -47,8 +49,10 @@ async def test_training_ends_validated_with_backtests_and_what_was_left_out(shop
     assert all(one.mase < one.mase_seasonal_naive for one in version.backtests)
     (unknown,) = version.skipped
     assert (unknown.series, unknown.reason, unknown.records) == ("unknown", "UNKNOWN_DIMENSION", 210)
-    artifact = shop.data_dir / "artifacts" / f"{version.artifact_sha256}.json"
-    assert artifact.stat().st_size == version.artifact_bytes
+    with direct(shop.settings.database_url) as database:
+        [(kept,)] = database.execute(f"SELECT bytes FROM artifact WHERE sha256 = '{version.artifact_sha256}'")
+    assert hashlib.sha256(kept).hexdigest() == version.artifact_sha256
+    assert len(kept) == version.artifact_bytes
     assert [one.dataset for one in version.snapshots] == ["sales", "products"]
     assert len(version.trace_id) == 32
 

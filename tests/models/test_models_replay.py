@@ -17,6 +17,7 @@ from counterfoil.models.v1 import forecasts_pb2, models_pb2
 from counterfoil_chassis.canonical import output_sha256
 
 from tests.models.shop import demand, numbered, shop_sales
+from tests.postgres import direct
 
 R = receipts_pb2.ReplayResult
 
@@ -178,11 +179,13 @@ async def test_a_replay_matches_also_after_more_records_arrived_and_the_service_
         assert result.expected_sha256 == result.actual_sha256 == output_sha256(document(made))
 
 
-async def test_an_artifact_altered_on_disk_never_matches_nor_forecasts(shop, client):
+async def test_an_artifact_altered_in_the_database_never_matches_nor_forecasts(shop, client):
     version = await serve(client)
     made = await forecast(client)
-    file = shop.data_dir / "artifacts" / f"{version.artifact_sha256}.json"
-    file.write_bytes(file.read_bytes().replace(b'"interval_scale":', b'"interval_scale":1'))
+    with direct(shop.settings.database_url) as database:
+        [(kept,)] = database.execute("SELECT bytes FROM artifact")
+        altered = kept.replace(b'"interval_scale":', b'"interval_scale":1')
+        database.execute(f"UPDATE artifact SET bytes = X'{altered.hex()}'")
     result = await replay(client, made.receipt_id)
     assert (result.outcome, result.field) == (R.MISMATCH, "artifact_sha256")
     assert result.expected_sha256 == version.artifact_sha256 != result.actual_sha256
@@ -190,7 +193,8 @@ async def test_an_artifact_altered_on_disk_never_matches_nor_forecasts(shop, cli
     refused = await client.refused(client.forecasts.CreateForecast, request)
     assert (refused.code.name, refused.reason) == ("DATA_LOSS", "ARTIFACT_CORRUPT")
     assert version.artifact_sha256 in refused.detail
-    file.unlink()
+    with direct(shop.settings.database_url) as database:
+        database.execute("DELETE FROM artifact")
     assert (await replay(client, made.receipt_id)).field == "artifact_sha256"
 
 

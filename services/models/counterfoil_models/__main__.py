@@ -1,23 +1,26 @@
 """The models service: forecasts, attribution, lift; versions, champions, freshness, replay."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from counterfoil.common.v1 import receipts_pb2_grpc
 from counterfoil.models.v1 import attributions_pb2_grpc, forecasts_pb2_grpc, lifts_pb2_grpc, models_pb2_grpc
 from counterfoil_chassis.audit import audit_relay
 from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
+from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.policy import PolicyChecker
-from counterfoil_chassis.runtime import running_code
+from counterfoil_chassis.runtime import Runtime, running_code
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.approvals import Approvals
 from counterfoil_models.entities import OutputKind
-from counterfoil_models.files.artifacts import FileArtifactStore
+from counterfoil_models.files.artifacts import ArtifactFiles
 from counterfoil_models.freshness import Freshness
 from counterfoil_models.remote.consents import LedgerConsents
 from counterfoil_models.remote.governance import Governance
@@ -48,56 +51,100 @@ LIBRARIES = ("numpy", "pandas", "scipy", "sktime", "statsmodels")
 """The distributions whose versions can change an output's digits; artifacts name them."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What every part of a process works with."""
+
+    settings: Settings
+    host: Host
+    database: Database
+    stores: SqlStores
+    source: IngestSnapshots
+    ingest: GuardedChannel
+    graph: GuardedChannel
+    governance_channel: GuardedChannel
+    governance: Governance
+    runtime: Runtime
+    pager: Pager
+    worker: Callable[[str], Worker]
+    """Makes a thread of its own, which ends with the process."""
+
+
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
-    """Compose the service."""
+    """Compose the service: all of it, or what makes and replays outputs."""
+    shared = await _share(settings, host, stack)
+    if settings.role == "all":
+        return await _all(shared)
+    policies = PolicyChecker(shared.governance_channel, host.signer, host.clock)
+    # The receipts are in the database: the process that holds the lease delivers them.
+    servicers = _output_servicers(shared, policies, receipts_added=lambda: None)
+    return Service(servicers=servicers, unchanging=UNCHANGING, background=[policies.run])
+
+
+async def _share(settings: Settings, host: Host, stack: AsyncExitStack) -> Shared:
     database = Database(settings.database_url, lease=host.lease)
     stack.push_async_callback(database.close)
     ingest = await stack.enter_async_context(host.connect("ingest", settings.ingest_target))
     graph = await stack.enter_async_context(host.connect("graph", settings.graph_target))
-    governance_channel = await stack.enter_async_context(host.connect("governance", settings.governance_target))
-    governance = Governance(governance_channel, host.signer)
-    # Two threads: a training of minutes must not hold up a forecast of seconds.
-    training, serving = Worker("training"), Worker("serving")
-    stack.callback(training.close)
-    stack.callback(serving.close)
-    stores, source = SqlStores(database), IngestSnapshots(ingest, host.signer)
-    artifacts = FileArtifactStore(settings.data_dir / "artifacts")
-    runtime, pager = (
-        running_code("counterfoil-models", image_digest=settings.image_digest, libraries=LIBRARIES),
-        Pager(host.secret),
+    governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
+
+    def worker(name: str) -> Worker:
+        made = Worker(name)
+        stack.callback(made.close)
+        return made
+
+    files = None if settings.shares_database else ArtifactFiles(settings.data_dir / "artifacts")
+    return Shared(
+        settings=settings,
+        host=host,
+        database=database,
+        stores=SqlStores(database, files=files),
+        source=IngestSnapshots(ingest, host.signer),
+        ingest=ingest,
+        graph=graph,
+        governance_channel=governance,
+        governance=Governance(governance, host.signer),
+        runtime=running_code("counterfoil-models", image_digest=settings.image_digest, libraries=LIBRARIES),
+        pager=Pager(host.secret),
+        worker=worker,
     )
-    relay = OutboxRelay(database, RECEIPTS_TOPIC, governance.put_receipts, host.clock)
+
+
+async def _all(shared: Shared) -> Service:
+    host, database, stores = shared.host, shared.database, shared.stores
+    # A thread of its own: a training of minutes must not hold up a forecast of seconds.
     trainer = Trainer(
         stores=stores,
-        source=source,
-        artifacts=artifacts,
-        worker=training,
+        source=shared.source,
+        worker=shared.worker("training"),
         clock=host.clock,
-        libraries=runtime.libraries,
+        libraries=shared.runtime.libraries,
     )
+    await trainer.bring_in(ArtifactFiles(shared.settings.data_dir / "artifacts"))
     await trainer.end_interrupted()
-    freshness = Freshness(database, log=IngestLog(ingest, host.signer), seen=SqlRecordsSeenStore)
+    freshness = Freshness(database, log=IngestLog(shared.ingest, host.signer), seen=SqlRecordsSeenStore)
     policies = PolicyChecker(
-        governance_channel,
+        shared.governance_channel,
         host.signer,
         host.clock,
         on_workspace=freshness.follow,
         on_workspace_gone=freshness.forget,
     )
-    audit = audit_relay(database, governance_channel, host.signer, host.clock)
+    relay = OutboxRelay(database, RECEIPTS_TOPIC, shared.governance.put_receipts, host.clock)
+    audit = audit_relay(database, shared.governance_channel, host.signer, host.clock)
     approvals = Approvals(
         stores=stores,
-        changes=Changes(governance_channel, host.signer),
+        changes=Changes(shared.governance_channel, host.signer),
         clock=host.clock,
         ids=host.ids,
         audit_added=audit.wake,
     )
     models = ModelServices(
         stores=stores,
-        source=source,
+        source=shared.source,
         trainer=trainer,
-        timezone=governance.timezone,
-        pager=pager,
+        timezone=shared.governance.timezone,
+        pager=shared.pager,
         idempotency=Idempotency(host.secret, host.clock),
         clock=host.clock,
         ids=host.ids,
@@ -105,33 +152,48 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         approvals=approvals,
         audit_added=audit.wake,
     )
+    return Service(
+        servicers=[
+            (models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models)),
+            *_output_servicers(shared, policies, receipts_added=relay.wake),
+        ],
+        unchanging=UNCHANGING,
+        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run],
+    )
+
+
+def _output_servicers(
+    shared: Shared, policies: PolicyChecker, *, receipts_added: Callable[[], None]
+) -> list[tuple[Callable[..., None], object]]:
+    """Return what makes outputs, reads them and makes them again; all they know is in the database."""
+    host, stores, source, runtime = shared.host, shared.stores, shared.source, shared.runtime
+    worker = shared.worker("serving")
     forecasts = ForecastServices(
         stores=stores,
         source=source,
-        artifacts=artifacts,
-        worker=serving,
+        worker=worker,
         runtime=runtime,
-        pager=pager,
+        pager=shared.pager,
         clock=host.clock,
         ids=host.ids,
-        receipts_added=relay.wake,
+        receipts_added=receipts_added,
         policies=policies,
     )
     lifts = LiftServices(
-        Outputs(OutputKind.LIFT, stores, runtime, pager, host.clock, host.ids, relay.wake),
+        Outputs(OutputKind.LIFT, stores, runtime, shared.pager, host.clock, host.ids, receipts_added),
         source,
-        LedgerConsents(governance_channel, host.signer),
+        LedgerConsents(shared.governance_channel, host.signer),
         policies,
-        serving,
-        governance.timezone,
+        worker,
+        shared.governance.timezone,
     )
     attributions = AttributionServices(
-        Outputs(OutputKind.ATTRIBUTION, stores, runtime, pager, host.clock, host.ids, relay.wake),
-        GraphJourneys(graph, host.signer),
+        Outputs(OutputKind.ATTRIBUTION, stores, runtime, shared.pager, host.clock, host.ids, receipts_added),
+        GraphJourneys(shared.graph, host.signer),
         source,
         policies,
-        serving,
-        governance.timezone,
+        worker,
+        shared.governance.timezone,
     )
     replayers: dict[str, Replayer] = {
         FORECASTS: ForecastReplayer(forecasts),
@@ -139,17 +201,12 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         OutputKind.LIFT.value: LiftReplayer(lifts),
     }
     receipts = ReceiptServices(stores, runtime, host.clock, replayers)
-    return Service(
-        servicers=[
-            (models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models)),
-            (forecasts_pb2_grpc.add_ForecastServiceServicer_to_server, ForecastServicer(forecasts)),
-            (attributions_pb2_grpc.add_AttributionServiceServicer_to_server, AttributionServicer(attributions)),
-            (lifts_pb2_grpc.add_LiftServiceServicer_to_server, LiftServicer(lifts)),
-            (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(receipts)),
-        ],
-        unchanging=UNCHANGING,
-        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run],
-    )
+    return [
+        (forecasts_pb2_grpc.add_ForecastServiceServicer_to_server, ForecastServicer(forecasts)),
+        (attributions_pb2_grpc.add_AttributionServiceServicer_to_server, AttributionServicer(attributions)),
+        (lifts_pb2_grpc.add_LiftServiceServicer_to_server, LiftServicer(lifts)),
+        (receipts_pb2_grpc.add_ReceiptProducerServiceServicer_to_server, ReceiptProducerServicer(receipts)),
+    ]
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
 """What can go wrong in models, each with its stable reason."""
 
+from datetime import timedelta
+
 from counterfoil_chassis.errors import (
     AlreadyExistsError,
     DataLossError,
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    UnavailableError,
 )
 
 
@@ -121,6 +124,28 @@ class ArtifactCorruptError(DataLossError):
     """The artifact's bytes are not those that were kept, or are gone."""
 
     reason = "ARTIFACT_CORRUPT"
+
+    def __init__(self, sha256: str, *, actual: str) -> None:
+        """Take the hash that was kept and that of the bytes there are, empty = none."""
+        found = f"its bytes have the hash {actual}" if actual else "it is gone"
+        super().__init__(
+            f"The artifact {sha256} is not as it was kept: {found}. Restore it from a backup, or train a new version.",
+            metadata={"artifact_sha256": sha256, "actual_sha256": actual},
+        )
+
+
+class ArtifactAbsentError(UnavailableError):
+    """The artifact is not in the database; the process that trains brings in what an earlier release kept in files."""
+
+    reason = "ARTIFACT_ABSENT"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(
+            f"The artifact {sha256} is not in the database. The process that trains brings in what an earlier release "
+            "kept in its data folder: start it with that folder, or restore a backup.",
+            metadata={"artifact_sha256": sha256},
+            retry_after=timedelta(seconds=5),
+        )
 
 
 class HistoryTooShortError(FailedPreconditionError):

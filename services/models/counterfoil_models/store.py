@@ -1,6 +1,6 @@
 """What the rules need from storage and from other services."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -119,8 +119,8 @@ class ForecastStore(Protocol):
     async def page(self, workspace: str, *, model_id: str, limit: int, before: str) -> list[Forecast]:
         """Return forecasts, newest first, with ids below `before` ("" = from the newest), of a model ("" = of all)."""
 
-    async def add(self, forecast: Forecast, *, receipt: bytes) -> None:
-        """Keep a forecast with its receipt's bytes."""
+    async def add(self, forecast: Forecast, *, receipt: bytes) -> bool:
+        """Keep a forecast with its receipt's bytes; False = its question was answered, maybe by another process."""
 
 
 class OutputStore(Protocol):
@@ -135,8 +135,8 @@ class OutputStore(Protocol):
     async def page(self, workspace: str, kind: OutputKind, *, limit: int, before: str) -> list[Output]:
         """Return outputs of a kind, newest first, with ids below `before` ("" = from the newest)."""
 
-    async def add(self, output: Output, *, receipt: bytes) -> None:
-        """Keep an output with its receipt's bytes."""
+    async def add(self, output: Output, *, receipt: bytes) -> bool:
+        """Keep an output with its receipt's bytes; False = its question was answered, maybe by another process."""
 
 
 class ReceiptStore(Protocol):
@@ -156,10 +156,38 @@ class RecordsSeenStore(Protocol):
         """Return how many records a dataset has received."""
 
 
+class ArtifactStore(Protocol):
+    """Artifacts by the SHA-256 of their bytes, of one transaction."""
+
+    async def put(self, data: bytes) -> str:
+        """Keep bytes and return their hash; the same bytes again change nothing."""
+
+    async def get(self, sha256: str) -> bytes:
+        """Return the bytes.
+
+        Raises ArtifactCorruptError when they are gone or do not have this hash, ArtifactAbsentError when they may be
+        where only the process that trains finds them.
+        """
+
+    async def known(self) -> Collection[str]:
+        """Return the hashes of those in the database."""
+
+
+class EarlierArtifacts(Protocol):
+    """Artifacts that an earlier release kept in files; blocking."""
+
+    def get(self, sha256: str) -> bytes:
+        """Return the bytes; raise ArtifactCorruptError when they are gone or do not have this hash."""
+
+    def beside(self, known: Collection[str]) -> Iterator[bytes]:
+        """Yield those that are whole and not among the known."""
+
+
 class Transaction(Protocol):
     """The stores of one transaction, and its connection for the chassis tables."""
 
     connection: Any
+    artifacts: ArtifactStore
     models: ModelStore
     forecasts: ForecastStore
     outputs: OutputStore
@@ -174,16 +202,6 @@ class Stores(Protocol):
 
     def read(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a read transaction."""
-
-
-class ArtifactStore(Protocol):
-    """Artifacts by the SHA-256 of their bytes; blocking, to be called from a worker."""
-
-    def put(self, data: bytes) -> str:
-        """Keep bytes durably and return their hash; the same bytes again change nothing."""
-
-    def get(self, sha256: str) -> bytes:
-        """Return the bytes; raise ArtifactCorruptError when they are gone or do not have this hash."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Training in the background: one version at a time, in the trace of the request that asked for it."""
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from counterfoil_chassis.worker import Worker
 from counterfoil_models.entities import Change, ForecastSpec, Input
 from counterfoil_models.models import fail, finish
 from counterfoil_models.reading import read_series
-from counterfoil_models.store import ArtifactStore, Ending, SnapshotSource, Stores
+from counterfoil_models.store import EarlierArtifacts, Ending, SnapshotSource, Stores
 from counterfoil_models.training import Training, train_version, verdict
 
 SPAN_TRAIN = "train model version"
@@ -38,12 +39,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    """What a training made, and how many records each of its inputs held; an empty hash = no artifact."""
+    """What a training made, how many records each of its inputs held, and the artifact's bytes, empty = none."""
 
     training: Training
     input_rows: tuple[int, ...]
-    artifact_sha256: str = ""
-    artifact_bytes: int = 0
+    artifact: bytes = b""
 
 
 class Trainer:
@@ -54,14 +54,12 @@ class Trainer:
         *,
         stores: Stores,
         source: SnapshotSource,
-        artifacts: ArtifactStore,
         worker: Worker,
         clock: Clock,
         libraries: Mapping[str, str],
     ) -> None:
         self._stores = stores
         self._source = source
-        self._artifacts = artifacts
         self._worker = worker
         self._clock = clock
         self._libraries = libraries
@@ -89,6 +87,14 @@ class Trainer:
                 await transaction.models.end_training(*place, version.version, ending)
                 changes = fail(version.version, reason=f"TRAINING_INTERRUPTED: {detail}")
                 await transaction.models.append(*place, changes, now=now)
+
+    async def bring_in(self, earlier: EarlierArtifacts) -> None:
+        """Put artifacts that an earlier release kept in files into the database; the files stay where they are."""
+        async with self._stores.read() as transaction:
+            known = await transaction.artifacts.known()
+        for data in await asyncio.to_thread(list, earlier.beside(known)):
+            async with self._stores.begin() as transaction:
+                await transaction.artifacts.put(data)
 
     async def _train(self, job: Job) -> None:
         try:
@@ -123,30 +129,29 @@ class Trainer:
             inputs=job.inputs,
             libraries=self._libraries,
         )
-        if training.artifact is None:
-            return Made(training, reading.rows)
-        data = training.artifact.encode()
-        return Made(training, reading.rows, await self._worker.run(self._artifacts.put, data), len(data))
+        return Made(training, reading.rows, b"" if training.artifact is None else training.artifact.encode())
 
     async def _finish(self, job: Job, made: Made) -> None:
         accepted, reason = verdict(made.training)
         ending = Ending(
             self._clock.now(),
-            artifact_sha256=made.artifact_sha256,
-            artifact_bytes=made.artifact_bytes,
+            artifact_sha256=hashlib.sha256(made.artifact).hexdigest() if made.artifact else "",
+            artifact_bytes=len(made.artifact),
             backtests=made.training.backtests,
             skipped=made.training.skipped,
             input_rows=made.input_rows,
         )
-        changes = finish(job.version, accepted=accepted, reason=reason, trained=bool(made.artifact_sha256))
-        await self._end(job, ending, changes)
+        changes = finish(job.version, accepted=accepted, reason=reason, trained=bool(made.artifact))
+        await self._end(job, ending, changes, artifact=made.artifact)
         _logger.info("trained", extra={"model": job.model_id, "version": job.version, "accepted": accepted})
 
     async def _fail(self, job: Job, reason: str, detail: str) -> None:
         ending = Ending(self._clock.now(), error_reason=reason, error_detail=detail)
         await self._end(job, ending, fail(job.version, reason=f"{reason}: {detail}"))
 
-    async def _end(self, job: Job, ending: Ending, changes: Sequence[Change]) -> None:
+    async def _end(self, job: Job, ending: Ending, changes: Sequence[Change], *, artifact: bytes = b"") -> None:
         async with self._stores.begin() as transaction:
+            if artifact:
+                await transaction.artifacts.put(artifact)
             await transaction.models.end_training(job.workspace, job.model_id, job.version, ending)
             await transaction.models.append(job.workspace, job.model_id, changes, now=ending.finished_at)

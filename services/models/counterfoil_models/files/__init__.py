@@ -1,1 +1,1 @@
-"""Artifacts as content-addressed files."""
+"""What an earlier release kept in the data folder."""

@@ -26,7 +26,7 @@ from counterfoil_models.servicers.provenance import PRODUCER, Asked, asked_of, f
 from counterfoil_models.servicers.questions import forecast_question, use_question
 from counterfoil_models.servicers.replaying import Remade
 from counterfoil_models.serving import chosen_horizon, chosen_series, make_output, serving_gaps
-from counterfoil_models.store import RECEIPTS_TOPIC, ArtifactStore, SnapshotSource, Stores
+from counterfoil_models.store import RECEIPTS_TOPIC, SnapshotSource, Stores
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,7 +37,6 @@ class ForecastServices:
 
     stores: Stores
     source: SnapshotSource
-    artifacts: ArtifactStore
     worker: Worker
     runtime: Runtime
     pager: Pager
@@ -62,8 +61,7 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
         require_scope(caller, "ingest.read")
         model, champion = await self._champion(caller.workspace, request.model_id)
         answers = await self._allowed(caller, model)
-        data = await self._services.worker.run(self._services.artifacts.get, champion.artifact_sha256)
-        artifact = decode(data)
+        artifact = await _artifact(self._stores, champion.artifact_sha256)
         asked = Asked(
             model.model_id,
             chosen_horizon(artifact, request.horizon_days),
@@ -164,10 +162,10 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
     async def _keep(self, forecast: Forecast, receipt: bytes) -> Forecast:
         """Keep forecast, receipt and outbox row together; the same question answered meanwhile wins."""
         async with self._stores.begin() as transaction:
-            known = await transaction.forecasts.find(forecast.workspace, forecast.question_sha256)
-            if known is not None:
+            if not await transaction.forecasts.add(forecast, receipt=receipt):
+                known = await transaction.forecasts.find(forecast.workspace, forecast.question_sha256)
+                assert known is not None  # noqa: S101 - outputs are never deleted
                 return known
-            await transaction.forecasts.add(forecast, receipt=receipt)
             await enqueue(transaction.connection, topic=RECEIPTS_TOPIC, payload=receipt, now=forecast.created_at)
         self._services.receipts_added()
         return forecast
@@ -181,8 +179,8 @@ class ForecastReplayer:
 
     async def remake(self, receipt: receipts_pb2.Receipt) -> Remade:
         """Forecast again by the cited artifact from the cited snapshots."""
-        data = await self._services.worker.run(self._services.artifacts.get, receipt.model.artifact_sha256)
-        artifact, asked = decode(data), asked_of(receipt.parameters)
+        artifact = await _artifact(self._services.stores, receipt.model.artifact_sha256)
+        asked = asked_of(receipt.parameters)
         reading = await read_series(
             self._services.source,
             self._services.worker,
@@ -201,6 +199,11 @@ class ForecastReplayer:
             names=asked.series,
         )
         return Remade(output_document(output), reading.rows)
+
+
+async def _artifact(stores: Stores, sha256: str) -> Artifact:
+    async with stores.read() as transaction:
+        return decode(await transaction.artifacts.get(sha256))
 
 
 def _question(asked: Asked, champion: ModelVersion, inputs: tuple[Input, ...]) -> str:

@@ -41,10 +41,10 @@ class Outputs:
         """Keep output, receipt and outbox row together; return the one that answered the question meanwhile instead."""
         payload = receipt.SerializeToString(deterministic=True)
         async with self.stores.begin() as transaction:
-            known = await transaction.outputs.find(output.workspace, self.kind, output.question_sha256)
-            if known is not None:
+            if not await transaction.outputs.add(output, receipt=payload):
+                known = await transaction.outputs.find(output.workspace, self.kind, output.question_sha256)
+                assert known is not None  # noqa: S101 - outputs are never deleted
                 return known
-            await transaction.outputs.add(output, receipt=payload)
             await enqueue(transaction.connection, topic=RECEIPTS_TOPIC, payload=payload, now=output.created_at)
         self.receipts_added()
         return output

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from counterfoil_models.documents import gap_document, gap_of, inputs_document, inputs_of, output_document, output_of
 from counterfoil_models.entities import Forecast
 from counterfoil_models.errors import ForecastNotFoundError
+from counterfoil_models.sql.inserting import insert_first
 from counterfoil_models.sql.tables import FORECAST, RECEIPT
 
 
@@ -44,21 +45,22 @@ class SqlForecastStore:
         rows = await self._connection.execute(query.order_by(FORECAST.c.forecast_id.desc()).limit(limit))
         return [_forecast(row) for row in rows]
 
-    async def add(self, forecast: Forecast, *, receipt: bytes) -> None:
-        """Keep a forecast with its receipt's bytes."""
-        await self._connection.execute(
-            insert(FORECAST).values(
-                workspace=forecast.workspace,
-                forecast_id=forecast.forecast_id,
-                model_id=forecast.output.model_id,
-                receipt_id=forecast.receipt_id,
-                question_sha256=forecast.question_sha256,
-                output=canonical_json(output_document(forecast.output)).decode(),
-                inputs=orjson.dumps(inputs_document(forecast.inputs)).decode(),
-                gaps=orjson.dumps([gap_document(gap) for gap in forecast.gaps]).decode(),
-                created_at=to_micros(forecast.created_at),
-            )
-        )
+    async def add(self, forecast: Forecast, *, receipt: bytes) -> bool:
+        """Keep a forecast with its receipt's bytes; False = its question was answered, maybe by another process."""
+        values = {
+            "workspace": forecast.workspace,
+            "forecast_id": forecast.forecast_id,
+            "model_id": forecast.output.model_id,
+            "receipt_id": forecast.receipt_id,
+            "question_sha256": forecast.question_sha256,
+            "output": canonical_json(output_document(forecast.output)).decode(),
+            "inputs": orjson.dumps(inputs_document(forecast.inputs)).decode(),
+            "gaps": orjson.dumps([gap_document(gap) for gap in forecast.gaps]).decode(),
+            "created_at": to_micros(forecast.created_at),
+        }
+        question = (FORECAST.c.workspace, FORECAST.c.question_sha256)
+        if not await insert_first(self._connection, FORECAST, values, unless=question):
+            return False
         await self._connection.execute(
             insert(RECEIPT).values(
                 workspace=forecast.workspace,
@@ -67,6 +69,7 @@ class SqlForecastStore:
                 payload=receipt,
             )
         )
+        return True
 
 
 def _forecast(row: Row[Any]) -> Forecast:

@@ -5,11 +5,12 @@ from typing import Any
 import orjson
 from counterfoil_chassis.canonical import canonical_json
 from counterfoil_chassis.clock import from_micros, to_micros
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_models.entities import Output, OutputKind
 from counterfoil_models.errors import AttributionNotFoundError, LiftNotFoundError
+from counterfoil_models.sql.inserting import insert_first
 from counterfoil_models.sql.tables import OUTPUT
 
 _NOT_FOUND = {OutputKind.ATTRIBUTION: AttributionNotFoundError, OutputKind.LIFT: LiftNotFoundError}
@@ -43,21 +44,21 @@ class SqlOutputStore:
         rows = await self._connection.execute(query.order_by(OUTPUT.c.output_id.desc()).limit(limit))
         return [_output(row) for row in rows]
 
-    async def add(self, output: Output, *, receipt: bytes) -> None:
-        """Keep an output with its receipt's bytes."""
-        await self._connection.execute(
-            insert(OUTPUT).values(
-                workspace=output.workspace,
-                kind=output.kind.value,
-                output_id=output.output_id,
-                receipt_id=output.receipt_id,
-                question_sha256=output.question_sha256,
-                output=canonical_json(output.document).decode(),
-                meta=orjson.dumps(output.meta).decode(),
-                receipt=receipt,
-                created_at=to_micros(output.created_at),
-            )
-        )
+    async def add(self, output: Output, *, receipt: bytes) -> bool:
+        """Keep an output with its receipt's bytes; False = its question was answered, maybe by another process."""
+        values = {
+            "workspace": output.workspace,
+            "kind": output.kind.value,
+            "output_id": output.output_id,
+            "receipt_id": output.receipt_id,
+            "question_sha256": output.question_sha256,
+            "output": canonical_json(output.document).decode(),
+            "meta": orjson.dumps(output.meta).decode(),
+            "receipt": receipt,
+            "created_at": to_micros(output.created_at),
+        }
+        question = (OUTPUT.c.workspace, OUTPUT.c.kind, OUTPUT.c.question_sha256)
+        return await insert_first(self._connection, OUTPUT, values, unless=question)
 
 
 def _of(workspace: str, kind: OutputKind) -> tuple[Any, Any]:

@@ -104,6 +104,14 @@ RECORDS_SEEN = Table(
     Column("records", BigInteger, nullable=False),
 )
 
+ARTIFACT = Table(
+    "artifact",
+    METADATA,
+    Column("sha256", Text, primary_key=True),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+# The folder is that of releases that kept artifacts in files: what lies there is brought into the table.
 STORE = Store("models", metadata=METADATA, migrations="counterfoil_models", files=("artifacts",))
 
 # Views over the events: they are made by the migration, so they live in metadata of their own.
