@@ -209,6 +209,34 @@ class TableLease:
         return self._connection
 
 
+class SharedLease:
+    """No right of its own: that of a process which only adds rows, beside the one that holds the lease.
+
+    Its transactions hold the row FOR KEY SHARE. A renewal, or another process that takes the lease over, does not wait
+    for them; who holds every writer for a moment, as a backup does, waits for them and keeps them waiting.
+    """
+
+    def __init__(self, name: str, *, seconds: float) -> None:
+        self.seconds = seconds
+        held = f"SELECT 1 FROM lease WHERE name = '{name}' FOR KEY SHARE"  # noqa: S608
+        self.fence = f"WITH held AS ({held}) SELECT count(*) FROM held"  # noqa: S608 - one row, though nobody ever held it
+        self.barrier = ""
+
+    def lose(self) -> None:
+        """Do nothing: there is nothing to lose."""
+
+    async def taken(self) -> bool:
+        """Tell that it may begin."""
+        return True
+
+    async def keep(self) -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+
+    async def give_back(self) -> None:
+        """Do nothing."""
+
+
 def lease_of(name: str, url: str, *, seconds: float) -> FileLease | TableLease:
     """Return the lease on the database of a service."""
     if is_postgresql(url):

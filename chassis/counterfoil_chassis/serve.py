@@ -38,8 +38,9 @@ from counterfoil_chassis.identity import (
     load_trusted_keys,
 )
 from counterfoil_chassis.interceptor import Interceptor
-from counterfoil_chassis.lease import Lease, lease_of, wait_for
+from counterfoil_chassis.lease import Lease, SharedLease, lease_of, wait_for
 from counterfoil_chassis.metrics import measure_loop_lag
+from counterfoil_chassis.postgresql import is_postgresql
 from counterfoil_chassis.revisions import prepare
 from counterfoil_chassis.settings import ServiceSettings
 from counterfoil_chassis.shedding import Load
@@ -58,6 +59,11 @@ _SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.so_reuseport", 0),  # else a second process shares the port unnoticed
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+)
+# Callers of one of several processes look for others, newly started ones too, when a connection ends.
+_ONE_OF_SEVERAL: Sequence[tuple[str, Any]] = (
+    ("grpc.max_connection_age_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 900_000),  # longer than any call
 )
 _logger = logging.getLogger(__name__)
 
@@ -180,7 +186,7 @@ async def _serve(settings: SettingsT, host: Host, build: Build[SettingsT], migra
             stack.enter_context(HEALTH.checking("certificate", host.tls.check(host.clock, channels=True)))
         if migrations and not await _may_write(settings, host, migrations, stack, stopping=stopping):
             return 0
-        if host.lease is not None:  # who loses it ends
+        if host.lease is not None and not settings.shares_database:  # who loses it ends
             stack.enter_context(HEALTH.checking("lease", lambda: "", needed=True))
         server = _Server(await build(settings, host, stack), host)
         await server.start(settings.listen, also=[*_lease_work(host), measure_loop_lag, server.follow_health])
@@ -243,8 +249,18 @@ async def _may_write(
 ) -> bool:
     """Return True once this process holds its database's lease and the database is fit; False when told to stop.
 
-    Until then it is a standby, which answers health alone: it lives, and is not ready.
+    Until then it is a standby, which answers health alone: it lives, and is not ready. A process that shares the
+    database with the holder waits for nobody; raise StartError where that cannot be.
     """
+    if settings.shares_database:
+        if not is_postgresql(settings.database_url):
+            raise StartError(
+                f"several processes of {host.name} share a database on PostgreSQL alone: set COUNTERFOIL_DATABASE_URL, "
+                "or have one process do all"
+            )
+        host.lease = SharedLease(host.name, seconds=settings.lease_seconds)
+        await asyncio.to_thread(prepare, settings.database_url, migrations)
+        return True
     lease = host.lease = lease_of(host.name, settings.database_url, seconds=settings.lease_seconds)
     stack.push_async_callback(lease.give_back)
     if not await lease.taken():
@@ -287,7 +303,9 @@ class _Server:
         self._tasks: list[asyncio.Task[None]] = []
         self._readying: asyncio.Task[None] | None = None
         tracing = aio_server_interceptor(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
-        self._server = grpc.aio.server(interceptors=[tracing, self._interceptor], options=_SERVER_OPTIONS)
+        several = _ONE_OF_SEVERAL if isinstance(host.lease, SharedLease) else ()
+        options = [*_SERVER_OPTIONS, *several]
+        self._server = grpc.aio.server(interceptors=[tracing, self._interceptor], options=options)
 
     async def start(self, listen: str, *, also: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()) -> None:
         """Bind, serve, and start the background work and what else runs; readiness follows by itself."""

@@ -134,6 +134,11 @@ class ServiceSettings(BaseSettings):
         """Read arguments, then the environment, then the files that it points to."""
         return init_settings, env_settings, _SecretFiles(settings_cls)
 
+    @property
+    def shares_database(self) -> bool:
+        """Say whether the process only adds rows beside the one that holds the lease; a service's own settings may."""
+        return False
+
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
         name = self.service_name()

@@ -27,6 +27,7 @@ from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
 from counterfoil_gateway.gateway import Gateway, Identity, compose
 from counterfoil_gateway.readiness import Readiness
+from counterfoil_gateway.serving import MODELS, SERVING
 from counterfoil_gateway.settings import Settings
 
 DRAIN_PAUSE = 0.3
@@ -62,13 +63,11 @@ async def serving(
         listener = stack.enter_context(_listener(settings.listen))
         tls, door = certificate_of(settings), _door_certificate(settings)
         at_once = settings.max_calls_per_dependency
-        channels = {
-            name: connect(target, to=Dependency(name, at_once), tls=tls) for name, target in settings.targets().items()
-        }
-        untraced = {
-            name: connect(target, to=channels[name].dependency, traced=False, tls=tls)
-            for name, target in settings.targets().items()
-        }
+        channels, untraced = {}, {}
+        for name, target in settings.targets().items():
+            to, certified = Dependency(name, at_once), MODELS if name == SERVING else name
+            channels[name] = connect(target, to=to, tls=tls, certified=certified)
+            untraced[name] = connect(target, to=to, traced=False, tls=tls, certified=certified)
         for channel in (*channels.values(), *untraced.values()):
             stack.push_async_callback(channel.close)
         gateway = compose(settings, channels, untraced, identity=identity)
