@@ -25,6 +25,12 @@ from counterfoil_chassis.metrics import HEALTH_CHECKS
 Read: TypeAlias = Callable[[], str | Awaitable[str]]
 """Returns what is wrong and what to do about it, in one sentence, or "" when all is well."""
 
+STARTUP = "startup"
+"""It answers: it serves, or waits for what it needs."""
+READINESS = "readiness"
+"""It takes calls."""
+LIVENESS = "liveness"
+"""Its event loop runs, whatever may be away; the answer is always yes, and a loop that hangs gives none."""
 FAILING_KEY = "counterfoil-failing-bin"
 """Trailing metadata of the gRPC health service's answer: the failing checks as JSON, name to sentence."""
 _EVERY_SECONDS = 5.0
@@ -53,6 +59,8 @@ class Health:
     def __init__(self) -> None:
         self._sources: dict[object, tuple[str, Read, bool]] = {}
         self._known: dict[str, Check] = {}
+        self.told: dict[str, bool] = {LIVENESS: True}
+        """What the process says of itself by each name, to whoever asks by gRPC or HTTP."""
 
     @contextmanager
     def checking(self, name: str, read: Read, *, needed: bool = False) -> Iterator[None]:

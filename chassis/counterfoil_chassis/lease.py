@@ -59,6 +59,7 @@ RETURNING token
 _RENEW = f"UPDATE lease SET expires_us = {_NOW} + $3, session = {_SESSION} WHERE name = $1 AND token = $2"  # noqa: S608
 _GIVE_BACK = "UPDATE lease SET expires_us = 0 WHERE name = $1 AND token = $2"
 _POLL_SECONDS = 0.5
+HELD = "another process holds it: this one stands by"
 _logger = logging.getLogger(__name__)
 
 
@@ -104,6 +105,7 @@ class FileLease:
     """A lock on the file `<database>.lock`."""
 
     def __init__(self, database: Path) -> None:
+        self.problem = ""
         self.seconds = 0.0
         self.fence = self.barrier = ""
         self._path = database.with_suffix(".lock")
@@ -120,6 +122,7 @@ class FileLease:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
+            self.problem = HELD
             return False
         self._file = file
         return True
@@ -138,6 +141,8 @@ class TableLease:
     """A row of the table `lease`, renewed three times within its life."""
 
     def __init__(self, name: str, url: str, *, seconds: float) -> None:
+        self.problem = ""
+        """Why it was not free when it was last asked for."""
         self.seconds = seconds
         self.fence = self.barrier = ""
         self._name = name
@@ -166,8 +171,12 @@ class TableLease:
             if not is_lost(error):
                 raise
             # Or a transaction of the holder's is still running: taking over waits for its end.
-            _logger.warning("the lease cannot be asked for", extra={"cause": f"{type(error).__name__}: {error}"})
+            problem = f"the database cannot be asked for it: {type(error).__name__}: {error}"
+            if problem != self.problem:  # it is asked for twice a second
+                _logger.warning("the lease cannot be asked for", extra={"detail": problem})
+            self.problem = problem
             return False
+        self.problem = "" if self._token else HELD
         held = f"SELECT 1 FROM lease WHERE name = '{self._name}' AND token = {self._token}"  # noqa: S608
         self.fence, self.barrier = f"{held} FOR SHARE", f"{held} FOR UPDATE"
         return self._token > 0

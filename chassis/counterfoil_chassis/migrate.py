@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -37,6 +39,12 @@ from counterfoil_chassis.postgresql import (
 
 T = TypeVar("T")
 _ORDERS = ("C", "POSIX", "C.UTF-8", "C.utf8")
+_POLL_SECONDS = 1.0
+_logger = logging.getLogger(__name__)
+
+
+class NewerDatabaseError(StartError):
+    """A newer release has written the database."""
 
 
 def upgrade(url: str, package: str) -> None:
@@ -50,6 +58,28 @@ def prepare(url: str, package: str) -> None:
         require_newest(url, package)
     else:
         upgrade(url, package)
+
+
+def wait_until_newest(url: str, package: str, *, seconds: float) -> None:
+    """Return once another process has brought a PostgreSQL database to the newest revision.
+
+    Raise StartError when nobody has within the time, and at once where waiting cannot help.
+    """
+    if not is_postgresql(url):
+        raise StartError("there is nothing to wait for: on SQLite the service upgrades its own file when it starts")
+    deadline, told = time.monotonic() + seconds, ""
+    while True:
+        try:
+            return require_newest(url, package)
+        except NewerDatabaseError:
+            raise
+        except StartError as error:
+            if time.monotonic() >= deadline:
+                raise StartError(f"after {seconds:g} s, {error}") from None
+            if (problem := str(error)) != told:
+                _logger.info("waiting for the database", extra={"detail": problem})
+                told = problem
+        time.sleep(_POLL_SECONDS)
 
 
 def create(url: str) -> bool:
@@ -132,7 +162,7 @@ def _refuse_unknown(config: Config, revisions: list[str]) -> None:
         try:
             script.get_revision(revision)
         except CommandError:
-            raise StartError(
+            raise NewerDatabaseError(
                 f"the database is at revision {revision}, which this release does not know: "
                 "it was written by a newer release; start that one, or restore a backup"
             ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -29,7 +30,7 @@ from counterfoil_chassis.dependency import CALLS, Dependency
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.fields import warm
 from counterfoil_chassis.guarded import GuardedChannel
-from counterfoil_chassis.health import FAILING_KEY, HEALTH, disk_space
+from counterfoil_chassis.health import FAILING_KEY, HEALTH, LIVENESS, READINESS, STARTUP, disk_space
 from counterfoil_chassis.identity import (
     TokenSigner,
     TokenVerifier,
@@ -50,10 +51,9 @@ from counterfoil_chassis.transport import Certificate, certificate_of
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
-READINESS = "readiness"
-LIVENESS = "liveness"
 _DRAIN_PAUSE_SECONDS = 0.3
 _CLEAN_UP_SECONDS = 5.0
+_WAIT_SECONDS = 300
 _SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     *MESSAGE_OPTIONS,
     ("grpc.so_reuseport", 0),  # else a second process shares the port unnoticed
@@ -139,9 +139,11 @@ def make_host(name: str, settings: ServiceSettings, *, clock: Clock | None = Non
 def run(name: str, settings_type: type[SettingsT], build: Build[SettingsT], *, migrations: str | None = None) -> None:
     """Be a service's `main()`: serve until SIGTERM or SIGINT, or with the argument `migrate` upgrade the database.
 
-    Exits 0 when told to stop, 1 when background work failed, 2 with one line on stderr when it cannot start.
-    `migrations` is the package that holds the folder `migrations`.
+    With `migrate --wait` it waits until another process has done so. Exits 0 when told to stop, 1 when background work
+    failed, 2 with one line on stderr when it cannot start. `migrations` is the package that holds the folder
+    `migrations`.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which the first process of a container would ignore
     try:
         sys.exit(_main(name, settings_type, build, migrations))
     except StartError as error:
@@ -153,16 +155,21 @@ def run(name: str, settings_type: type[SettingsT], build: Build[SettingsT], *, m
 
 def _main(name: str, settings_type: type[SettingsT], build: Build[SettingsT], migrations: str | None) -> int:
     arguments = sys.argv[1:]
-    if arguments not in ([], ["migrate"]):
-        raise StartError("the only argument there is: migrate")
+    migrating = re.fullmatch(r"migrate( --wait(=(?P<seconds>[0-9]{1,6}))?)?", " ".join(arguments))
+    if arguments and not migrating:
+        raise StartError("the only arguments there are: migrate [--wait[=SECONDS]]")
     settings = read_settings(settings_type)
     logs.configure(name, level=settings.log_level)
-    if arguments:
+    if migrating:
         if migrations is None:
             raise StartError("this service has no database to migrate")
-        from counterfoil_chassis.migrate import upgrade  # noqa: PLC0415 - Alembic, which a start does without
+        from counterfoil_chassis import migrate  # noqa: PLC0415 - Alembic, which a start does without
 
-        upgrade(settings.database_url, migrations)
+        if "--wait" in migrating[0]:
+            seconds = int(migrating["seconds"] or _WAIT_SECONDS)
+            migrate.wait_until_newest(settings.database_url, migrations, seconds=seconds)
+        else:
+            migrate.upgrade(settings.database_url, migrations)
         return 0
     host = make_host(name, settings)
     require_free(settings.listen)
@@ -184,11 +191,13 @@ async def _serve(settings: SettingsT, host: Host, build: Build[SettingsT], migra
         stack.enter_context(HEALTH.checking("disk", disk_space(settings.data_dir)))
         if host.tls is not None:
             stack.enter_context(HEALTH.checking("certificate", host.tls.check(host.clock, channels=True)))
-        if migrations and not await _may_write(settings, host, migrations, stack, stopping=stopping):
+        meanwhile = await stack.enter_async_context(AsyncExitStack())
+        if migrations and not await _may_write(settings, host, migrations, stack, meanwhile, stopping=stopping):
             return 0
         if host.lease is not None and not settings.shares_database:  # who loses it ends
             stack.enter_context(HEALTH.checking("lease", lambda: "", needed=True))
         server = _Server(await build(settings, host, stack), host)
+        await meanwhile.aclose()  # its port is the service's now
         await server.start(settings.listen, also=[*_lease_work(host), measure_loop_lag, server.follow_health])
         stack.push_async_callback(server.stop, settings.drain_seconds, pause=_DRAIN_PAUSE_SECONDS)
         gc.collect()
@@ -226,7 +235,7 @@ async def started(
         if migrations:
             stopping = asyncio.Event()
             stopping.set()
-            if not await _may_write(settings, host, migrations, stack, stopping=stopping):
+            if not await _may_write(settings, host, migrations, stack, stack, stopping=stopping):
                 raise StartError("another process writes the database; it has to end first")
         server = _Server(await build(settings, host, stack), host)
         await server.start(settings.listen, also=_lease_work(host))
@@ -245,7 +254,13 @@ async def _never() -> None:
 
 
 async def _may_write(
-    settings: ServiceSettings, host: Host, migrations: str, stack: AsyncExitStack, *, stopping: asyncio.Event
+    settings: ServiceSettings,
+    host: Host,
+    migrations: str,
+    stack: AsyncExitStack,
+    meanwhile: AsyncExitStack,
+    *,
+    stopping: asyncio.Event,
 ) -> bool:
     """Return True once this process holds its database's lease and the database is fit; False when told to stop.
 
@@ -266,18 +281,17 @@ async def _may_write(
     if not await lease.taken():
         if stopping.is_set():
             return False
-        _logger.warning("another process writes the database: standing by", extra={"lease": host.name})
+        _logger.warning("standing by", extra={"lease": host.name, "detail": lease.problem})
         standby = _Server(Service(servicers=(), ready=_never), host)
-        await standby.start(settings.listen)
+        await standby.start(settings.listen, also=[standby.follow_health])
+        meanwhile.push_async_callback(standby.stop, 0)  # it answers health until the service itself can
         waiting, told = asyncio.create_task(wait_for(lease)), asyncio.create_task(stopping.wait())
         try:
-            with HEALTH.checking("lease", lambda: "another process holds it: this one stands by", needed=True):
-                await HEALTH.report(host.clock.now())
+            with HEALTH.checking("lease", lambda: lease.problem, needed=True):
                 await asyncio.wait([waiting, told], return_when=asyncio.FIRST_COMPLETED)
         finally:
             told.cancel()
             waiting.cancel()
-            await standby.stop(0)
         if not waiting.done() or waiting.cancelled():
             return False
         waiting.result()
@@ -309,8 +323,8 @@ class _Server:
 
     async def start(self, listen: str, *, also: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()) -> None:
         """Bind, serve, and start the background work and what else runs; readiness follows by itself."""
-        for name, value in (("", False), (READINESS, False), (LIVENESS, True)):
-            await self._set_health(name, serving=value)
+        for name, value in ((STARTUP, True), (LIVENESS, True), (READINESS, False), ("", False)):
+            await self._health.tell(name, serving=value)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         registrar = _Registrar(self._server)
         shared = CallServicer(self._verifier, unchanging=self._service.unchanging)
@@ -398,16 +412,22 @@ class _Server:
 
     async def _tell_readiness(self) -> None:
         serving = self._began and not self._stopping and HEALTH.ready
-        for name in ("", READINESS):
-            await self._set_health(name, serving=serving)
-
-    async def _set_health(self, name: str, *, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self._health.set(name, status)
+        await self._health.tell_readiness(serving=serving)
 
 
 class HealthServicer(health.aio.HealthServicer):
     """Says with its answer which checks fail, so that whoever asks can name what is missing."""
+
+    async def tell(self, name: str, *, serving: bool) -> None:
+        """Say from now on whether the process is well by this name; the door for metrics says the same."""
+        HEALTH.told[name] = serving
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self.set(name, status)
+
+    async def tell_readiness(self, *, serving: bool) -> None:
+        """Say whether it takes calls, also to whoever asks for no name."""
+        for name in ("", READINESS):
+            await self.tell(name, serving=serving)
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
         """Answer, with the failing checks as trailing metadata."""

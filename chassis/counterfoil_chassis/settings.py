@@ -13,7 +13,10 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from counterfoil_chassis.errors import StartError
 
 SECRETS_DIR = "COUNTERFOIL_SECRETS_DIR"
-METRICS_LISTEN = "Address of `/metrics` and `/healthz`, never a public one; empty = none."
+METRICS_LISTEN = (
+    "Address of `/metrics`, `/healthz` and, for probes, `/startupz`, `/readyz` and `/livez`; never a public one; "
+    "empty = none."
+)
 
 
 class ServiceSettings(BaseSettings):

@@ -1,7 +1,7 @@
-"""The door for whoever watches a process: `/metrics` and `/healthz`, on an address of its own that is never public.
+"""The door for whoever watches a process: metrics, health and probes, on an address of its own that is never public.
 
-A web framework would cost each process some megabytes for two GETs; this answers them, refuses the rest, and is bounded
-in connections, bytes and time.
+A web framework would cost each process some megabytes for a few GETs; this answers them, refuses the rest, and is
+bounded in connections, bytes and time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from importlib import metadata
 from typing import TypeAlias
@@ -54,7 +55,7 @@ async def serving(
 
 
 class _Door:
-    """Two paths, GET and HEAD only, one answer per connection."""
+    """A few paths, GET and HEAD only, one answer per connection."""
 
     def __init__(self, service: str, clock: Clock, checks: health.Health) -> None:
         self._service = service
@@ -64,6 +65,10 @@ class _Door:
         self._paths: Mapping[str, Callable[[str], Awaitable[Answer]]] = {
             "/metrics": self._metrics,
             "/healthz": self._health,
+            # As the gRPC health service answers by these names, for probes that show no certificate.
+            "/startupz": partial(self._probe, health.STARTUP),
+            "/readyz": partial(self._probe, health.READINESS),
+            "/livez": partial(self._probe, health.LIVENESS),
         }
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,7 +102,7 @@ class _Door:
         path = rest.partition(" ")[0].partition("?")[0]
         fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         if path not in self._paths:
-            status, kind, body = 404, "text/plain", b"there are /metrics and /healthz\n"
+            status, kind, body = 404, "text/plain", f"there are {', '.join(self._paths)}\n".encode()
         elif verb not in ("GET", "HEAD"):
             status, kind, body = 405, "text/plain", b"GET it\n"
         else:
@@ -117,3 +122,9 @@ class _Door:
         ready = self._checks.ready
         found = health.document(self._service, metadata.version("counterfoil-chassis"), checks, ready=ready)
         return 200 if ready else 503, "application/json", orjson.dumps(found)
+
+    async def _probe(self, name: str, _accept: str) -> Answer:
+        if self._checks.told.get(name, False):
+            return 200, "text/plain", f"{name}: yes\n".encode()
+        failing = "; ".join(f"{check.name}: {check.detail}" for check in self._checks.checks if not check.ok)
+        return 503, "text/plain", f"{name}: no; {failing or 'it is starting or stopping'}\n".encode()

@@ -30,11 +30,14 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Run the process: exit 0 when told to stop, 1 when a part failed, 2 with one line when it cannot start."""
     keep_freed_memory()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which the first process of a container would ignore
     try:
         sys.exit(_main())
     except StartError as error:
         sys.stderr.write(f"counterfoil {NAME}: {error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(0)  # told to stop before there was anything to drain
 
 
 def _main() -> int:

@@ -17,11 +17,11 @@ import uvicorn
 from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
 from counterfoil_chassis.dependency import Dependency
 from counterfoil_chassis.errors import StartError
-from counterfoil_chassis.health import HEALTH
-from counterfoil_chassis.serve import LIVENESS, READINESS
+from counterfoil_chassis.health import HEALTH, LIVENESS, STARTUP
+from counterfoil_chassis.serve import HealthServicer
 from counterfoil_chassis.tracing import is_traced
 from counterfoil_chassis.transport import Certificate, certificate_of
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
@@ -88,6 +88,7 @@ async def serving(
         stack.push_async_callback(_end, [ready])
         stack.push_async_callback(_drain, gateway, health_of_door, pause)
         await server.accepting()
+        await health_of_door.tell(STARTUP, serving=True)
         if door is not None:
             renewing = asyncio.create_task(_renew(door, server.config.ssl))
             stack.push_async_callback(_end, [renewing])
@@ -150,13 +151,14 @@ class _Server(uvicorn.Server):
 
 async def _grpc_door(
     settings: Settings, gateway: Gateway
-) -> tuple[health.aio.HealthServicer, str, Callable[[float], Awaitable[None]]]:
+) -> tuple[HealthServicer, str, Callable[[float], Awaitable[None]]]:
     tracing = aio_server_interceptor(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
     options = [*MESSAGE_OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", _STREAMS)]
     server = grpc.aio.server(interceptors=[tracing], options=options)
-    door = health.aio.HealthServicer()
-    for name, alive in (("", False), (READINESS, False), (LIVENESS, True)):
-        await door.set(name, _status(serving=alive))
+    door = HealthServicer()
+    await door.tell(STARTUP, serving=False)
+    await door.tell(LIVENESS, serving=True)
+    await door.tell_readiness(serving=False)
     health_pb2_grpc.add_HealthServicer_to_server(door, server)
     server.add_generic_rpc_handlers((gateway.proxy,))
     if gateway.reflection is not None:
@@ -177,14 +179,9 @@ async def _grpc_door(
     return door, f"{host}:{bound}", server.stop
 
 
-def _status(*, serving: bool) -> Any:
-    return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-async def _announce(readiness: Readiness, door: health.aio.HealthServicer) -> None:
+async def _announce(readiness: Readiness, door: HealthServicer) -> None:
     await readiness.follow()
-    for name in ("", READINESS):
-        await door.set(name, _status(serving=True))
+    await door.tell_readiness(serving=True)
     log.info("ready")
     await asyncio.Event().wait()
 
@@ -193,11 +190,10 @@ def _work(gateway: Gateway) -> list[Callable[[], Coroutine[Any, Any, None]]]:
     return [gateway.admission.watch, *(watcher.run for watcher in gateway.watchers.values())]
 
 
-async def _drain(gateway: Gateway, door: health.aio.HealthServicer, pause: float) -> None:
+async def _drain(gateway: Gateway, door: HealthServicer, pause: float) -> None:
     gateway.readiness.drain()
     gateway.admission.draining = True
-    for name in ("", READINESS):
-        await door.set(name, _status(serving=False))
+    await door.tell_readiness(serving=False)
     await asyncio.sleep(pause)
     gateway.following.end()
 

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 import grpc
 import orjson
-from counterfoil_chassis.health import FAILING_KEY, Read
-from counterfoil_chassis.serve import READINESS
+from counterfoil_chassis.health import FAILING_KEY, READINESS, Read
 from grpc_health.v1 import health_pb2
 
 CHECK = "/grpc.health.v1.Health/Check"

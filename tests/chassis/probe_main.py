@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import time
 from contextlib import AsyncExitStack
 
 from counterfoil_chassis.serve import Host, Service, run
@@ -12,9 +14,10 @@ from tests.chassis.probe import Probe, ProbeSettings, answer
 
 
 async def background() -> None:
-    """Work for ever, or fail when the test asks for it."""
+    """Work for ever; fail, or hang with the whole event loop at SIGUSR1, when the test asks for it."""
     if os.environ.get("PROBE_BREAKS"):
         raise RuntimeError("the printer is on fire")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, 600)
     await asyncio.Event().wait()
 
 

@@ -120,7 +120,9 @@ async def test_what_keeps_it_from_serving_is_told_in_its_exit_code_and_one_line(
             ("newer", [], {**database, "COUNTERFOIL_PROBE_DATABASE_URL": f"sqlite+aiosqlite:///{newer}"}),
             ("data folder", [], {**keys, "COUNTERFOIL_DATA_DIR": str(folder)}),
             ("migrate", ["serve", "please"], {}),
+            ("--wait", ["migrate", "--wait=soon"], {}),
             ("no database", ["migrate"], {}),
+            ("SQLite", ["migrate", "--wait"], database),
         ]
         places = {"COUNTERFOIL_DATA_DIR": str(data_dir)}
         found = await ended(*((arguments, places | variables) for _, arguments, variables in expected))

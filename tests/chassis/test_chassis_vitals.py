@@ -12,7 +12,7 @@ import httpx
 import pytest
 from counterfoil_chassis import vitals
 from counterfoil_chassis.errors import StartError
-from counterfoil_chassis.health import Health
+from counterfoil_chassis.health import READINESS, STARTUP, Health
 from counterfoil_chassis.metrics import SERVER_CALLS
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_metrics
@@ -144,6 +144,21 @@ async def test_a_check_that_hangs_fails_and_hangs_nobody(
     assert not check.ok
     assert not health.ready
     assert json.loads(health.failing()) == {"database": check.detail}
+
+
+async def test_probes_are_told_what_the_process_says_and_what_is_missing(
+    address: str, health: Health, clock: HandClock
+) -> None:
+    assert (await get(address, "/livez")).status_code == 200
+    assert (await get(address, "/startupz")).status_code == (await get(address, "/readyz")).status_code == 503
+    health.told |= {STARTUP: True, READINESS: False}
+    health.add("database", lambda: "start PostgreSQL", needed=True)
+    await health.report(clock.now())
+    assert (await get(address, "/startupz")).status_code == 200
+    missing = await get(address, "/readyz")
+    assert (missing.status_code, missing.text) == (503, "readiness: no; database: start PostgreSQL\n")
+    health.told[READINESS] = True
+    assert (await get(address, "/readyz")).text == "readiness: yes\n"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from counterfoil.ingest.v1.sources_pb2 import GetSourceRequest
 from counterfoil.ingest.v1.sources_pb2_grpc import SourceServiceStub
-from counterfoil_chassis.health import HEALTH
-from counterfoil_chassis.serve import READINESS, HealthServicer
+from counterfoil_chassis.health import HEALTH, READINESS
+from counterfoil_chassis.serve import HealthServicer
 from counterfoil_gateway.readiness import Readiness
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
