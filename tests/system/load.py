@@ -309,7 +309,7 @@ class Load:
             return int(ok(self.tenant.http.get("/v1/graph"))["state"]["next_offset"])
 
         while (before := at()) < offset:  # on a busy machine it takes its time, but goes on
-            until(lambda: True if at() > before else None, seconds=60, what=f"the graph stays at {before} of {offset}")  # noqa: B023
+            until(lambda: True if at() > before else None, seconds=60, what=f"the graph stays at {before} of {offset}")
         graph = ok(self.tenant.http.get("/v1/graph"))
         assert (graph["persons"], graph["identifiers"]) == (people, 2 * people)
 
