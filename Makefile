@@ -11,7 +11,7 @@ CHECKERS ?= .venv-checkers
 MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client
 ARGS ?=
 
-.PHONY: help setup up demo test soak check format protos locks bench docs clean
+.PHONY: help setup up demo test soak check format protos slo locks bench docs clean
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,7 @@ check: setup ## Format, lint, types, import directions, protos.
 	@$(BIN)/buf format --diff --exit-code protos --exclude-path protos/gen
 	@$(BIN)/python tools/docs.py --check
 	@$(BIN)/python tools/client.py --check
+	@$(BIN)/python -m tools.slo --check
 	@for profile in "" observability arangodb demo tools "*"; do $(BIN)/docker-compose --profile "$$profile" config --quiet; done
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
@@ -65,6 +66,9 @@ format: setup ## Format Python and protos in place.
 
 protos: setup ## Generate Python code and the descriptor image from protos/.
 	@$(BIN)/python tools/protos.py
+
+slo: setup ## Write rules, their tests, dashboards and docs/reference/slo.md from observability/slo.yaml.
+	@$(BIN)/python -m tools.slo
 
 locks: setup ## Resolve the dependencies anew into locks/ (all, and one per service).
 	@$(BIN)/python tools/locks.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from counterfoil_graph.extraction import Extractor
 from counterfoil_graph.facts import NodeFact
 from counterfoil_graph.following import MOST_BYTES, TRUSTED_SOURCE, Followers
 from counterfoil_graph.mapping import InForce
-from counterfoil_graph.metrics import ERASURES_WAITING
+from counterfoil_graph.metrics import ERASURE_AGE, ERASURES_WAITING
 from counterfoil_graph.searching import Search, Searcher, Told, telling, told_by
 from counterfoil_graph.store import ErasureOffices, ErasureStore, Log, LogBlock, MappingStore, NodeKey, Stores
 
@@ -97,7 +98,7 @@ class Erasing:
             await self._watcher.current()
             self._first = set(self._due)
             self._settle()
-            with HEALTH.checking("erasures", self._problem):
+            with HEALTH.checking("erasures", self._problem), ERASURE_AGE.reading(read=self._age):
                 while True:
                     key = await self._turns.get()
                     if (due := self._due.get(key)) is not None:
@@ -122,6 +123,10 @@ class Erasing:
     def _settle(self) -> None:
         if self._first is not None and self._first.isdisjoint(self._due):
             self._caught_up.set()
+
+    def _age(self) -> float:
+        asked = min((due.erasure.asked_us for due in self._due.values()), default=None)
+        return 0.0 if asked is None else max(0.0, time.time() - asked / 1e6)
 
     def _problem(self) -> str:
         failing = [due for due in self._due.values() if due.cause]

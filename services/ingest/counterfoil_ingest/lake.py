@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from counterfoil_ingest import blocks
 from counterfoil_ingest.arrow import PARTITION, SYSTEM_SCHEMA, LakeColumn, LakeRecords, extras_of, read_lines
 from counterfoil_ingest.delta import LakeTable, WorkspaceTables
 from counterfoil_ingest.errors import BlockUnreadableError
-from counterfoil_ingest.metrics import LAKE_BEHIND
+from counterfoil_ingest.metrics import LAKE_BEHIND, LAKE_BEHIND_SECONDS
 from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
 from counterfoil_ingest.registry import Compiled
 from counterfoil_ingest.store import Log
@@ -69,11 +70,15 @@ def lake_columns(compiled: Compiled | None) -> list[LakeColumn]:
 
 @dataclass(slots=True)
 class _Progress:
-    """What the loop knows of one workspace; `tables` is used by the lake's thread only."""
+    """What the loop knows of one workspace; `tables` is used by the lake's thread only.
+
+    `complete` is when the lake was last seen to have every record of the log.
+    """
 
     tables: WorkspaceTables | None = None
     cursor: int = 0
     visited: float = 0.0
+    complete: float = field(default_factory=time.monotonic)
     retry_at: float = 0.0
     failure: str = ""
     waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
@@ -113,7 +118,11 @@ class Lake:
     async def run(self) -> None:
         """Follow the log of every workspace: a commit per interval, per `commit_rows` records, or when asked."""
         try:
-            with HEALTH.checking("lake", self._problem), LAKE_BEHIND.reading(read=self._behind):
+            with (
+                HEALTH.checking("lake", self._problem),
+                LAKE_BEHIND.reading(read=self._behind),
+                LAKE_BEHIND_SECONDS.reading(read=self._waiting_seconds),
+            ):
                 await self._follow()
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
@@ -123,7 +132,9 @@ class Lake:
         while True:
             self._wake.clear()
             for workspace in self._log.workspaces():
-                self._progress.setdefault(workspace, _Progress())
+                progress = self._progress.setdefault(workspace, _Progress())
+                if progress.cursor == self._log.head(workspace, PARTITION):
+                    progress.complete = time.monotonic()
             due = [name for name in sorted(self._progress) if self._is_due(name, now=loop.time())]
             for workspace in due:
                 await self._visit(workspace)
@@ -159,6 +170,11 @@ class Lake:
     def _behind(self) -> int:
         heads = ((self._log.head(name, PARTITION), each.cursor) for name, each in self._progress.items())
         return max((head - cursor for head, cursor in heads), default=0)
+
+    def _waiting_seconds(self) -> float:
+        now = time.monotonic()
+        waiting = (now - p.complete for name, p in self._progress.items() if p.cursor < self._log.head(name, PARTITION))
+        return max(waiting, default=0.0)
 
     def _problem(self) -> str:
         failures = [each.failure for each in self._progress.values() if each.failure]
@@ -202,6 +218,7 @@ class Lake:
         """Do one round for a workspace and tell those who wait for it."""
         progress = self._progress[workspace]
         loop = asyncio.get_running_loop()
+        begun, head = time.monotonic(), self._log.head(workspace, PARTITION)
         try:
             async with progress.turn:
                 progress.cursor = await self._round(workspace)
@@ -212,6 +229,8 @@ class Lake:
             _logger.warning("lake round failed", extra={"workspace": workspace, "error": str(error)})
             return
         progress.visited, progress.failure = loop.time(), ""
+        if progress.cursor >= head:
+            progress.complete = begun
         for offset, reached in progress.waiting:
             if offset <= progress.cursor and not reached.done():
                 reached.set_result(None)

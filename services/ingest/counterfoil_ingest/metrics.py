@@ -7,3 +7,8 @@ LAKE_BEHIND = Sampled(
     "Records of the log that are not in the lake yet, of the workspace that has most of them.",
     by=(),
 )
+LAKE_BEHIND_SECONDS = Sampled(
+    "counterfoil_ingest_lake_behind_seconds",
+    "Seconds since the lake had every record of the log, of the workspace that waits longest; 0 = it has them.",
+    by=(),
+)
