@@ -11,10 +11,10 @@ CHECKERS ?= .venv-checkers
 MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client
 ARGS ?=
 
-.PHONY: help setup up demo test soak check format protos slo locks bench docs clean
+.PHONY: help setup up demo test soak test-containers check format protos slo locks bench docs clean
 
 help: ## List the targets.
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: locks/uv.txt locks/all.txt $(addsuffix /pyproject.toml,$(MEMBERS))
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 14) else f"Counterfoil needs Python 3.11, 3.12 or 3.13; $(PYTHON) is {sys.version.split()[0]}. Say make PYTHON=/path/to/python3.11")'
@@ -44,6 +44,9 @@ test: setup ## Run the tests. ARGS are those of pytest.
 
 soak: setup ## Kill every process 50 times under load (half an hour). SOAK_ROUNDS=n for fewer.
 	@SOAK_ROUNDS=$${SOAK_ROUNDS:-50} $(BIN)/python -m pytest -s tests/system/test_kills.py $(ARGS)
+
+test-containers: setup ## Build the images, run docker-compose.yml and k8s/ with them in throw-away sandboxes (docs/operations/containers.md).
+	@tools/containers/run-all.sh
 
 check: setup ## Format, lint, types, import directions, protos.
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,65 @@
+#!/bin/bash
+# run-all.sh: what `make test-containers` runs. Builds the images, then runs docker-compose.yml and k8s/ with them, each in a sandbox
+# of its own; prints what each took; fails when anything is left behind outside the cache.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+export CACHE=${CONTAINER_CACHE:-$HOME/.cache/counterfoil-containers} COUNTERFOIL_CONTAINERS_RUN=$$ PYTHONDONTWRITEBYTECODE=1
+
+needed=(apt-get podman runc conmon iptables mmdebstrap kubectl)
+for command in "${needed[@]}"; do
+  command -v "$command" >/dev/null || { echo "test-containers needs $command: see docs/operations/containers.md" >&2; exit 1; }
+done
+[ "$(id -u)" = 0 ] || { echo "test-containers makes namespaces and mounts: run it as root" >&2; exit 1; }
+
+# What a container that outlived its sandbox would leave. cgroups have no namespace here, but other sandboxes, which may run now.
+state() {
+  echo "== mounts"
+  cut -d' ' -f2-3 /proc/self/mounts | sort
+  echo "== network links"
+  ip -o link | cut -d' ' -f2
+  echo "== firewall rules"
+  iptables -S
+  iptables -t nat -S
+  echo "== files"
+  git status --porcelain --ignored | grep -v __pycache__ || true
+  ls -d /var/lib/{containers,docker,containerd,cni}/* /run/{containers,docker,containerd,netns,netavark}/* /etc/{cni,docker}/* \
+    2>/dev/null || true
+}
+
+processes() { # of this run, but for those that look for them
+  grep -slz "^COUNTERFOIL_CONTAINERS_RUN=$COUNTERFOIL_CONTAINERS_RUN\$" /proc/[0-9]*/environ | cut -d/ -f3 | while read -r pid; do
+    [ "$pid" = $$ ] || [ "$pid" = $BASHPID ] || [ "$(ps -o ppid= -p "$pid" | tr -d ' ')" = $$ ] ||
+      ps -o pid=,args= -p "$pid" || true # it is over
+  done
+}
+
+cgroups() { # when no other sandbox runs
+  (flock -n -x 9 || exit 0; find /sys/fs/cgroup/*/docker /sys/fs/cgroup/*/libpod_parent -mindepth 1 -type d 2>/dev/null || true) \
+    9>/run/lock/counterfoil-sandbox.lock
+}
+
+took=()
+step() { # NAME COMMAND...
+  local name=$1 began=$SECONDS
+  shift
+  echo "== $name"
+  "$@" || return
+  took+=("$(printf '%-40s %4d s' "$name" $((SECONDS - began)))")
+}
+
+before=$(state)
+rc=0
+{
+  step "images" env ENGINE=sandbox "$here/build-images.sh" &&
+    step "docker-compose.yml" env NO_BUILD=1 "$here/run-compose.sh" &&
+    step "k8s/overlays/dev" env NO_BUILD=1 "$here/run-kube.sh"
+} || rc=$?
+left=$(diff <(echo "$before") <(state) || true)$(processes)$(cgroups)
+printf '%s\n' "${took[@]}" "$(printf '%-40s %4d s' together $SECONDS)"
+if [ -n "$left" ]; then
+  printf 'left behind, or changed meanwhile:\n%s\n' "$left" >&2
+  exit 1
+fi
+echo "nothing is left behind: no process, mount, network link, firewall rule, cgroup or file outside $CACHE"
+exit $rc
