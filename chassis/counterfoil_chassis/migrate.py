@@ -47,6 +47,19 @@ class NewerDatabaseError(StartError):
     """A newer release has written the database."""
 
 
+class NoDatabaseError(StartError):
+    """The server has no such database."""
+
+
+def make(url: str, package: str) -> None:
+    """Bring a database to the newest revision, and create it first where the server has none."""
+    try:
+        upgrade(url, package)
+    except NoDatabaseError:
+        create(url)
+        upgrade(url, package)
+
+
 def upgrade(url: str, package: str) -> None:
     """Run `<package>/migrations` to the newest revision; raise StartError when the database is newer or unreadable."""
     _with_connection(url, lambda connection: _upgrade(connection, package))
@@ -246,7 +259,7 @@ def _refused(error: Exception, url: str) -> Exception:
     place = make_url(dsn_of(url))
     shown = place.render_as_string(hide_password=True)
     if sqlstate(error) == NO_DATABASE:
-        return StartError(f"there is no database {place.database} on {shown}: run `counterfoil migrate`")
+        return NoDatabaseError(f"there is no database {place.database} on {shown}: run `counterfoil migrate`")
     if sqlstate(error).startswith(WHO_ARE_YOU) or is_lost(error):
         return StartError(f"the database {shown} cannot be used: {error}")
     return error

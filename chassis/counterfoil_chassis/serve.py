@@ -169,7 +169,7 @@ def _main(name: str, settings_type: type[SettingsT], build: Build[SettingsT], mi
             seconds = int(migrating["seconds"] or _WAIT_SECONDS)
             migrate.wait_until_newest(settings.database_url, migrations, seconds=seconds)
         else:
-            migrate.upgrade(settings.database_url, migrations)
+            migrate.make(settings.database_url, migrations)
         return 0
     host = make_host(name, settings)
     require_free(settings.listen)

@@ -43,7 +43,7 @@ class Process:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await self._python("tests.chassis.probe_main")
+        process = await self.python("tests.chassis.probe_main")
         try:
             yield process
         finally:
@@ -53,7 +53,7 @@ class Process:
 
     async def probe(self, *arguments: str) -> tuple[int | None, str]:
         """Run the command that containers run; return its exit code and line."""
-        process = await self._python("counterfoil_chassis.probe", *arguments)
+        process = await self.python("counterfoil_chassis.probe", *arguments)
         async with asyncio.timeout(60):
             stdout, _ = await process.communicate()
         return process.returncode, stdout.decode()
@@ -70,7 +70,7 @@ class Process:
             while (await self.probe(name))[0] != 0:
                 pass
 
-    async def _python(self, module: str, *arguments: str) -> asyncio.subprocess.Process:
+    async def python(self, module: str, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -140,13 +140,23 @@ async def test_a_process_whose_database_comes_later_waits_says_so_and_becomes_re
         await proxy.stop()
 
 
-async def test_a_wait_for_a_migration_ends_with_it(postgres: Server, package: str) -> None:
+async def test_a_wait_for_a_migration_ends_with_it_and_a_migration_makes_the_database(
+    data_dir: Path, package: str, postgres: Server, unused_tcp_port_factory: Callable[[], int]
+) -> None:
     url = postgres.empty()
     waiting = asyncio.create_task(asyncio.to_thread(wait_until_newest, url, package, seconds=60))
     done, _ = await asyncio.wait([waiting], timeout=1.5)
     assert not done
-    create(url)
-    upgrade(url, package)
+    process = Process(
+        data_dir,
+        unused_tcp_port_factory,
+        PROBE_PACKAGE=package,
+        COUNTERFOIL_PROBE_DATABASE_URL=url,
+        COUNTERFOIL_PROBE_PRIVATE_KEY_FILE="/needed/by/no/migration.pem",
+    )
+    migration = await process.python("tests.chassis.probe_main", "migrate")
+    told, _ = await migration.communicate()
+    assert (migration.returncode, told) == (0, b"")
     await waiting
     postgres.drop(url)
 
