@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from counterfoil_chassis.database import Database
-from counterfoil_chassis.lease import LeaseLostError, lease_of
+from counterfoil_chassis.lease import LeaseLostError, SharedLease, lease_of
 from counterfoil_chassis.migrate import create, upgrade
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import text
@@ -111,6 +111,47 @@ async def test_a_renewed_lease_is_kept_whatever_the_others_clocks_say(pg_url: st
     finally:
         for lease in (first, second):
             await lease.give_back()
+
+
+async def test_who_shares_the_database_keeps_no_renewal_and_no_new_holder_waiting(pg_url: str) -> None:
+    first, second = (lease_of("probe", pg_url, seconds=SECONDS) for _ in range(2))
+    beside = Database(pg_url, lease=SharedLease("probe", seconds=SECONDS))
+    try:
+        await write(beside, "before anybody held it")
+        assert await first.taken()
+        async with beside.begin() as connection:
+            await connection.execute(text("INSERT INTO note VALUES ('beside')"))
+            keeping = asyncio.create_task(first.keep())
+            await asyncio.wait([keeping], timeout=2 * SECONDS)
+            assert not keeping.done()
+            assert not await second.taken()  # it was renewed
+            keeping.cancel()
+            await first.give_back()
+            assert await second.taken()
+    finally:
+        await beside.close()
+        for lease in (first, second):
+            await lease.give_back()
+    assert notes(pg_url) == {"before anybody held it", "beside"}
+
+
+async def test_who_holds_every_writer_for_a_moment_holds_those_that_share_the_database_too(pg_url: str) -> None:
+    lease = lease_of("probe", pg_url, seconds=10)
+    beside = Database(pg_url, lease=SharedLease("probe", seconds=10))
+    try:
+        assert await lease.taken()
+        holding = Database(pg_url)
+        async with holding.begin() as connection:
+            await connection.execute(text(lease.barrier))
+            writing = asyncio.create_task(write(beside, "after"))
+            done, _ = await asyncio.wait([writing], timeout=SECONDS)
+            assert not done
+        await writing
+        await holding.close()
+    finally:
+        await beside.close()
+        await lease.give_back()
+    assert notes(pg_url) == {"after"}
 
 
 class Process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ class Ledgers(records_pb2_grpc.RecordServiceServicer):
     log_epoch: str = "epoch-1"
     erasure_revision: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: Counter[str] = field(default_factory=Counter)
+    """Reads that wait at the gate, by dataset."""
     reads: int = 0
     blocks: list[records_pb2.ReadRecordsResponse] = field(default_factory=list)
     """The log of the workspace `acme`, followed block by block."""
@@ -92,7 +95,9 @@ class Ledgers(records_pb2_grpc.RecordServiceServicer):
         self, request: records_pb2.ReadSnapshotRequest, context: Any
     ) -> AsyncIterator[records_pb2.ReadSnapshotResponse]:
         assert current_caller().service == "models"
+        self.waiting[request.snapshot.dataset] += 1
         await self.gate.wait()
+        self.waiting[request.snapshot.dataset] -= 1
         self.reads += 1
         snapshot = request.snapshot
         if snapshot.log_epoch != self.log_epoch:

@@ -40,6 +40,12 @@ def visits(*, seed: int = 2, units: int = UNITS) -> pa.Table:
 
 @pytest.fixture
 def shop(world: World) -> World:
+    """An experiment that was made."""
+    put_experiment(world)
+    return world
+
+
+def put_experiment(world: World) -> None:
     """Half the households get a coupon on 1 February; of every third the region is known."""
     treated = list(range(UNITS // 2))
     world.ingest.put("acme", "visits", visits())
@@ -49,7 +55,6 @@ def shop(world: World) -> World:
     regions = pa.table({"household": known, "region": ["north" if unit % 2 else "south" for unit in known]})
     world.ingest.put("acme", "households", regions)
     world.office.consents.record(range(UNITS))
-    return world
 
 
 def spec(**changes: Any) -> lifts_pb2.LiftSpec:
