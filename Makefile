@@ -48,7 +48,7 @@ soak: setup ## Kill every process 50 times under load (half an hour). SOAK_ROUND
 test-containers: setup ## Build the images, run docker-compose.yml and k8s/ with them in throw-away sandboxes (docs/operations/containers.md).
 	@tools/containers/run-all.sh
 
-check: setup ## Format, lint, types, import directions, protos.
+check: setup $(CHECKERS)/.installed ## Format, lint, types, import directions, protos.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/python tools/protos.py --check
@@ -58,6 +58,7 @@ check: setup ## Format, lint, types, import directions, protos.
 	@$(BIN)/python tools/docs.py --check
 	@$(BIN)/python tools/client.py --check
 	@$(BIN)/python -m tools.slo --check
+	@$(BIN)/python tools/manifests.py
 	@for profile in "" observability arangodb demo tools "*"; do $(BIN)/docker-compose --profile "$$profile" config --quiet; done
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
