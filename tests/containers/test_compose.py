@@ -53,14 +53,11 @@ def has_image(name: str) -> bool:
 
 
 def up() -> None:
-    """Start everything there is an image of, and wait until all of it is healthy."""
-    images = {
-        name: service["image"]
-        for name, service in orjson.loads(compose("config", "--format=json").stdout)["services"].items()
-    }
+    """Start everything there is an image of (and Prometheus, of which there may be one), until all of it is healthy."""
+    services = orjson.loads(compose("--profile=observability", "config", "--format=json").stdout)["services"]
     started = compose(
-        "up", "--detach", "--no-build", "--pull=never", "--wait", "--wait-timeout=240",
-        *(name for name, image in images.items() if has_image(image)), check=False,
+        "--profile=observability", "up", "--detach", "--no-build", "--pull=never", "--wait", "--wait-timeout=240",
+        *(name for name, service in services.items() if has_image(service["image"])), check=False,
     )  # fmt: skip
     logs = "" if started.returncode == 0 else compose("logs", "--tail=20").stdout
     assert started.returncode == 0, f"{started.stderr}\n{compose('ps', '-a').stdout}\n{logs}"
@@ -167,7 +164,8 @@ def test_everything_that_serves_is_healthy_and_what_runs_once_has_ended_well():
 def test_only_the_doors_and_the_pages_are_published_and_on_this_machine_alone():
     listening = {(c.laddr.ip, c.laddr.port) for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     published = {("127.0.0.1", 8080), ("127.0.0.1", 8081)}
-    pages = {("127.0.0.1", 16686)} if "jaeger" in containers() else set()
+    found = containers()
+    pages = {("127.0.0.1", port) for name, port in (("jaeger", 16686), ("prometheus", 9090)) if name in found}
     assert {each for each in listening if each[1] < 30000} == published | pages
 
 
@@ -308,6 +306,19 @@ def test_the_demo_runs_against_the_gateway(told: Told):
         pytest.fail("there is no image of the demo")
     done = compose("run", "--rm", "-T", "--no-deps", "demo", "--url", "http://gateway:8080", "--pack", "harbour_store")
     assert "Done in" in done.stdout
+
+
+def test_prometheus_scrapes_every_process():
+    if "prometheus" not in containers():
+        pytest.skip("there is no stand-in of Prometheus here")
+
+    def scraped() -> bool | None:
+        query = {"query": 'up{job="counterfoil"} == 1'}
+        answer = httpx.get("http://127.0.0.1:9090/api/v1/query", params=query, timeout=5, trust_env=False)
+        names = {each["metric"]["service"] for each in ok(answer)["data"]["result"]}
+        return True if names == set(CALL_ORDER) else None
+
+    until(scraped, seconds=60, what="a process is not scraped")
 
 
 def secrets() -> dict[str, str]:
