@@ -22,7 +22,7 @@ SITUATIONS: Final = (
     Situation(name="all is well", course=[(60, "none")], told=[]),
     Situation(name="everything fails", course=[(60, "all")], told=["page", "ticket"]),
     Situation(name="twice the budget is used for hours", course=[(100, "twice")], told=["ticket"]),
-    Situation(name="a short failure", course=[(354, "none"), (2, "lightly"), (4, "none")], told=[]),
+    Situation(name="a short failure", course=[(354, "none"), (2, "lightly"), (2, "none")], told=[]),
     Situation(name="a failure that is over", course=[(60, "all"), (45, "none")], told=["ticket"]),
 )
 
@@ -74,7 +74,7 @@ def _series(each: Objective, situation: Situation) -> Iterator[tuple[str, str]]:
         name = each.gauge.partition("{")[0]
         yield f"{name}{labels}}}", " ".join(_gauge(each, situation))
         return
-    shares = {"none": 0.0, "lightly": 0.05, "twice": 2 * each.budget, "all": 1.0}
+    shares = {"none": 0.0, "lightly": 0.1, "twice": 2 * each.budget, "all": 1.0}
     rates = [(minutes, round(10_000 * shares[share])) for minutes, share in situation.course]
     total, bad, good = (
         _counter([(n, 10_000) for n, _ in rates]),
