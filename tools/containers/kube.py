@@ -9,6 +9,7 @@ only databases come first. There is no Service: its names lead to the pods that 
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import itertools
 import json
 import subprocess
@@ -27,6 +28,9 @@ from tools.containers.podspecs import Document, UnsupportedError, Workload, conf
 from tools.containers.probes import Watch
 
 NETWORK = "kube"
+SUBNET = ipaddress.ip_network("10.89.0.0/24")
+NAMESERVER = str(SUBNET[1])
+"""Where the names of Services are known to those who are in no pod."""
 COMMAND_SECONDS = 60.0
 START_SECONDS = 180.0
 """Within which a pod has to be ready: its initContainers, too, take their time."""
@@ -106,7 +110,8 @@ class Cluster:
         self._config_maps = config_maps(documents)
         self._numbers = {name: itertools.count() for name in self.workloads}
         self._players = ThreadPoolExecutor(16, thread_name_prefix="play")
-        podman("network", "create", NETWORK)
+        self._addresses = itertools.islice(SUBNET.hosts(), 1, None)  # the first is the network's own
+        podman("network", "create", "--subnet", str(SUBNET), NETWORK)
         for claim in sorted({claim for workload in self.workloads.values() for claim in workload.claims}):
             podman("volume", "create", claim)  # the owner becomes the user of the first container that mounts it
 
@@ -116,8 +121,8 @@ class Cluster:
 
     def begin(self, name: str) -> Future[Pod]:
         """Start a pod; the result comes when its initContainers have ended, though it may not be ready yet."""
-        number = next(self._numbers[name])
-        return self._players.submit(self._play, self.workloads[name], f"{name}-{number}")
+        pod = f"{name}-{next(self._numbers[name])}"
+        return self._players.submit(self._play, self.workloads[name], pod, str(next(self._addresses)))
 
     def start(self, *names: str) -> list[Pod]:
         """Start a pod of each workload at once and wait until all are ready."""
@@ -126,9 +131,19 @@ class Cluster:
             pod.wait_ready()
         return pods
 
+    def surge(self, old: Pod) -> Pod:
+        """Replace a pod as a rolling update with maxSurge 1 and maxUnavailable 0 does: the next one is ready first."""
+        rollout = old.workload.rollout
+        if (rollout.get("maxSurge"), rollout.get("maxUnavailable")) != (1, 0):
+            raise UnsupportedError(f"{old.workload.name}: only maxSurge 1 with maxUnavailable 0 is played")
+        [fresh] = self.start(old.workload.name)
+        self.terminate(old)
+        return fresh
+
     def run_jobs(self, *names: str) -> None:
         """Run Jobs at once, each again until it succeeds or its backoffLimit is reached; raise PlayError."""
-        for done in [self._players.submit(self._run_job, self.workloads[name]) for name in names]:
+        jobs = [(self.workloads[name], str(next(self._addresses))) for name in names]
+        for done in [self._players.submit(self._run_job, *job) for job in jobs]:
             done.result()
 
     def terminate(self, pod: Pod) -> None:
@@ -153,11 +168,8 @@ class Cluster:
                 watch.end()
         self._players.shutdown(cancel_futures=True)
 
-    def _play(self, workload: Workload, name: str) -> Pod:
-        self._podman_play(workload, name)
-        infra = json.loads(podman("pod", "inspect", name))["InfraContainerID"]
-        networks = json.loads(podman("container", "inspect", infra))[0]["NetworkSettings"]["Networks"]
-        address = networks[NETWORK]["IPAddress"]
+    def _play(self, workload: Workload, name: str, address: str) -> Pod:
+        self._podman_play(workload, name, address)
         watches = [
             Watch(f"{name}-{container}", address, probes, _restarter(workload, f"{name}-{container}"))
             for container, probes in workload.probes.items()
@@ -167,22 +179,25 @@ class Cluster:
             watch.start()
         return pod
 
-    def _podman_play(self, workload: Workload, name: str) -> None:
-        network = ",".join([f"{NETWORK}:alias={name}", *(f"alias={host}" for host in workload.hosts)])
+    def _podman_play(self, workload: Workload, name: str, address: str) -> None:
+        # Both addresses are given, since podman gives others when the pod's only container was stopped and started.
+        place = f"ip={address},mac=02:00:00:00:00:{ipaddress.ip_address(address).packed[-1]:02x}"
+        network = ",".join([f"{NETWORK}:{place}", *(f"alias={host}" for host in (name, *workload.hosts))])
         _check_user(workload)
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             yaml.safe_dump_all([*self._config_maps, workload.pod(name)], file)
             file.flush()
             podman("kube", "play", "--network", network, file.name, seconds=START_SECONDS + COMMAND_SECONDS)
 
-    def _run_job(self, workload: Workload) -> None:
+    def _run_job(self, workload: Workload, address: str) -> None:
         for attempt in range(workload.backoff_limit + 1):
             name = f"{workload.name}-{attempt}"
-            self._podman_play(workload, name)
+            self._podman_play(workload, name, address)
             containers = [f"{name}-{container}" for container in workload.containers]
             codes = podman("wait", *containers, seconds=workload.deadline_seconds).split()
             if set(codes) == {"0"}:
                 return
+            podman("pod", "stop", name)  # which gives the address back
         raise PlayError(f"Job {workload.name}: exit codes {codes}\n{''.join(map(logs, containers))}")
 
 
