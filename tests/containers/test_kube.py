@@ -109,8 +109,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def keep_artifacts(data: Path) -> None:
-    """Put the model artifacts of a data folder on the volume that the pods of models mount."""
-    volume = Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", "models-data"))
+    """Put the model artifacts of a data folder where the first pod of models will have its own."""
+    podman("volume", "create", "models-0-data")
+    volume = Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", "models-0-data"))
     shutil.copytree(data / "artifacts", volume / "artifacts")
     for each in (volume, *volume.rglob("*")):
         os.chown(each, USER, USER)
