@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import ipaddress
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -37,13 +38,14 @@ _RETRY_POLICY = {
 }
 # Ten failures in a row use up the retries; a hundred successes allow ten more.
 _RETRY_THROTTLING = {"maxTokens": 20, "tokenRatio": 0.1}
-# A connection that swallows what it is sent is given up 5 s after the next call. It is the answer to the ping beside a
-# call's bytes that is missed; while that is awaited, a minute by default, gRPC sends no ping to keep alive.
+# A connection that swallows what it is sent is given up 5 s after a ping, which goes along with a call's bytes if some
+# were received lately, and else comes after 10 s to keep alive what runs. While the answer to the former is awaited, a
+# minute by default, gRPC sends none of the latter.
 _PATIENCE: Sequence[tuple[str, Any]] = (("grpc.http2.ping_timeout_ms", 5_000),)
 _CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
     *MESSAGE_OPTIONS,
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),  # and how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -109,12 +111,25 @@ def connect(
     if traced:
         tracing = aio_client_interceptors(filter_=is_traced)  # type: ignore[no-untyped-call]  # ships no types
         interceptors = [*tracing, _CancelsUnary(), _CancelsUpload()]
-    if tls is None:
-        return GuardedChannel(grpc.aio.insecure_channel(target, options=options, interceptors=interceptors or None), to)
-    options.append(("grpc.ssl_target_name_override", certified or to.name))
-    credentials = tls.channel_credentials()
-    channel = grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors or None)
-    return GuardedChannel(channel, to)
+    credentials = tls.channel_credentials() if tls is not None else None
+    if credentials is not None:
+        options.append(("grpc.ssl_target_name_override", certified or to.name))
+
+    def open_channel() -> grpc.aio.Channel:
+        if credentials is None:
+            return grpc.aio.insecure_channel(target, options=options, interceptors=interceptors or None)
+        return grpc.aio.secure_channel(target, credentials, options=options, interceptors=interceptors or None)
+
+    return GuardedChannel(open_channel, to, is_named=_is_named(target))
+
+
+def _is_named(target: str) -> bool:
+    """Say whether a target's host is a name, which may be at another address tomorrow."""
+    try:
+        ipaddress.ip_address(target.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return True
+    return False
 
 
 @cache

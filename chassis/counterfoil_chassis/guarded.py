@@ -1,4 +1,4 @@
-"""A channel whose calls have an end, a turn among others, and a callee that is not known to be down.
+"""A channel whose calls have an end, a turn among others, and a callee that is not known to be down, nor moved.
 
 It wraps gRPC's own channel instead of joining its interceptors: an interceptor costs a task per call, this a few
 microseconds.
@@ -7,6 +7,8 @@ microseconds.
 from __future__ import annotations
 
 import asyncio
+import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Self
 
@@ -17,6 +19,8 @@ from counterfoil_chassis.methods import follows
 from counterfoil_chassis.metrics import CLIENT_CALLS, Series
 
 _HEALTH = "/grpc.health.v1.Health/"
+_UNCONNECTED_SECONDS = 3.0
+_OLD_CALLS_SECONDS = 30.0
 
 
 class UnboundedCallError(RuntimeError):
@@ -24,11 +28,21 @@ class UnboundedCallError(RuntimeError):
 
 
 class GuardedChannel(grpc.aio.Channel):
-    """Another channel, with the calls through it guarded. Health checks are not: they are to say how things are."""
+    """Another channel, with the calls through it guarded. Health checks are not: they are to say how things are.
 
-    def __init__(self, channel: grpc.aio.Channel, dependency: Dependency) -> None:
+    A channel to a name is replaced while it finds no connection: gRPC looks again for a name that it could not resolve
+    after pauses that grow to two minutes, and only a new channel begins without one.
+    """
+
+    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], dependency: Dependency, *, is_named: bool) -> None:
+        """Take what opens the channel, and whether its target is a name rather than an address."""
         self.dependency = dependency
-        self._channel = channel
+        self._open_channel = open_channel
+        self._is_named = is_named
+        self._channel = open_channel()
+        self._unconnected_since: float | None = None
+        self._methods: weakref.WeakSet[_Method] = weakref.WeakSet()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -39,6 +53,27 @@ class GuardedChannel(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """Close the channel, its calls within the grace."""
         await self._channel.close(grace)
+        for closing in self._closing:
+            closing.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def lost(self) -> None:
+        """Note that a call found nobody; where no connection was found for a while, look for the name anew."""
+        if not self._is_named:
+            return
+        now = time.monotonic()
+        if self._channel.get_state() is grpc.ChannelConnectivity.READY:
+            self._unconnected_since = None
+        elif self._unconnected_since is None:
+            self._unconnected_since = now
+        elif now - self._unconnected_since > _UNCONNECTED_SECONDS:
+            self._unconnected_since = now
+            closing = asyncio.create_task(self._channel.close(_OLD_CALLS_SECONDS))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._channel = self._open_channel()
+            for method in self._methods:
+                method.bind(self._channel)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return whether it is connected."""
@@ -54,41 +89,66 @@ class GuardedChannel(grpc.aio.Channel):
 
     def unary_unary(self, method: str, *args: Any, **options: Any) -> Any:
         """Return what calls a method that takes one message and answers one."""
-        return self._guarded(method, self._channel.unary_unary(method, *args, **options), _Unary)
+        return self._guarded(method, lambda channel: channel.unary_unary(method, *args, **options), _Unary)
 
     def stream_unary(self, method: str, *args: Any, **options: Any) -> Any:
         """Return what calls a method that takes many messages and answers one."""
-        return self._guarded(method, self._channel.stream_unary(method, *args, **options), _Unary)
+        return self._guarded(method, lambda channel: channel.stream_unary(method, *args, **options), _Unary)
 
     def unary_stream(self, method: str, *args: Any, **options: Any) -> Any:
         """Return what calls a method that takes one message and answers many."""
-        return self._guarded(method, self._channel.unary_stream(method, *args, **options), _Stream)
+        return self._guarded(method, lambda channel: channel.unary_stream(method, *args, **options), _Stream)
 
     def stream_stream(self, method: str, *args: Any, **options: Any) -> Any:
         """Return what calls a method that takes many messages and answers many."""
-        return self._guarded(method, self._channel.stream_stream(method, *args, **options), _Stream)
+        return self._guarded(method, lambda channel: channel.stream_stream(method, *args, **options), _Stream)
 
-    def _guarded(self, method: str, start: Any, kind: type[_Unary | _Stream]) -> Any:
-        if method.startswith(_HEALTH):
-            return start
-        return _Guarded(method, start, kind, self.dependency)
+    def _guarded(self, method: str, of: Callable[[grpc.aio.Channel], Any], kind: type[_Unary | _Stream]) -> Any:
+        made = _Method(of) if method.startswith(_HEALTH) else _Guarded(method, of, kind, self)
+        made.bind(self._channel)
+        self._methods.add(made)
+        return made
 
 
-class _Guarded:
-    """One method, to be called."""
+class _Method:
+    """One method of whatever channel there is, to be called."""
 
-    def __init__(self, method: str, start: Any, kind: type[_Unary | _Stream], dependency: Dependency) -> None:
+    def __init__(self, of: Callable[[grpc.aio.Channel], Any]) -> None:
+        self._of = of
+        self._start: Any = None
+
+    def bind(self, channel: grpc.aio.Channel) -> None:
+        """Make calls by this channel from now on."""
+        self._start = self._of(channel)
+
+    def __call__(self, request: Any, **options: Any) -> Any:
+        """Start a call."""
+        return self._start(request, **options)
+
+
+class _Guarded(_Method):
+    """One that is guarded."""
+
+    def __init__(
+        self,
+        method: str,
+        of: Callable[[grpc.aio.Channel], Any],
+        kind: type[_Unary | _Stream],
+        channel: GuardedChannel,
+    ) -> None:
+        super().__init__(of)
         self._method = method
-        self._start = start
         self._kind = kind
-        self._dependency = dependency
+        self._lost = channel.lost
+        self._dependency = channel.dependency
         self._follows = kind is _Stream and follows(method)
         self._series = CLIENT_CALLS.of(method.removeprefix("/"))
 
     def __call__(self, request: Any, *, timeout: float | None = None, **options: Any) -> Any:
         """Start a call; raise AioRpcError when it is not to be made, UnboundedCallError without a timeout."""
         if self._follows:  # who follows without end tries again by himself, with pauses, and takes nobody's turn
-            return _Stream(self._start(request, timeout=timeout, **options), None, self._dependency, self._series)
+            call = self._start(request, timeout=timeout, **options)
+            return _Stream(call, None, self._dependency, self._series, self._lost)
         if timeout is None:
             raise UnboundedCallError(f"{self._method} is called without a timeout")
         dependency = self._dependency
@@ -104,16 +164,19 @@ class _Guarded:
         except BaseException:
             self._dependency.release()
             raise
-        return self._kind(call, timeout, self._dependency, self._series)
+        return self._kind(call, timeout, self._dependency, self._series, self._lost)
 
 
 class _Begun:
     """A call under way. It is over, and gives its turn back, when it ends, is cancelled, or is forgotten."""
 
-    __slots__ = ("_begun", "_call", "_dependency", "_is_over", "_series", "_timeout")
+    __slots__ = ("_begun", "_call", "_dependency", "_is_over", "_lost", "_series", "_timeout")
 
-    def __init__(self, call: Any, timeout: float | None, dependency: Dependency, series: Series) -> None:
+    def __init__(
+        self, call: Any, timeout: float | None, dependency: Dependency, series: Series, lost: Callable[[], None]
+    ) -> None:
         self._is_over = False
+        self._lost = lost
         self._call = call
         self._timeout = timeout
         self._dependency = dependency
@@ -134,6 +197,8 @@ class _Begun:
     def _failed(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         """Judge how it ended; return what the caller is told."""
         told = self._dependency.told(error, self._begun, self._timeout)
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            self._lost()
         self._end(error.code().name)
         return told
 

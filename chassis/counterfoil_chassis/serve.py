@@ -57,7 +57,7 @@ _WAIT_SECONDS = 300
 _SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     *MESSAGE_OPTIONS,
     ("grpc.so_reuseport", 0),  # else a second process shares the port unnoticed
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 # Callers of one of several processes look for others, newly started ones too, when a connection ends.

@@ -51,12 +51,12 @@ class FaultProxy:
         self._unwell = grpc.aio.server()
         self._unwell_target = ""
 
-    async def start(self) -> None:
+    async def start(self, port: int = 0) -> None:
         """Listen."""
         self._unwell.add_generic_rpc_handlers((_Unwell(self._count),))
         self._unwell_target = f"127.0.0.1:{self._unwell.add_insecure_port('127.0.0.1:0')}"
         await self._unwell.start()
-        await self._listen(0)
+        await self._listen(port)
 
     async def stop(self) -> None:
         """Close everything."""
