@@ -1,11 +1,14 @@
 """One trace from the door to the data, and a receipt that makes its numbers again or says why not."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import pytest
+from counterfoil_chassis.settings import url_of
 
+from tests.postgres import direct
 from tests.system.installation import traceparent
 from tests.system.tenant import DAY_SALES, SALES_MODEL, Tenant, ok, sales_csv
 
@@ -98,23 +101,46 @@ def test_it_replays_still_when_more_data_has_come(shop: Tenant, forecast: tuple[
     assert fresh["receipt_id"] != forecast[1]["receipt_id"]
 
 
+@dataclass
+class KeptArtifact:
+    """The champion's artifact in the database, past the service."""
+
+    url: str
+    sha256: str
+
+    def read(self) -> bytes:
+        with direct(self.url) as database:
+            [(kept,)] = database.execute(f"SELECT bytes FROM artifact WHERE sha256 = '{self.sha256}'")
+        return bytes(kept)
+
+    def write(self, content: bytes) -> None:
+        self.delete()
+        bytes_ = f"X'{content.hex()}'" if self.url.startswith("sqlite") else f"'\\x{content.hex()}'::bytea"
+        with direct(self.url) as database:
+            database.execute(f"INSERT INTO artifact VALUES ('{self.sha256}', {bytes_})")
+
+    def delete(self) -> None:
+        with direct(self.url) as database:
+            database.execute(f"DELETE FROM artifact WHERE sha256 = '{self.sha256}'")
+
+
 @pytest.fixture
-def artifact(shop: Tenant) -> Iterator[Path]:
-    """The champion's artifact on disk, put back afterwards."""
-    sha256 = ok(shop.http.get("/v1/models/shops/versions/1"))["artifact_sha256"]
-    [file] = [path for path in (shop.installation.data / "artifacts").rglob("*") if sha256 in path.name]
-    before, mode = file.read_bytes(), file.stat().st_mode
-    yield file
-    file.chmod(0o600)
-    file.write_bytes(before)
-    file.chmod(mode)
+def artifact(shop: Tenant) -> Iterator[KeptArtifact]:
+    """The champion's artifact, put back afterwards."""
+    environment = psutil.Process(shop.installation.process.pid).environ()
+    server = environment.get("COUNTERFOIL_DATABASE_URL", "")
+    url = url_of("models", server) if server else f"sqlite:///{shop.installation.data / 'models.db'}"
+    kept = KeptArtifact(url, ok(shop.http.get("/v1/models/shops/versions/1"))["artifact_sha256"])
+    before = kept.read()
+    yield kept
+    kept.write(before)
 
 
 def test_an_altered_artifact_is_never_a_silent_match(
-    shop: Tenant, forecast: tuple[str, dict[str, Any]], artifact: Path
+    shop: Tenant, forecast: tuple[str, dict[str, Any]], artifact: KeptArtifact
 ):
     replay_path = f"/v1/receipts/{forecast[1]['receipt_id']}:replay"
-    content = artifact.read_bytes()
+    content = artifact.read()
     digit = next(place for place, byte in enumerate(content) if chr(byte) in "12345678")
     altered = [
         content[:digit] + bytes([content[digit] + 1]) + content[digit + 1 :],
@@ -123,12 +149,11 @@ def test_an_altered_artifact_is_never_a_silent_match(
         b"",
     ]
     for bad in altered:
-        artifact.chmod(0o600)
-        artifact.write_bytes(bad)
+        artifact.write(bad)
         _assert_no_match(shop, replay_path)
-    artifact.unlink()
+    artifact.delete()
     _assert_no_match(shop, replay_path)
-    artifact.write_bytes(content)
+    artifact.write(content)
     assert ok(shop.http.post(replay_path, json={}))["outcome"] == "MATCH"
 
 

@@ -1,5 +1,6 @@
 """The models service: forecasts, attribution, lift; versions, champions, freshness, replay."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from counterfoil_chassis.worker import Worker
 from counterfoil_models.approvals import Approvals
 from counterfoil_models.entities import OutputKind
 from counterfoil_models.files.artifacts import ArtifactFiles
+from counterfoil_models.forecasting import load_libraries
 from counterfoil_models.freshness import Freshness
 from counterfoil_models.remote.consents import LedgerConsents
 from counterfoil_models.remote.governance import Governance
@@ -78,7 +80,12 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     policies = PolicyChecker(shared.governance_channel, host.signer, host.clock)
     # The receipts are in the database: the process that holds the lease delivers them.
     servicers = _output_servicers(shared, policies, receipts_added=lambda: None)
-    return Service(servicers=servicers, unchanging=UNCHANGING, background=[policies.run])
+
+    async def loaded() -> None:
+        """Have a process that was added under load forecast at once: the first forecast would take seconds."""
+        await asyncio.to_thread(load_libraries)
+
+    return Service(servicers=servicers, unchanging=UNCHANGING, background=[policies.run], ready=loaded)
 
 
 async def _share(settings: Settings, host: Host, stack: AsyncExitStack) -> Shared:

@@ -93,6 +93,11 @@ def predict(
     return predict_theta_ets(values, smoothing, season=season, horizon=horizon, coverage=coverage)
 
 
+def load_libraries() -> None:
+    """Import what the first prediction would import; takes seconds."""
+    _engine()
+
+
 def _spread(residuals: Floats) -> float:
     return float(np.sqrt(np.mean(np.square(residuals)))) if len(residuals) else 0.0
 
