@@ -19,6 +19,7 @@ from counterfoil_graph.entities import FOREVER
 from counterfoil_graph.errors import ErasureIncompleteError
 from counterfoil_graph.remote.erasures import ErasureOffices
 from counterfoil_graph.sql.tables import DERIVED
+from prometheus_client import REGISTRY
 
 from tests.byte_scan import holding
 from tests.graph.test_graph_exports import R, approved, export, shoppers
@@ -283,12 +284,14 @@ async def test_an_erasure_that_fails_is_tried_again_and_holds_up_nobody(
 ) -> None:
     await client.append("events", event(1, user_id="ada", traits={"email": ADA}), event(2, user_id="bob"))
     failing = {"erase": 1, "report": 1}
+    ages = []
 
     def once(name: str) -> None:
         real = getattr(ErasureOffices, name)
 
         async def call(self: ErasureOffices, *args: Any, **named: Any) -> Any:
             answer = await real(self, *args, **named)
+            ages.append(REGISTRY.get_sample_value("counterfoil_graph_erasure_age_seconds"))
             if failing[name]:
                 failing[name] -= 1
                 raise ErasureIncompleteError(f"{name} was carried out, and its answer was lost")
@@ -300,12 +303,14 @@ async def test_an_erasure_that_fails_is_tried_again_and_holds_up_nobody(
     once("report")
     assert erased(await client.erased(("email", ADA)))["records"] == 1
     assert failing == {"erase": 0, "report": 0}
+    assert all(ages), "the one that waits has an age"
     await client.append("events", event(3, user_id="bob"))
     await caught_up(client, world.folder)
     now = state(world.folder, history=False)
     await rebuilt(client)
     assert state(world.folder, history=False) == now
     assert holding(world.folder, ADA) == []
+    assert REGISTRY.get_sample_value("counterfoil_graph_erasure_age_seconds") == 0
 
 
 async def test_only_the_graph_erases(client: Client, world: World) -> None:

@@ -22,6 +22,7 @@ from counterfoil_ingest.read_errors import LakeBehindError
 from counterfoil_ingest.registry import ColumnType
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from tests.ingest.read_rig import SALES, contract, read_side, record, sale
 
@@ -211,6 +212,24 @@ async def test_makes_one_file_of_many_small_ones_and_keeps_their_rows(rig: Any, 
     assert table is not None
     assert len(table.files) < 5
     assert [row["sale_id"] for row in rows] == list(range(9))
+
+
+async def test_tells_how_long_records_wait_for_it(rig: Any, monkeypatch: Any) -> None:
+    def waiting() -> float:
+        return REGISTRY.get_sample_value("counterfoil_ingest_lake_behind_seconds") or 0.0
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig, commit_seconds=0.05) as side:
+        await side.append(sale(1))
+        await _until(lambda: waiting() == 0 and (rig.folder / "lake/acme/sales").exists())
+        with monkeypatch.context() as full:
+            full.setattr(WorkspaceTables, "append", fails)
+            await side.append(sale(2))
+            await _until(lambda: waiting() > 0.5)
+        await _until(lambda: waiting() == 0)
 
 
 async def test_says_so_when_it_cannot_catch_up_in_time(rig: Any) -> None:
