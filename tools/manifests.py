@@ -30,8 +30,8 @@ K8S = ROOT / "k8s"
 CRDS = ROOT / "tools" / "crds.json"
 CHECKOV = ROOT / ".venv-checkers" / "bin" / "checkov"
 RELEASES = ("1.34.0", "1.37.0")
-KUSTOMIZE_SINCE = (1, 21)
-"""The release of kubectl from which on it holds a kustomize with components and replacements."""
+KUSTOMIZE_SINCE = (1, 27)
+"""The release of kubectl that brought kustomize 5, whose `labels` and `replacements` do what is asked of them here."""
 COMPONENTS = ("external-secrets", "gateway-api", "image-digests", "jaeger", "keda", "prometheus", "tls")
 PINNED = "overlays/prod/images"
 """The component that names images by digest, which `image-digests` needs before it."""
