@@ -550,8 +550,8 @@ class Everything(grpc.GenericRpcHandler):
         )
 
 
-async def serve(backend: Backend) -> tuple[grpc.aio.Server, str, Imports]:
-    """Start all of it on a free port."""
+async def serve(backend: Backend, *, address: str = "127.0.0.1:0") -> tuple[grpc.aio.Server, str, Imports]:
+    """Start all of it, by default on a free port."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 8 << 20)])
     imports = Imports(backend)
     healthy = health.aio.HealthServicer()
@@ -575,6 +575,6 @@ async def serve(backend: Backend) -> tuple[grpc.aio.Server, str, Imports]:
     }
     shared.everything = Everything(backend, servicers)
     server.add_generic_rpc_handlers((shared.everything,))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(address)
     await server.start()
     return server, f"127.0.0.1:{port}", imports

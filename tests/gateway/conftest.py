@@ -72,8 +72,8 @@ async def running(keys_dir: Path) -> AsyncIterator[Doors]:
         yield doors
 
 
-async def gateway_and_backend(keys_dir: Path, **limits: float) -> AsyncIterator[Doors]:
-    """Serve both until the caller goes on; without limits but those given."""
+async def gateway_and_backend(keys_dir: Path, **others: float | str) -> AsyncIterator[Doors]:
+    """Serve both until the caller goes on; without limits, but for what other settings say."""
     apis.load(apis.image())  # imports every proto
     telemetry.configure("gateway", "")
     clock = SystemClock()
@@ -84,7 +84,7 @@ async def gateway_and_backend(keys_dir: Path, **limits: float) -> AsyncIterator[
     targets = {f"{name}_target": address for name in ("ingest", "contracts", "graph", "models", "governance")}
     fixed = {"data_dir": keys_dir, "listen": "127.0.0.1:0", "grpc_listen": "127.0.0.1:0", "drain_seconds": 1}
     unlimited = {"requests_per_second": 0, "failed_sign_ins_per_second": 0}
-    settings = Settings(**fixed, **targets, **unlimited | limits)
+    settings = Settings(**fixed, **targets, **unlimited | others)
     key = load_private_key(keys_dir / "keys" / "gateway.pem")
     signer = TokenSigner("gateway", key, clock)
     async with serving(settings, Identity(signer, derive_secret(key), clock)) as gateway:
