@@ -9,9 +9,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CHECKERS ?= .venv-checkers
 MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client
+IMAGES := governance contracts ingest graph models gateway cli demo
 ARGS ?=
 
-.PHONY: help setup up demo test soak test-containers check format protos slo locks bench docs clean
+.PHONY: help setup up demo test soak images sbom test-containers check format protos slo locks bench docs clean
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,14 @@ soak: setup ## Kill every process 50 times under load (half an hour). SOAK_ROUND
 test-containers: setup ## Build the images, run docker-compose.yml and k8s/ with them in throw-away sandboxes (docs/operations/containers.md).
 	@tools/containers/run-all.sh
 
+images: sbom ## Build every image: by Docker where it answers, else without a network in a sandbox (root, Debian 12).
+	@tools/containers/build-images.sh $(ARGS)
+
+sbom: $(patsubst %,build/sbom/%.cdx.json,$(IMAGES)) ## Write what each image holds to build/sbom/, CycloneDX 1.6 JSON.
+
+build/sbom/%.cdx.json: locks/%.txt tools/sbom.py $(addsuffix /pyproject.toml,$(MEMBERS)) | setup
+	@$(BIN)/python tools/sbom.py $*
+
 check: setup $(CHECKERS)/.installed ## Format, lint, types, import directions, protos.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -58,6 +67,7 @@ check: setup $(CHECKERS)/.installed ## Format, lint, types, import directions, p
 	@$(BIN)/python tools/docs.py --check
 	@$(BIN)/python tools/client.py --check
 	@$(BIN)/python -m tools.slo --check
+	@$(BIN)/hadolint services/*/Dockerfile gateway/Dockerfile cli/Dockerfile examples/Dockerfile
 	@$(BIN)/python tools/manifests.py
 	@for profile in "" observability arangodb demo tools "*"; do $(BIN)/docker-compose --profile "$$profile" config --quiet; done
 	@$(BIN)/lint-imports --no-cache
