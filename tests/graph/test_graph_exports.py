@@ -83,6 +83,7 @@ async def receipt_is_whole(client: Client, made: persons_pb2.PersonExport, chang
     assert (check.action, check.allowed, list(check.policy_ids)) == ("export", True, ["scope-permits-act"])
     assert receipt.policy_bundle.version == 1
     assert receipt.HasField("graph_as_of")
+    assert (receipt.runtime.image_digest, len(receipt.runtime.lock_sha256)) == ("sha256:graph", 64)
     assert "u0" not in receipt.parameters
     assert "example.com" not in str(receipt)
 

@@ -307,7 +307,8 @@ async def peers_in(folder: Path) -> AsyncIterator[Peers]:
             migrations="counterfoil_ingest",
         ) as ingest,
     ):
-        settings = Settings(**common, ingest_target=ingest.address, governance_target=governance.address)
+        targets = {"ingest_target": ingest.address, "governance_target": governance.address}
+        settings = Settings(**common, **targets, image_digest="sha256:graph")
         yield Peers(folder, signers, (ingest.address, contracts.address, governance.address), settings)
 
 

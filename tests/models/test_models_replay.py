@@ -239,9 +239,11 @@ async def test_inputs_that_are_gone_are_told(shop, client, change, outcome):
 
 
 async def test_other_code_with_another_output_is_told_apart_from_a_mismatch(shop):
+    shop.settings = shop.settings.model_copy(update={"image_digest": "sha256:old"})
     async with shop.serving() as running, shop.client(running) as client:
         await serve(client)
         made = await forecast(client)
+        assert (await receipt_of(client, made)).runtime.image_digest == "sha256:old"
     shop.settings = shop.settings.model_copy(update={"image_digest": "sha256:new"})
     async with shop.serving() as running, shop.client(running) as client:
         assert (await replay(client, made.receipt_id)).outcome == R.MATCH
