@@ -19,7 +19,7 @@ from tests.rolling import load
 from tests.system.installation import START_SECONDS, Installation, until
 from tests.system.tenant import Tenant
 
-ROUNDS = 3
+ROUNDS = 2
 POLL_SECONDS = 0.05
 PATIENCE = 3.0
 """Seconds that a backend may take to say that it is ready; as in the readiness probe of k8s/."""
