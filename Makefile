@@ -55,7 +55,7 @@ images: sbom ## Build every image: by Docker where it answers, else without a ne
 sbom: $(patsubst %,build/sbom/%.cdx.json,$(IMAGES)) ## Write what each image holds to build/sbom/, CycloneDX 1.6 JSON.
 
 build/sbom/%.cdx.json: locks/%.txt tools/sbom.py $(addsuffix /pyproject.toml,$(MEMBERS)) | setup
-	@$(BIN)/python tools/sbom.py $*
+	@$(BIN)/python -m tools.sbom $*
 
 check: setup $(CHECKERS)/.installed ## Format, lint, types, import directions, protos.
 	@$(BIN)/ruff format --check .

@@ -16,8 +16,9 @@ from typing import Any
 
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from docs import licence
 from packaging.markers import Marker
+
+from tools.docs import licence
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "sbom"
