@@ -14,7 +14,7 @@ self=$(readlink -f "$0")
 export CACHE=${CONTAINER_CACHE:-$HOME/.cache/counterfoil-containers}
 if [ -z "${SANDBOX_PID1:-}" ]; then
   mkdir -p "$CACHE/store"
-  exec 9>/run/lock/container-sandbox.lock; flock -s 9
+  exec 9>/run/lock/counterfoil-sandbox.lock; flock -s 9
   # pdeathsig + kill-child: whoever kills this script, even with SIGKILL, kills it all
   SANDBOX_PID1=1 setpriv --pdeathsig KILL unshare --net --mount --pid --ipc --uts \
     --propagation private --fork --mount-proc --kill-child=KILL "$self" "$@" <&0 & child=$!
