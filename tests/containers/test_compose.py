@@ -34,14 +34,14 @@ CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.ar
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=700)
     assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
     return done
 
 
 def compose(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = ["docker-compose", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=700, cwd=ROOT)
     assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
     return done
 
@@ -56,7 +56,7 @@ def up() -> None:
     """Start everything there is an image of (and Prometheus, of which there may be one), until all of it is healthy."""
     services = orjson.loads(compose("--profile=observability", "config", "--format=json").stdout)["services"]
     started = compose(
-        "--profile=observability", "up", "--detach", "--no-build", "--pull=never", "--wait", "--wait-timeout=240",
+        "--profile=observability", "up", "--detach", "--no-build", "--pull=never", "--wait", "--wait-timeout=600",
         *(name for name, service in services.items() if has_image(service["image"])), check=False,
     )  # fmt: skip
     logs = "" if started.returncode == 0 else compose("logs", "--tail=20").stdout
@@ -276,7 +276,7 @@ def test_one_trace_crosses_the_services_and_is_read_from_jaeger(told: Told):
         names = {each["serviceName"] for trace in found.json()["data"] for each in trace["processes"].values()}
         return names if {"gateway", "models", "ingest", "governance"} <= names else None
 
-    until(services, seconds=30, what="Jaeger has no trace of gateway, models, ingest and governance")
+    until(services, seconds=120, what="Jaeger has no trace of gateway, models, ingest and governance")
 
 
 def test_a_process_that_dies_is_started_again_and_nothing_is_lost(door: Door, told: Told):
@@ -284,17 +284,17 @@ def test_a_process_that_dies_is_started_again_and_nothing_is_lost(door: Door, to
     for name in CALL_ORDER:
         kill(name)
     for name, before in restarts.items():
-        until(lambda: healthy(name, restarts=before + 1), seconds=120, what=f"{name} is not back")  # noqa: B023
+        until(lambda: healthy(name, restarts=before + 1), seconds=300, what=f"{name} is not back")  # noqa: B023
     send_events(door, told.write_key)
     check(told)
 
 
 def test_postgresql_dies_and_comes_back_with_what_was_acknowledged(door: Door, told: Told):
     kill("postgres")
-    until(lambda: healthy("postgres", restarts=1), seconds=120, what="PostgreSQL is not back")
+    until(lambda: healthy("postgres", restarts=1), seconds=300, what="PostgreSQL is not back")
     until(
         lambda: True if httpx.get(f"{door.url}/readyz", trust_env=False).status_code == 200 else None,
-        seconds=60,
+        seconds=300,
         what="the gateway is not ready",
     )
     send_events(door, told.write_key)
@@ -318,7 +318,7 @@ def test_prometheus_scrapes_every_process():
         names = {each["metric"]["service"] for each in ok(answer)["data"]["result"]}
         return True if names == set(CALL_ORDER) else None
 
-    until(scraped, seconds=60, what="a process is not scraped")
+    until(scraped, seconds=300, what="a process is not scraped")
 
 
 def secrets() -> dict[str, str]:
