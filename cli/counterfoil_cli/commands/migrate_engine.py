@@ -48,6 +48,6 @@ def migrate_engine(data: Path, to: str) -> None:
     rows = sum(table.rows for tables in copied.values() for table in tables)
     click.echo(f"{rows:,} rows are in PostgreSQL, each compared, in {time.monotonic() - began:.1f} s.")
     click.echo(
-        f"From now on start it with {SERVER} set to that URL; {data} still holds artifacts, imports, the lake and the "
+        f"From now on start it with {SERVER} set to that URL; {data} still holds imports, the lake and the "
         "keys. The files *.db are no longer read; keep them until you have a backup of the new databases."
     )
