@@ -41,9 +41,9 @@ def shown_by(authority: Authority, *names: str) -> Certificate:
     return Certificate(files.certificate, files.key, authority.file)
 
 
-async def outcome(address: str, tls: Certificate | None, *, name: str = "probe") -> str:
+async def outcome(address: str, tls: Certificate | None, *, name: str = "probe", certified: str = "") -> str:
     """Return how a health check by such a caller ends; health needs no token, but a certificate all the same."""
-    async with connect(address, to=Dependency(name), tls=tls) as channel:
+    async with connect(address, to=Dependency(name), tls=tls, certified=certified) as channel:
         try:
             await HealthStub(channel).Check(HealthCheckRequest(), timeout=3)
         except grpc.aio.AioRpcError as error:
@@ -72,6 +72,16 @@ async def test_a_caller_insists_on_the_name_of_the_service_it_means(
     running = await stack.enter_async_context(started("probe", settings, Probe(get=answer).build))
     caller = shown_by(authority, "models")
     assert await outcome(running.address, caller, name="governance") == "UNAVAILABLE"
+
+
+async def test_processes_of_a_service_under_another_name_show_the_certificate_of_their_service(
+    stack: AsyncExitStack, data_dir: Path, authority: Authority
+) -> None:
+    settings = settings_of(data_dir, authority, ["probe"])
+    running = await stack.enter_async_context(started("probe", settings, Probe(get=answer).build))
+    caller = shown_by(authority, "gateway")
+    assert await outcome(running.address, caller, name="probe-serving") == "UNAVAILABLE"
+    assert await outcome(running.address, caller, name="probe-serving", certified="probe") == "OK"
 
 
 async def test_a_service_s_token_counts_only_by_a_certificate_with_its_name(
