@@ -20,6 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from counterfoil_cli.traces.spans import SpanRow, Tag
 
 MAX_TEXT = 16_384  # characters of one attribute that are shown
+MAX_EXACT = 2**53 - 1
 NO_SERVICE = "OTLPResourceNoServiceName"  # Jaeger's name for a resource without one
 # Tags that the translation makes: their keys are not in the span's bytes.
 MADE_TAGS = frozenset(
@@ -124,7 +125,7 @@ class Origin:
         named = (("otel.scope.name", scope.name), ("otel.scope.version", scope.version))
         attributes = (attribute for attribute in read.resource.attributes if attribute.key != "service.name")
         self.service = _service(read.resource)
-        self.tags: list[Tag] = list(_tags(attributes))
+        self.tags: list[Tag] = _sorted(_tags(attributes))
         self.scope_tags: list[Tag] = [{"key": key, "type": "string", "value": value} for key, value in named if value]
 
 
@@ -136,21 +137,38 @@ def span_json(stored: bytes, origin: Origin) -> dict[str, Any]:
         "traceID": span.trace_id.hex(),
         "spanID": span.span_id.hex(),
         "operationName": span.name,
-        "references": list(_references(span)),
+        "references": _references(span),
         "startTime": start // 1000,
         "duration": max(0, end - start) // 1000,
-        "tags": [*origin.scope_tags, *_tags(span.attributes), *_span_tags(span)],
+        "tags": _sorted([*origin.scope_tags, *_tags(span.attributes), *_span_tags(span)]),
         "logs": [_log(event) for event in span.events],
         "warnings": None,
     }
 
 
-def _references(span: Span) -> Iterator[dict[str, str]]:
+def _references(span: Span) -> list[dict[str, str]]:
+    """Return the parent, then the links; a link to the parent only says what kind of reference it is."""
     trace_id = span.trace_id.hex()
-    if any(span.parent_span_id):
-        yield {"refType": "CHILD_OF", "traceID": trace_id, "spanID": span.parent_span_id.hex()}
+    parent = (trace_id, span.parent_span_id.hex()) if any(span.parent_span_id) else None
+    kinds = {parent: "CHILD_OF"} if parent else {}
+    others = []
     for link in span.links:
-        yield {"refType": "FOLLOWS_FROM", "traceID": link.trace_id.hex(), "spanID": link.span_id.hex()}
+        named = {attribute.key: attribute.value.string_value for attribute in link.attributes}
+        kind = "CHILD_OF" if named.get("opentracing.ref_type") == "child_of" else "FOLLOWS_FROM"
+        to = (link.trace_id.hex(), link.span_id.hex())
+        if to == parent:
+            kinds[parent] = kind
+        else:
+            others.append((to, kind))
+    found = [
+        {"refType": kind, "traceID": trace, "spanID": span_id} for (trace, span_id), kind in (*kinds.items(), *others)
+    ]
+    # Readers take the first one for the parent: one of this trace, a child before any other.
+    ranks = [(each["traceID"] == trace_id) * (1 + (each["refType"] == "CHILD_OF")) for each in found]
+    if any(ranks):
+        first = ranks.index(max(ranks))
+        found[0], found[first] = found[first], found[0]
+    return found
 
 
 def _span_tags(span: Span) -> Iterator[Tag]:
@@ -168,10 +186,18 @@ def _span_tags(span: Span) -> Iterator[Tag]:
 
 
 def _log(event: Span.Event) -> dict[str, Any]:
-    fields = list(_tags(event.attributes))
-    if event.name:
+    fields = _sorted(_tags(event.attributes))
+    own = next((each for each in fields if each["key"] == "event" and each["type"] == "string"), None)
+    if own is not None:
+        fields.remove(own)
+        fields.insert(0, own)
+    elif event.name and all(each["key"] != "event" for each in fields):
         fields.insert(0, {"key": "event", "type": "string", "value": event.name})
     return {"timestamp": event.time_unix_nano // 1000, "fields": fields}
+
+
+def _sorted(tags: Iterable[Tag]) -> list[Tag]:
+    return sorted(tags, key=lambda tag: str(tag["key"]))
 
 
 def _tags(attributes: Iterable[KeyValue]) -> Iterator[Tag]:
@@ -180,7 +206,8 @@ def _tags(attributes: Iterable[KeyValue]) -> Iterator[Tag]:
         if which == "string_value":
             yield {"key": attribute.key, "type": "string", "value": attribute.value.string_value[:MAX_TEXT]}
         elif which == "int_value":
-            yield {"key": attribute.key, "type": "int64", "value": attribute.value.int_value}
+            whole = attribute.value.int_value  # as text where JavaScript would round it
+            yield {"key": attribute.key, "type": "int64", "value": str(whole) if abs(whole) > MAX_EXACT else whole}
         elif which == "bool_value":
             yield {"key": attribute.key, "type": "bool", "value": attribute.value.bool_value}
         elif which == "double_value" and math.isfinite(attribute.value.double_value):
