@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -15,30 +13,10 @@ from counterfoil_chassis.call import connect
 from counterfoil_chassis.guarded import GuardedChannel
 
 from tests.chassis.faults import Fault, FaultProxy
+from tests.chassis.names import ELSEWHERE, HERE, Names
 
-HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 AWAY_SECONDS = 10.0
 """After so long without an answer gRPC's own next look at a name is some six seconds away."""
-
-
-class Names(asyncio.DatagramProtocol):
-    """A DNS server that knows one name, at one address or at none."""
-
-    def __init__(self) -> None:
-        self.address: str | None = None
-
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
-        end = data.index(b"\0", 12) + 5
-        kind = struct.unpack("!H", data[end - 4 : end - 2])[0]
-        found = self.address is not None and kind == 1
-        answer = b""
-        if found:
-            answer = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 1, 4) + socket.inet_aton(self.address)
-        flags = 0x8180 if self.address is not None else 0x8183  # no such domain
-        self._transport.sendto(data[:2] + struct.pack("!5H", flags, 1, found, 0, 0) + data[12:end] + answer, peer)
 
 
 class World:
