@@ -11,6 +11,7 @@ CHECKERS ?= .venv-checkers
 MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client
 IMAGES := governance contracts ingest graph models gateway cli demo
 ARGS ?=
+unexport PYTHONDONTWRITEBYTECODE # each of the many processes of a run would compile the code again
 
 .PHONY: help setup up demo test soak images sbom test-containers check format protos slo locks bench docs clean
 
@@ -40,8 +41,8 @@ up: setup ## Start every process on this machine; Ctrl-C stops them. ARGS are th
 demo: setup ## A grocer's real year and a synthetic store: forecast, attribution beside lift, consent, approvals. ARGS=--exit ends it.
 	@$(BIN)/counterfoil demo $(ARGS)
 
-test: setup ## Run the tests. ARGS are those of pytest.
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## Run the tests, in two processes. ARGS are those of pytest, which runs them in one.
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2)
 
 soak: setup ## Kill every process 50 times under load (half an hour). SOAK_ROUNDS=n for fewer.
 	@SOAK_ROUNDS=$${SOAK_ROUNDS:-50} $(BIN)/python -m pytest -s tests/system/test_kills.py $(ARGS)

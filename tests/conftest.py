@@ -1,14 +1,24 @@
-"""What every test can ask for: a real PostgreSQL, and the engine under which a test's services keep their data."""
+"""What every test can ask for: a real PostgreSQL, and the engine under which a test's services keep their data.
+
+And how a run is shared between workers (`pytest -n 2`): by files, but for those that use one installation.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.postgres import Server, missing
 
 ENGINES = ("sqlite", "postgresql")
+LONG = ("tests/console", "tests/gateway", "tests/system")
+"""Folders whose files use one installation, or one gateway: workers begin with them, as they are long."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "both_engines(*services): run on SQLite and on PostgreSQL, with fresh databases of these services"
     )
+    config.addinivalue_line("markers", "alone: it measures time or memory; no other worker runs a test meanwhile")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,6 +42,58 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marked is not None and metafunc.definition.get_closest_marker("sqlite") is None:
         chosen = metafunc.config.getoption("--engine")
         metafunc.parametrize("engine", [chosen] if chosen else ENGINES, indirect=True)
+
+
+def pytest_make_parametrize_id(val: Any, argname: str) -> str | None:
+    """Name binary values by their argument: workers must find the same names, and gzip writes down the time."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
+class Shares(LoadScopeScheduling):
+    """What a worker takes at once: a file, or all tests that use one installation."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.rpartition("/")[0]
+        if folder != "tests/system":
+            return folder if folder in LONG else file
+        engine = re.search(r"[\[-](sqlite|postgresql)[]-]", nodeid)  # who has none starts its own
+        return f"{folder} on {engine[1]}" if engine else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False
+    return Shares(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let tests that are marked `alone` wait for those of other workers, and these for them."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    folder = Path(item.config.option.basetemp).parent  # of all workers
+    mode = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    with (folder / "room").open("w") as room, (folder / "door").open("w") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)  # who waits for the room lets nobody pass
+        fcntl.flock(room, mode)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)  # closing is not enough while a forked child has it open
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why nobody looked, since a quiet run shows an `s` only."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "tests/console/" in report.nodeid]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests of the console skipped: {skipped[0].longrepr[2]}")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +12,8 @@ from pathlib import Path
 from counterfoil_cli.env import DOORS, TRACE_DOORS
 from counterfoil_cli.traces.__main__ import Sink, serve
 from counterfoil_cli.traces.settings import TracesSettings
+
+from tests.system.installation import free_offset
 
 COMMAND = Path(sys.executable).parent / "counterfoil"
 
@@ -23,11 +24,9 @@ def clean_environment() -> dict[str, str]:
 
 
 def free_listens() -> dict[str, str]:
-    """Return settings under which every door is on a port that is free now."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in DOORS + TRACE_DOORS]
-        doors = zip(DOORS + TRACE_DOORS, sockets, strict=True)
-        return {door.variable: f"127.0.0.1:{holder.getsockname()[1]}" for door, holder in doors}
+    """Return settings under which every door is on a port that is free, and stays so until it is bound."""
+    offset = free_offset()
+    return {door.variable: f"127.0.0.1:{door.port + offset}" for door in DOORS + TRACE_DOORS}
 
 
 class Program:

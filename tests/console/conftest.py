@@ -10,13 +10,6 @@ from tests.console.store import Store, open_store
 from tests.system.installation import Installation
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why nobody looked, since a quiet run shows an `s` only."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "tests/console/" in report.nodeid]
-    if skipped:
-        terminalreporter.write_line(f"{len(skipped)} tests of the console skipped: {skipped[0].longrepr[2]}")
-
-
 @pytest.fixture(scope="package")
 def chromium() -> str:
     """Debian's Chromium."""

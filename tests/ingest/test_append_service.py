@@ -33,6 +33,12 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine nobody is late by accident; who is to be late says so."""
+    monkeypatch.setattr(servicer, "PATIENCE_SECONDS", 60.0)
+
+
 @pytest.fixture
 async def source_id(ingest: IngestService) -> str:
     """A source whose mappings fit nothing here: its events go to `unplanned`, which needs no contract."""
@@ -92,8 +98,7 @@ async def test_an_item_fails_alone(ingest: IngestService, source_id: str) -> Non
         "DEADLINE_EXCEEDED": ingest.item(events("x"), source_id=source_id, timeout=Duration()),
     }
     results = await ingest.append_many(good, *cases.values(), good)
-    assert counts(results[0]) == (1, 0, 0)
-    assert counts(results[-1]) == (0, 1, 0)
+    assert {counts(results[0]), counts(results[-1])} == {(1, 0, 0), (0, 1, 0)}, "whichever came to the log first"
     found = dict(zip(cases, results[1:-1], strict=True))
     assert {name: result.reason for name, result in found.items() if name != "TOKEN_INVALID"} == {
         name: name for name in cases if name != "TOKEN_INVALID"

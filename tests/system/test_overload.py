@@ -131,6 +131,7 @@ async def weigh(processes: dict[str, psutil.Process], sizes: dict[str, list[int]
         await asyncio.sleep(0.2)
 
 
+@pytest.mark.alone
 def test_ten_times_the_load_is_shed_and_what_is_acknowledged_is_kept_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
