@@ -97,9 +97,10 @@ class Installation:
 
     def allows(self, source: Peer, target: Peer, port: int) -> bool:
         """Say whether the policies let one pod open a connection to a port of another."""
-        return self._lets("Egress", source, target, port) and self._lets("Ingress", target, source, port)
+        return self.lets("Egress", source, target, port) and self.lets("Ingress", target, source, port)
 
-    def _lets(self, direction: str, own: Peer, other: Peer, port: int) -> bool:
+    def lets(self, direction: str, own: Peer, other: Peer, port: int) -> bool:
+        """Say whether the policies of one end let it connect out (Egress) or be connected to (Ingress)."""
         if own.namespace != NAMESPACE:
             return True  # policies of ours bind pods of ours
         policies = [

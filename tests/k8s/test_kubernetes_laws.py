@@ -128,16 +128,20 @@ def test_each_process_may_call_whom_its_settings_name_and_nobody_else(
         for name in PROCESSES
         for host, port in targets_of(settings_of(installation, name, monkeypatch))
     }
-    allowed = {
+    assert needed
+    peers = {name: installation.peer(name) for name in PROCESSES}
+    connections = [
         (name, other, port)
         for name in PROCESSES
         for other in PROCESSES
-        for port in installation.peer(other).ports.values()
-        if name != other and installation.allows(installation.peer(name), installation.peer(other), port)
-    }
-    doors = {(name, "gateway", port) for name in PROCESSES for port in (8080, 8081)}  # that dev opens to everybody
-    assert needed
-    assert allowed - doors == needed
+        for port in peers[other].ports.values()
+        if name != other
+    ]
+    out = {each for each in connections if installation.lets("Egress", peers[each[0]], peers[each[1]], each[2])}
+    into = {each for each in connections if installation.lets("Ingress", peers[each[1]], peers[each[0]], each[2])}
+    public = {(name, "gateway", port) for name in PROCESSES for port in (8080, 8081)}  # dev opens them to everybody
+    assert out == needed
+    assert into - public == needed
 
 
 def test_the_processes_metrics_are_for_prometheus_alone(installation: Installation) -> None:
