@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from alembic import command
-from counterfoil_chassis import migrate
+from counterfoil_chassis import lease, migrate
 from counterfoil_chassis.stores import stores
 from sqlalchemy import Boolean, Connection, MetaData, select, text
 
@@ -38,8 +38,10 @@ def _copy(source: sqlite3.Connection, connection: Connection, package: str) -> N
     config = migrate._config(package)
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+    lease.TABLE.create(connection)  # as every `migrate` has
     tables = MetaData()
     tables.reflect(connection)
+    tables.remove(tables.tables[lease.TABLE.name])
     for table in tables.sorted_tables:
         if table.name == "alembic_version":
             continue

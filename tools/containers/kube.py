@@ -31,9 +31,9 @@ NETWORK = "kube"
 SUBNET = ipaddress.ip_network("10.89.0.0/24")
 NAMESERVER = str(SUBNET[1])
 """Where the names of Services are known to those who are in no pod."""
-COMMAND_SECONDS = 60.0
-START_SECONDS = 180.0
-"""Within which a pod has to be ready: its initContainers, too, take their time."""
+COMMAND_SECONDS = 120.0
+START_SECONDS = 600.0
+"""Within which a pod has to be ready. Like every bound here it is for a machine that has much else to do."""
 
 
 class PlayError(Exception):
@@ -162,10 +162,11 @@ class Cluster:
         podman("pod", "rm", pod.name)
 
     def close(self) -> None:
-        """Stop asking and starting; the containers end with the sandbox."""
+        """Stop asking and starting, and kill every pod: who waits for one that starts is told so."""
         for pod in self.pods.values():
             for watch in pod.watches:
                 watch.end()
+        podman("pod", "rm", "--all", "--force", "--time", "0", seconds=START_SECONDS)
         self._players.shutdown(cancel_futures=True)
 
     def _play(self, workload: Workload, name: str, address: str) -> Pod:

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 STARTUP, READINESS, LIVENESS = KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 _TIMES = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
-EXEC_SECONDS = 20.0
+EXEC_SECONDS = 60.0
 """What `podman exec` may take of its own on a busy machine, besides the command."""
 
 
