@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -83,7 +84,7 @@ async def serving(
         stack.push_async_callback(stop_grpc, settings.drain_seconds)
         server = _Server(uvicorn.Config(gateway.app, **_uvicorn(settings)))
         http = asyncio.create_task(server.serve([listener]))
-        stack.push_async_callback(_stop_http, server, http)
+        stack.push_async_callback(_stop_doors, server, http, partial(stop_grpc, settings.drain_seconds))
         ready = asyncio.create_task(_announce(gateway.readiness, health_of_door))
         stack.push_async_callback(_end, [ready])
         stack.push_async_callback(_drain, gateway, health_of_door, pause)
@@ -198,9 +199,12 @@ async def _drain(gateway: Gateway, door: HealthServicer, pause: float) -> None:
     gateway.following.end()
 
 
-async def _stop_http(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+async def _stop_doors(
+    server: uvicorn.Server, http: asyncio.Task[None], stop_grpc: Callable[[], Awaitable[None]]
+) -> None:
+    """Stop both at once: what runs at either has the same time, which the orchestrator allows but once."""
     server.should_exit = True
-    await asyncio.wait([task])
+    await asyncio.gather(asyncio.wait([http]), stop_grpc())
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

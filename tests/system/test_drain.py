@@ -160,3 +160,5 @@ def test_processes_that_are_stopped_under_load_lose_nothing_and_no_client_that_r
         sql = "SELECT count(*), count(DISTINCT message_id), min(message_id) FROM events WHERE event = 'Load'"
         counted = ok(client.post("/v1/sql", json={"sql": sql}))["rows"][0]
     assert counted[:2] == [len(sent), len(sent)]
+    for name in ("gateway", "graph", "contracts", "governance"):
+        assert not list((house.folder / name).iterdir()), f"{name} keeps something outside of its database"
