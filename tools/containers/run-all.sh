@@ -52,6 +52,7 @@ before=$(state)
 rc=0
 {
   step "images" env ENGINE=sandbox "$here/build-images.sh" &&
+    step "each image from inside" "$here/sandbox.sh" .venv/bin/python -m pytest -p no:cacheprovider tests/containers/test_images.py &&
     step "docker-compose.yml" env NO_BUILD=1 "$here/run-compose.sh" &&
     step "k8s/overlays/dev" env NO_BUILD=1 "$here/run-kube.sh"
 } || rc=$?
