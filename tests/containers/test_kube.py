@@ -143,9 +143,9 @@ def test_pods_wait_in_their_init_container_for_the_migration(world: World):
     assert world.waiting.keys() >= {"governance", "ingest", "graph", "models", "models-serving"}
     for name, said in world.waiting.items():
         assert f"at revision {world.revisions[database_of(name)]}" in said
-        state = json.loads(podman("container", "inspect", f"{name}-0-migrated"))[0]["State"]
-        assert (state["Status"], state["ExitCode"]) == ("exited", 0)
-        assert state["FinishedAt"] <= world.pods[name].inspect()["State"]["StartedAt"]
+        job = json.loads(podman("container", "inspect", f"{database_of(name)}-migrate-0-migrate"))[0]
+        assert job["State"]["ExitCode"] == 0
+        assert job["State"]["FinishedAt"] <= world.pods[name].inspect()["State"]["StartedAt"]
 
 
 def test_jobs_upgrade_the_previous_release_s_databases_and_keep_their_rows(world: World):
