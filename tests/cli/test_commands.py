@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import yaml
 from click.testing import CliRunner
 from counterfoil_cli.__main__ import COMMANDS, LazyGroup, main
 
@@ -170,6 +171,31 @@ def test_a_contract_is_checked_and_its_faults_are_listed(up: Up, tmp_path: Path)
     assert "$.kind" in result.stdout
     (tmp_path / "broken.yaml").write_text("a: [")
     assert up.run("contract", "check", tmp_path / "broken.yaml").returncode == 1
+
+
+def test_checking_a_contract_says_who_would_be_refused_and_shows_a_record(up: Up, tmp_path: Path):
+    total = {"name": "total", "logicalType": "number", "required": True}
+    for version, option in (("1.0.0", {}), ("1.1.0", {"logicalTypeOptions": {"minimum": 10}})):
+        schema = [{"name": "checked_orders", "properties": [{**total, **option}]}]
+        head = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "checked", "version": version, "status": "active"}
+        (tmp_path / f"{version}.yaml").write_text(yaml.safe_dump({**head, "schema": schema}))
+    key = (up.data / "admin.key").read_text().strip()
+    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}) as client:
+        answer = client.post(
+            "/v1/contracts",
+            params={"activate": "true"},
+            content=(tmp_path / "1.0.0.yaml").read_bytes(),
+            headers={"content-type": "application/yaml"},
+        )
+        assert answer.is_success, answer.text
+    same = up.run("contract", "check", tmp_path / "1.0.0.yaml")
+    assert same.returncode == 0
+    assert "proven compatible" in same.stdout
+    narrower = up.run("contract", "check", tmp_path / "1.1.0.yaml")
+    assert narrower.returncode == 1
+    assert "who sends 1.0.0" in narrower.stdout
+    assert "$.total" in narrower.stdout
+    assert '{"total":' in narrower.stdout
 
 
 def test_a_service_that_is_killed_comes_back_and_readiness_with_it(up: Up):

@@ -14,6 +14,7 @@ from tests.contracts.calls import STRING, Contracts, contracts_in, document, ref
 pytestmark = pytest.mark.both_engines("contracts")
 
 State = pb.ContractVersion.State
+Verdict = pb.SchemaComparison.Verdict
 
 
 async def test_a_submitted_contract_is_a_draft_that_governs_nothing(contracts: Contracts) -> None:
@@ -196,6 +197,22 @@ async def test_checking_keeps_nothing_and_shows_what_would_be_in_force(contracts
     with refused("CONTRACT_NOT_FOUND"):
         await contracts.get("shop", "1.0.0")
     assert list(checked.compiled) == list((await contracts.submit(document())).compiled)
+
+
+async def test_checking_says_what_would_break_for_those_who_send_and_for_those_who_read(contracts: Contracts) -> None:
+    total = {"name": "total", "logicalType": "number", "required": True}
+    await contracts.submit(document(properties=[total]), activate=True)
+    narrower = {**total, "logicalTypeOptions": {"minimum": 10}}
+    checked = await contracts.stub.CheckContract(
+        pb.CheckContractRequest(document=document(version="1.1.0", properties=[narrower])), **contracts.as_principal()
+    )
+    [compared] = checked.comparisons
+    assert (compared.dataset, compared.contract_id, compared.version) == ("orders", "shop", "1.0.0")
+    assert compared.forward.verdict == Verdict.PROVEN_COMPATIBLE
+    assert compared.backward.verdict == Verdict.PROVEN_BREAKING
+    [broken] = compared.backward.breaks
+    assert (broken.path, broken.keyword) == ("$.total", "minimum")
+    assert json.loads(broken.witness)["total"] < 10
 
 
 async def test_every_workspace_starts_with_the_shipped_events(contracts: Contracts) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import orjson
 from counterfoil_chassis.errors import FieldViolation
 
-from counterfoil_contracts.entities import CheckedDocument, ContractVersion, GovernedDataset, VersionState
+from counterfoil_contracts.compatibility.comparing import compare
+from counterfoil_contracts.entities import (
+    CheckedDocument,
+    ContractVersion,
+    DatasetComparison,
+    GovernedDataset,
+    VersionState,
+)
 from counterfoil_contracts.errors import (
     ContractInvalidError,
     DatasetTakenError,
@@ -123,6 +132,22 @@ async def _require_free(stores: Stores, version: ContractVersion) -> None:
                 "or name the dataset otherwise.",
                 metadata={"dataset": dataset, "contract_id": governed.contract_id},
             )
+
+
+async def in_force(stores: Stores, checked: CheckedDocument, *, workspace: str) -> list[GovernedDataset]:
+    """Return what governs today those datasets of a document that are governed."""
+    found = [await stores.governed.find(workspace, compiled.dataset) for compiled in checked.compiled]
+    return [governed for governed in found if governed is not None]
+
+
+def compare_with(governed: Sequence[GovernedDataset], checked: CheckedDocument) -> list[DatasetComparison]:
+    """Compare a document's datasets with what governs them, both ways; it may take a second: run it in a thread."""
+    compiled = {each.dataset: orjson.loads(each.json_schema) for each in checked.compiled}
+    comparisons = []
+    for each in governed:
+        old, new = orjson.loads(each.compiled.json_schema), compiled[each.compiled.dataset]
+        comparisons.append(DatasetComparison(each, backward=compare(old, new), forward=compare(new, old)))
+    return comparisons
 
 
 async def governing(stores: Stores, *, workspace: str, dataset: str) -> GovernedDataset:

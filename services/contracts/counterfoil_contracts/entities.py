@@ -113,6 +113,41 @@ class Contract:
     created_at: datetime
 
 
+class Verdict(enum.Enum):
+    """What is known of whether one schema accepts all that another accepts."""
+
+    PROVEN_COMPATIBLE = "proven_compatible"
+    PROVEN_BREAKING = "proven_breaking"
+    UNPROVEN = "unproven"
+
+
+@dataclass(frozen=True)
+class Break:
+    """A place where one schema refuses what another accepts, with a record (JSON) that shows it."""
+
+    path: str
+    keyword: str
+    detail: str
+    witness: bytes
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether a reader's schema accepts all that a writer's accepts."""
+
+    verdict: Verdict
+    breaks: tuple[Break, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetComparison:
+    """How a dataset of a document compares with what is in force: for those who send, and for those who read."""
+
+    in_force: GovernedDataset
+    backward: Comparison
+    forward: Comparison
+
+
 @dataclass(frozen=True)
 class GovernedDataset:
     """A dataset with the contract version in force for it."""

@@ -18,7 +18,13 @@ from google.protobuf.message import Message
 from counterfoil_contracts import contracts
 from counterfoil_contracts.entities import GovernedDataset
 from counterfoil_contracts.odcs.check import check_document
-from counterfoil_contracts.servicers.translation import to_compiled, to_contract, to_finding, to_version
+from counterfoil_contracts.servicers.translation import (
+    to_compiled,
+    to_contract,
+    to_dataset_comparison,
+    to_finding,
+    to_version,
+)
 from counterfoil_contracts.shipping import Shipping
 from counterfoil_contracts.store import Transactions
 
@@ -58,13 +64,17 @@ class ContractServicer(ContractServiceServicer):
         workspace = current_caller().workspace
         await self._shipping.ensure(workspace)
         checked = await asyncio.to_thread(check_document, request.document)
-        compiled = () if checked.findings else checked.compiled
+        if checked.findings:
+            return pb.CheckContractResponse(findings=[to_finding(finding) for finding in checked.findings])
+        async with self._transactions.read() as stores:
+            governed = await contracts.in_force(stores, checked, workspace=workspace)
+        comparisons = await asyncio.to_thread(contracts.compare_with, governed, checked)
         return pb.CheckContractResponse(
-            findings=[to_finding(finding) for finding in checked.findings],
             compiled=[
                 to_compiled(GovernedDataset(workspace, checked.contract_id, checked.version, dataset))
-                for dataset in compiled
+                for dataset in checked.compiled
             ],
+            comparisons=[to_dataset_comparison(each) for each in comparisons],
         )
 
     async def GetContract(self, request: pb.GetContractRequest, context: Context) -> pb.Contract:

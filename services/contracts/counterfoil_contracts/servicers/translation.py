@@ -10,11 +10,14 @@ from counterfoil_chassis.clock import to_timestamp
 
 from counterfoil_contracts.entities import (
     Column,
+    Comparison,
     CompiledDataset,
     Contract,
     ContractVersion,
+    DatasetComparison,
     Finding,
     GovernedDataset,
+    Verdict,
     VersionState,
 )
 
@@ -22,6 +25,12 @@ _STATES: Final = {
     VersionState.DRAFT: pb.ContractVersion.State.DRAFT,
     VersionState.ACTIVE: pb.ContractVersion.State.ACTIVE,
     VersionState.DEPRECATED: pb.ContractVersion.State.DEPRECATED,
+}
+
+_VERDICTS: Final = {
+    Verdict.PROVEN_COMPATIBLE: pb.SchemaComparison.Verdict.PROVEN_COMPATIBLE,
+    Verdict.PROVEN_BREAKING: pb.SchemaComparison.Verdict.PROVEN_BREAKING,
+    Verdict.UNPROVEN: pb.SchemaComparison.Verdict.UNPROVEN,
 }
 
 
@@ -87,3 +96,25 @@ def to_column(column: Column) -> pb.Column:
 def to_finding(finding: Finding) -> FindingProto:
     """Return one fault of a document."""
     return FindingProto(reason=finding.reason, path=finding.path, detail=finding.detail)
+
+
+def to_dataset_comparison(compared: DatasetComparison) -> pb.DatasetComparison:
+    """Return how a dataset of a document compares with what is in force."""
+    return pb.DatasetComparison(
+        dataset=compared.in_force.compiled.dataset,
+        contract_id=compared.in_force.contract_id,
+        version=compared.in_force.version,
+        backward=to_comparison(compared.backward),
+        forward=to_comparison(compared.forward),
+    )
+
+
+def to_comparison(comparison: Comparison) -> pb.SchemaComparison:
+    """Return whether one schema accepts all that another accepts."""
+    return pb.SchemaComparison(
+        verdict=_VERDICTS[comparison.verdict],
+        breaks=[
+            pb.SchemaBreak(path=each.path, keyword=each.keyword, detail=each.detail, witness=each.witness)
+            for each in comparison.breaks
+        ],
+    )

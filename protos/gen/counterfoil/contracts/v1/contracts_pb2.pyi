@@ -347,6 +347,7 @@ class CheckContractResponse(_message.Message):
 
     FINDINGS_FIELD_NUMBER: _builtins.int
     COMPILED_FIELD_NUMBER: _builtins.int
+    COMPARISONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Finding]:
         """Every fault; empty = it can be submitted."""
@@ -355,19 +356,155 @@ class CheckContractResponse(_message.Message):
     def compiled(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompiledContract]:
         """What it compiles to, when it does."""
 
+    @_builtins.property
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetComparison]:
+        """For each of its datasets that a contract governs: how it compares with the version in force."""
+
     def __init__(
         self,
         *,
         findings: _abc.Iterable[_verdict_pb2.Finding] | None = ...,
         compiled: _abc.Iterable[Global___CompiledContract] | None = ...,
+        comparisons: _abc.Iterable[Global___DatasetComparison] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compiled", b"compiled", "findings", b"findings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "compiled", b"compiled", "findings", b"findings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckContractResponse: _TypeAlias = CheckContractResponse  # noqa: Y015
+
+@_typing.final
+class DatasetComparison(_message.Message):
+    """How a dataset of a document compares with the contract version in force for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    CONTRACT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    BACKWARD_FIELD_NUMBER: _builtins.int
+    FORWARD_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset."""
+    contract_id: _builtins.str
+    """The contract in force."""
+    version: _builtins.str
+    """Its version in force."""
+    @_builtins.property
+    def backward(self) -> Global___SchemaComparison:
+        """Whether every record that the version in force accepts is accepted by the document: whoever sends goes on as before."""
+
+    @_builtins.property
+    def forward(self) -> Global___SchemaComparison:
+        """Whether every record that the document accepts is accepted by the version in force: whoever reads goes on as before."""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        contract_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        backward: Global___SchemaComparison | None = ...,
+        forward: Global___SchemaComparison | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backward", b"backward", "forward", b"forward"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backward", b"backward", "contract_id", b"contract_id", "dataset", b"dataset", "forward", b"forward", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetComparison: _TypeAlias = DatasetComparison  # noqa: Y015
+
+@_typing.final
+class SchemaComparison(_message.Message):
+    """Whether one schema accepts all that another accepts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Verdict:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SchemaComparison._Verdict.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VERDICT_UNSPECIFIED: SchemaComparison._Verdict.ValueType  # 0
+        """Not said."""
+        PROVEN_COMPATIBLE: SchemaComparison._Verdict.ValueType  # 1
+        """It does, by proof."""
+        PROVEN_BREAKING: SchemaComparison._Verdict.ValueType  # 2
+        """It does not: the records below show it."""
+        UNPROVEN: SchemaComparison._Verdict.ValueType  # 3
+        """Neither a proof nor such a record was found; taken for breaking."""
+
+    class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+        """What is known."""
+
+    VERDICT_UNSPECIFIED: SchemaComparison.Verdict.ValueType  # 0
+    """Not said."""
+    PROVEN_COMPATIBLE: SchemaComparison.Verdict.ValueType  # 1
+    """It does, by proof."""
+    PROVEN_BREAKING: SchemaComparison.Verdict.ValueType  # 2
+    """It does not: the records below show it."""
+    UNPROVEN: SchemaComparison.Verdict.ValueType  # 3
+    """Neither a proof nor such a record was found; taken for breaking."""
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    BREAKS_FIELD_NUMBER: _builtins.int
+    verdict: Global___SchemaComparison.Verdict.ValueType
+    """What is known."""
+    @_builtins.property
+    def breaks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SchemaBreak]:
+        """Every place that was found to break, the surest first."""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___SchemaComparison.Verdict.ValueType = ...,
+        breaks: _abc.Iterable[Global___SchemaBreak] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaks", b"breaks", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchemaComparison: _TypeAlias = SchemaComparison  # noqa: Y015
+
+@_typing.final
+class SchemaBreak(_message.Message):
+    """One place where a schema refuses what another accepts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    KEYWORD_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    WITNESS_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """JSON path of the value at fault in the record below, e.g. `$.properties.total`."""
+    keyword: _builtins.str
+    """The JSON Schema keyword that refuses it, e.g. `required`."""
+    detail: _builtins.str
+    """What is refused, in a sentence."""
+    witness: _builtins.bytes
+    """A record that one schema accepts and the other refuses; made up from the schemas, never somebody's."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        keyword: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        witness: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "keyword", b"keyword", "path", b"path", "witness", b"witness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchemaBreak: _TypeAlias = SchemaBreak  # noqa: Y015
 
 @_typing.final
 class GetContractRequest(_message.Message):

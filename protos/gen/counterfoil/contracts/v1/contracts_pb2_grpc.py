@@ -96,7 +96,8 @@ class ContractServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckContract(self, request, context):
-        """Check an ODCS document without keeping it: every finding, and the datasets it would govern.
+        """Check an ODCS document without keeping it: every finding, the datasets it would govern, and how their schemas compare
+        with those in force, with a record for each place where they break.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

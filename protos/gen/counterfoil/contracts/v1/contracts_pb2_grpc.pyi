@@ -39,7 +39,9 @@ class ContractServiceStub:
     Its `id` and `version` name it. The same document again returns the version that exists.
     """
     CheckContract: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.CheckContractRequest, _contracts_pb2.CheckContractResponse]
-    """Check an ODCS document without keeping it: every finding, and the datasets it would govern."""
+    """Check an ODCS document without keeping it: every finding, the datasets it would govern, and how their schemas compare
+    with those in force, with a record for each place where they break.
+    """
     GetContract: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.GetContractRequest, _contracts_pb2.Contract]
     """Return one contract."""
     ListContracts: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.ListContractsRequest, _contracts_pb2.ListContractsResponse]
@@ -67,7 +69,9 @@ class ContractServiceAsyncStub(ContractServiceStub):
     Its `id` and `version` name it. The same document again returns the version that exists.
     """
     CheckContract: _aio.UnaryUnaryMultiCallable[_contracts_pb2.CheckContractRequest, _contracts_pb2.CheckContractResponse]  # type: ignore[assignment]
-    """Check an ODCS document without keeping it: every finding, and the datasets it would govern."""
+    """Check an ODCS document without keeping it: every finding, the datasets it would govern, and how their schemas compare
+    with those in force, with a record for each place where they break.
+    """
     GetContract: _aio.UnaryUnaryMultiCallable[_contracts_pb2.GetContractRequest, _contracts_pb2.Contract]  # type: ignore[assignment]
     """Return one contract."""
     ListContracts: _aio.UnaryUnaryMultiCallable[_contracts_pb2.ListContractsRequest, _contracts_pb2.ListContractsResponse]  # type: ignore[assignment]
@@ -104,7 +108,9 @@ class ContractServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contracts_pb2.CheckContractRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contracts_pb2.CheckContractResponse, _abc.Awaitable[_contracts_pb2.CheckContractResponse]]:
-        """Check an ODCS document without keeping it: every finding, and the datasets it would govern."""
+        """Check an ODCS document without keeping it: every finding, the datasets it would govern, and how their schemas compare
+        with those in force, with a record for each place where they break.
+        """
 
     @_abc_1.abstractmethod
     def GetContract(

@@ -1,0 +1,1 @@
+"""Whether one JSON Schema accepts all that another accepts: proven, disproven by a record, or neither."""

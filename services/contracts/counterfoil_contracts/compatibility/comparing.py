@@ -1,0 +1,48 @@
+"""The verdict on two schemas: a proof, or a record that breaks, or neither, which counts as breaking."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jsonschema_rs
+import orjson
+
+from counterfoil_contracts.compatibility.containment import Proof, contained
+from counterfoil_contracts.compatibility.drafts import DRAFT_2020, draft_of, in_2020
+from counterfoil_contracts.compatibility.witnesses import Judges, Path, search
+from counterfoil_contracts.entities import Break, Comparison, Verdict
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def compare(writer: Any, reader: Any, *, examples: Sequence[Any] = (), draft: int = DRAFT_2020) -> Comparison:
+    """Compare two valid schemas; `draft` is that of one whose `$schema` names none. A record outweighs a proof.
+
+    Formats are asserted, as they are when records are validated. What a schema refers to elsewhere is not fetched.
+    """
+    written, read = (in_2020(each, draft_of(each, draft)) for each in (writer, reader))
+    proven = contained(written, read)
+    found = search(_judges(written, read), writer=written, reader=read, difference=proven.difference, examples=examples)
+    if found:
+        breaks = (Break(_shown(each.path), each.keyword, each.detail, orjson.dumps(each.record)) for each in found)
+        return Comparison(Verdict.PROVEN_BREAKING, tuple(breaks))
+    return Comparison(Verdict.PROVEN_COMPATIBLE if proven.proof is Proof.YES else Verdict.UNPROVEN)
+
+
+def _judges(writer: Any, reader: Any) -> Judges:
+    written, read = (
+        jsonschema_rs.Draft202012Validator(each, validate_formats=True, offline=True, mask="the value")
+        for each in (writer, reader)
+    )
+    return Judges(written.is_valid, lambda record: not read.is_valid(record), read.iter_errors)
+
+
+def _shown(path: Path) -> str:
+    """Return a path as JSONPath writes it (RFC 9535, section 2.7)."""
+    text = "$"
+    for part in path:
+        plain = isinstance(part, str) and _PLAIN_NAME.fullmatch(part)
+        text += f".{part}" if plain else f"[{orjson.dumps(part).decode()}]"
+    return text
