@@ -635,7 +635,10 @@ class ContractOperations:
         return cast("resources.ContractVersion", self._transport.send(call))
 
     def check_contract(self, *, document: str | bytes, timeout: float | None = None) -> resources.CheckContractResponse:
-        """Check an ODCS document without keeping it: every finding, and the datasets it would govern.
+        """Check an ODCS document without keeping it: every finding, the datasets it would govern, and how
+        their schemas compare
+
+        with those in force, with a record for each place where they break.
 
         Args:
             document: The ODCS document, YAML or JSON, at most 1 MiB.
@@ -768,7 +771,10 @@ class AsyncContractOperations:
     async def check_contract(
         self, *, document: str | bytes, timeout: float | None = None
     ) -> resources.CheckContractResponse:
-        """Check an ODCS document without keeping it: every finding, and the datasets it would govern.
+        """Check an ODCS document without keeping it: every finding, the datasets it would govern, and how
+        their schemas compare
+
+        with those in force, with a record for each place where they break.
 
         Args:
             document: The ODCS document, YAML or JSON, at most 1 MiB.

@@ -196,6 +196,14 @@ ReplayResultOutcome = Literal["OUTCOME_UNSPECIFIED", "MATCH", "MISMATCH", "RUNTI
 - `EXPIRED`: The inputs are no longer kept.
 """
 
+SchemaComparisonVerdict = Literal["VERDICT_UNSPECIFIED", "PROVEN_COMPATIBLE", "PROVEN_BREAKING", "UNPROVEN"]
+"""What is known.
+- `VERDICT_UNSPECIFIED`: Not said.
+- `PROVEN_COMPATIBLE`: It does, by proof.
+- `PROVEN_BREAKING`: It does not: the records below show it.
+- `UNPROVEN`: Neither a proof nor such a record was found; taken for breaking.
+"""
+
 SeriesSpecAggregation = Literal["AGGREGATION_UNSPECIFIED", "SUM", "COUNT"]
 """How a day's records become one number.
 - `AGGREGATION_UNSPECIFIED`: Not said; SUM.
@@ -444,6 +452,8 @@ class CheckContractResponse(TypedDict, total=False):
     """Every fault; empty = it can be submitted."""
     compiled: list[CompiledContract]
     """What it compiles to, when it does."""
+    comparisons: list[DatasetComparison]
+    """For each of its datasets that a contract governs: how it compares with the version in force."""
 
 
 class CheckMappingRequest(TypedDict):
@@ -900,6 +910,25 @@ class Dataset(TypedDict, total=False):
     """Records in quarantine."""
     last_received_at: str
     """When the newest record was received; absent when there is none."""
+
+
+class DatasetComparison(TypedDict, total=False):
+    """How a dataset of a document compares with the contract version in force for it."""
+
+    dataset: str
+    """The dataset."""
+    contract_id: str
+    """The contract in force."""
+    version: str
+    """Its version in force."""
+    backward: SchemaComparison
+    """Whether every record that the version in force accepts is accepted by the document: whoever sends
+    goes on as before.
+    """
+    forward: SchemaComparison
+    """Whether every record that the document accepts is accepted by the version in force: whoever reads
+    goes on as before.
+    """
 
 
 class DiffPolicyBundlesResponse(TypedDict, total=False):
@@ -2434,6 +2463,28 @@ class RuntimeReference(TypedDict, total=False):
     """The Python version."""
     platform: str
     """Machine and operating system, e.g. `x86_64-linux`."""
+
+
+class SchemaBreak(TypedDict, total=False):
+    """One place where a schema refuses what another accepts."""
+
+    path: str
+    """JSON path of the value at fault in the record below, e.g. `$.properties.total`."""
+    keyword: str
+    """The JSON Schema keyword that refuses it, e.g. `required`."""
+    detail: str
+    """What is refused, in a sentence."""
+    witness: Any
+    """A record that one schema accepts and the other refuses; made up from the schemas, never somebody's."""
+
+
+class SchemaComparison(TypedDict, total=False):
+    """Whether one schema accepts all that another accepts."""
+
+    verdict: SchemaComparisonVerdict
+    """What is known."""
+    breaks: list[SchemaBreak]
+    """Every place that was found to break, the surest first."""
 
 
 class SeriesBacktest(TypedDict, total=False):
