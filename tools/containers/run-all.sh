@@ -4,7 +4,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-export CACHE=${CONTAINER_CACHE:-$HOME/.cache/counterfoil-containers} COUNTERFOIL_CONTAINERS_RUN=$$ PYTHONDONTWRITEBYTECODE=1
+export CACHE=${CONTAINER_CACHE:-$HOME/.cache/counterfoil-containers} COUNTERFOIL_CONTAINERS_RUN=$$
+export PYTHONDONTWRITEBYTECODE=1 PYTEST_ADDOPTS="-p no:cacheprovider"
 
 needed=(apt-get podman runc conmon iptables mmdebstrap kubectl)
 for command in "${needed[@]}"; do
@@ -27,10 +28,11 @@ state() {
     2>/dev/null || true
 }
 
-processes() { # of this run, but for those that look for them
-  grep -slz "^COUNTERFOIL_CONTAINERS_RUN=$COUNTERFOIL_CONTAINERS_RUN\$" /proc/[0-9]*/environ | cut -d/ -f3 | while read -r pid; do
-    [ "$pid" = $$ ] || [ "$pid" = $BASHPID ] || [ "$(ps -o ppid= -p "$pid" | tr -d ' ')" = $$ ] ||
-      ps -o pid=,args= -p "$pid" || true # it is over
+processes() { # those that have this run's mark, but for this shell and the one that asks
+  local pid pids
+  pids=$(grep -slz "^COUNTERFOIL_CONTAINERS_RUN=$COUNTERFOIL_CONTAINERS_RUN\$" /proc/[0-9]*/environ | cut -d/ -f3)
+  for pid in $pids; do
+    [ "$pid" = $$ ] || [ "$pid" = $BASHPID ] || ps -o pid=,args= -p "$pid" || true # it is over
   done
 }
 

@@ -13,4 +13,4 @@ if [ ! -x "$CACHE/haproxy/usr/sbin/haproxy" ]; then
   for deb in "$debs"/*.deb; do dpkg -x "$deb" "$CACHE/haproxy"; done
 fi
 cd "$root"
-"$here/sandbox.sh" "$root/.venv/bin/python" -m pytest -p no:cacheprovider -s tests/containers/test_kube.py "$@"
+"$here/sandbox.sh" "$root/.venv/bin/python" -m pytest -s tests/containers/test_kube.py "$@"
