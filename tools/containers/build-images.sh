@@ -29,8 +29,9 @@ build() { # ENGINE NAME OPTION...
   local engine=$1 name=$2
   shift 2
   local start=$SECONDS image=docker.io/counterfoil/$name:$tag
-  "$engine" build --quiet "$@" --build-arg "REVISION=$REVISION" --build-arg "CREATED=$CREATED" --file "$(dockerfile "$name")" \
-    --tag "$image" . >/dev/null
+  # Not by build arguments: podman 4.3 takes a LABEL with another value of one from its cache.
+  "$engine" build --quiet "$@" --label "org.opencontainers.image.revision=$REVISION" --label "org.opencontainers.image.created=$CREATED" \
+    --file "$(dockerfile "$name")" --tag "$image" . >/dev/null
   # Before a push podman knows the manifest's digest, docker the image's id only.
   "$engine" image inspect --format "{{.Size}} {{if eq \"$engine\" \"podman\"}}{{.Digest}}{{else}}{{.Id}}{{end}}" "$image" |
     awk -v image="$image" -v took=$((SECONDS - start)) '{printf "%-40s %5.0f MB %s  (%d s)\n", image, $1 / 1e6, $2, took}'
