@@ -350,7 +350,7 @@ def secrets() -> dict[str, str]:
 
 def test_down_and_up_again_keeps_every_secret_and_every_record(door: Door, told: Told):
     before = secrets()
-    compose("down")
+    compose("--profile=*", "down")
     assert containers() == {}
     up()
     assert secrets() == before

@@ -82,7 +82,7 @@ class Tenant:
             found = ok(self.http.get(f"/v1/imports/{begun['import_id']}"))
             return found if found["state"] in ("SUCCEEDED", "FAILED") else None
 
-        return until(ended, seconds=60, what="the import has not ended")
+        return until(ended, seconds=300, what="the import has not ended")
 
     def sql(self, text: str, *parameters: Any) -> list[list[Any]]:
         """Return the rows of one SELECT."""
@@ -110,7 +110,7 @@ class Tenant:
             found = ok(self.http.get(f"{versions}/{version}"))
             return None if found["state"] in ("DRAFT", "TRAINED") and "error" not in found else found
 
-        trained = until(ended, seconds=60, what="the training has not ended")
+        trained = until(ended, seconds=300, what="the training has not ended")
         assert trained["state"] == "VALIDATED", trained
         return ok(self.http.post(f"{versions}/{version}:promote", json={"reason": "passed"}))
 
