@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import fcntl
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from counterfoil_chassis import migrate
+from counterfoil_chassis.postgresql import is_postgresql
+from sqlalchemy.engine import make_url
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.postgres import Server, missing
@@ -94,6 +98,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "tests/console/" in report.nodeid]
     if skipped:
         terminalreporter.write_line(f"{len(skipped)} tests of the console skipped: {skipped[0].longrepr[2]}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have a service's new SQLite database made by its migrations once, and after that by copying the file."""
+    made: dict[str, Path] = {}
+    migrations = migrate.upgrade
+
+    def upgrade(url: str, package: str) -> None:
+        file = Path(make_url(url).database or "")
+        known = package.startswith("counterfoil_") and not is_postgresql(url)
+        if not known or file.exists() or not file.parent.is_dir():
+            migrations(url, package)
+            return
+        if package not in made:
+            new = tmp_path_factory.mktemp("migrated") / "new.db"
+            migrations(f"sqlite+aiosqlite:///{new}", package)
+            made[package] = new
+        shutil.copyfile(made[package], file)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(migrate, "upgrade", upgrade)
+        yield
 
 
 @pytest.fixture(scope="session")

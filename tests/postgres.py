@@ -118,7 +118,7 @@ class Server:
     def database(self, service: str) -> str:
         """Return the URL of a fresh, migrated database of a service."""
         name = f"test_{next(self._numbers)}_{service}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template(service)}")
+        self._copy(service, name)
         return f"{self.url}/{name}"
 
     def drop(self, url: str) -> None:
@@ -133,8 +133,12 @@ class Server:
         """Return the URL of fresh, migrated databases of every service, as `COUNTERFOIL_DATABASE_URL` wants it."""
         name = f"test_{next(self._numbers)}"
         for service in stores():
-            self.execute(f"CREATE DATABASE {name}_{service} TEMPLATE {self._template(service)}")
+            self._copy(service, f"{name}_{service}")
         return f"{self.url}/{name}"
+
+    def _copy(self, service: str, name: str) -> None:
+        # By files: half the work of writing every page to the log, which a server without fsync has no use for.
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template(service)} STRATEGY FILE_COPY")
 
     def _template(self, service: str) -> str:
         if service not in self._templates:
