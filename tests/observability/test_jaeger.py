@@ -43,7 +43,9 @@ def span(number: int, name: str, *, parent: int = 0, **more: Any) -> Span:
         parent_span_id=parent.to_bytes(8) if parent else b"",
         name=name,
         start_time_unix_nano=BASE + number * 1_000_000,
-        end_time_unix_nano=BASE + number * 1_000_000 + 500_999,
+        end_time_unix_nano=BASE
+        + (100 - number) * 1_000_000
+        + 999,  # within its parent: clocks that differ get a warning
     )
     made.MergeFrom(Span(**more))
     return made

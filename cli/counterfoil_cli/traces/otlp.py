@@ -21,6 +21,7 @@ from counterfoil_cli.traces.spans import SpanRow, Tag
 
 MAX_TEXT = 16_384  # characters of one attribute that are shown
 MAX_EXACT = 2**53 - 1
+_ESCAPED = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
 NO_SERVICE = "OTLPResourceNoServiceName"  # Jaeger's name for a resource without one
 # Tags that the translation makes: their keys are not in the span's bytes.
 MADE_TAGS = frozenset(
@@ -216,8 +217,13 @@ def _tags(attributes: Iterable[KeyValue]) -> Iterator[Tag]:
             yield {"key": attribute.key, "type": "binary", "value": _value(attribute.value)}
         else:  # lists and maps as JSON text; what JSON cannot say as text
             value = _value(attribute.value)
-            text = str(value) if isinstance(value, float) else orjson.dumps(value).decode() if which else ""
+            text = str(value) if isinstance(value, float) else _json_text(value) if which else ""
             yield {"key": attribute.key, "type": "string", "value": text[:MAX_TEXT]}
+
+
+def _json_text(value: Any) -> str:
+    """Return JSON as Go writes it, which escapes what HTML would read."""
+    return orjson.dumps(value).decode().translate(_ESCAPED)
 
 
 def _value(value: AnyValue) -> Any:
