@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,10 +171,7 @@ class Cluster:
 
     def _play(self, workload: Workload, name: str, address: str) -> Pod:
         self._podman_play(workload, name, address)
-        watches = [
-            Watch(f"{name}-{container}", address, probes, _restarter(workload, f"{name}-{container}"))
-            for container, probes in workload.probes.items()
-        ]
+        watches = [_watch(workload, name, container, address) for container in workload.containers]
         pod = self.pods[name] = Pod(name, workload, address, watches)
         for watch in watches:
             watch.start()
@@ -202,15 +199,19 @@ class Cluster:
         raise PlayError(f"Job {workload.name}: exit codes {codes}\n{''.join(map(logs, containers))}")
 
 
-def _restarter(workload: Workload, container: str) -> Callable[[int | None], None]:
-    """Return what restarts a container: stopped and started, since `podman restart` may leave a hung one stopped."""
+def _watch(workload: Workload, pod: str, name: str, address: str) -> Watch:
+    container = f"{pod}-{name}"
+
+    def began() -> str:
+        return podman("container", "inspect", "--format", "{{.State.StartedAt}}", container)
 
     def restart(grace_seconds: int | None) -> None:
+        # Stopped and started: `podman restart` may leave a hung one stopped.
         grace = workload.grace_seconds if grace_seconds is None else grace_seconds
         podman("stop", "--time", str(grace), container, seconds=COMMAND_SECONDS + grace)
         podman("start", container)
 
-    return restart
+    return Watch(container, address, workload.probes[name], began=began, restart=restart)
 
 
 def _check_user(workload: Workload) -> None:

@@ -93,14 +93,21 @@ class Watch(threading.Thread):
     """Asks one container's probes until told to end: it is started, then ready or not, and restarted when not alive."""
 
     def __init__(
-        self, container: str, address: str, probes: Mapping[str, Probe], restart: Callable[[int | None], None]
+        self,
+        container: str,
+        address: str,
+        probes: Mapping[str, Probe],
+        *,
+        began: Callable[[], str],
+        restart: Callable[[int | None], None],
     ) -> None:
-        """Take the probes by kind, and what restarts the container within so many seconds of grace."""
+        """Take the probes by kind, what tells when the container began, and what restarts it within some grace."""
         super().__init__(name=f"watch-{container}", daemon=True)
         self.container = container
         self.restarts = 0
         self._address = address
         self._probes = probes
+        self._began = began
         self._restart = restart
         self._is_ready = threading.Event()
         self._is_over = threading.Event()
@@ -122,10 +129,13 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Begin again after each restart."""
         while not self._is_over.is_set():
+            began = self._began()
             failed = self._follow()
             self._is_ready.clear()
             if failed is None or self._is_over.is_set():
                 return
+            if self._began() != began:  # it ended by itself, was started anew, and may take its time to start
+                continue
             self.restarts += 1
             print(f"{self.container} fails its probe ({failed.action} {failed.of}): restarted", flush=True)
             self._restart(failed.grace_seconds)
