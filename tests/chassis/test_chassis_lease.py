@@ -126,6 +126,7 @@ async def test_who_shares_the_database_keeps_no_renewal_and_no_new_holder_waitin
             assert not keeping.done()
             assert not await second.taken()  # it was renewed
             keeping.cancel()
+            await asyncio.wait([keeping])  # it may be in the middle of a renewal
             await first.give_back()
             assert await second.taken()
     finally:
