@@ -17,21 +17,30 @@ all=(governance contracts ingest graph models gateway cli)
 [ ! -f examples/Dockerfile ] || all+=(demo)
 [ $# -gt 0 ] || set -- "${all[@]}"
 
-dockerfile() {
-  case $1 in
-  gateway | cli) echo "$1/Dockerfile" ;;
-  demo) echo examples/Dockerfile ;;
-  *) echo "services/$1/Dockerfile" ;;
-  esac
-}
-
 build() { # ENGINE NAME OPTION...
   local engine=$1 name=$2
   shift 2
-  local start=$SECONDS image=docker.io/counterfoil/$name:$tag
-  # Not by build arguments: podman 4.3 takes a LABEL with another value of one from its cache.
-  "$engine" build --quiet "$@" --label "org.opencontainers.image.revision=$REVISION" --label "org.opencontainers.image.created=$CREATED" \
-    --file "$(dockerfile "$name")" --tag "$image" . >/dev/null
+  local start=$SECONDS image=docker.io/counterfoil/$name:$tag label=org.opencontainers.image
+  local folders
+  case $name in
+  gateway | cli) folders=("$name") ;;
+  demo) folders=(examples cli) ;;
+  *) folders=("services/$name") ;;
+  esac
+  # Everything the image is made of; what has not changed is not built again, and keeps its digest whatever else is committed.
+  local inputs=(.dockerignore locks/uv.txt "locks/$name.txt" protos chassis "${folders[@]}") key
+  key=$({
+    "$engine" image inspect --format '{{.Id}}' python:3.11-slim-bookworm 2>/dev/null || true
+    git log -1 --format='%H %cI' -- "${inputs[@]}"
+    find "${inputs[@]}" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
+  } | sha256sum | cut -c1-64)
+  if [ "$("$engine" image inspect --format '{{index .Config.Labels "dev.counterfoil.inputs"}}' "$image" 2>/dev/null)" != "$key" ]; then
+    # Not by build arguments: podman 4.3 takes a LABEL with another value of one from its cache.
+    "$engine" build --quiet "$@" --label "$label.revision=$(git log -1 --format=%H -- "${inputs[@]}")" \
+      --label "$label.created=$(git log -1 --format=%cI -- "${inputs[@]}")" --label "dev.counterfoil.inputs=$key" \
+      --file "${folders[0]}/Dockerfile" --tag "$image" . >/dev/null
+    built=1
+  fi
   # Before a push podman knows the manifest's digest, docker the image's id only.
   "$engine" image inspect --format "{{.Size}} {{if eq \"$engine\" \"podman\"}}{{.Digest}}{{else}}{{.Id}}{{end}}" "$image" |
     awk -v image="$image" -v took=$((SECONDS - start)) '{printf "%-40s %5.0f MB %s  (%d s)\n", image, $1 / 1e6, $2, took}'
@@ -44,13 +53,10 @@ if [ -n "$inside" ]; then
     build podman "$name" --pull=never --network=none --layers --format docker \
       --volume "$CACHE/wheels:/wheels:ro" --volume "$TMPDIR/pip.conf:/etc/pip.conf:ro"
   done
-  podman image prune --force --filter until=168h >/dev/null
+  [ -z "${built:-}" ] || podman image prune --force --filter until=168h >/dev/null
   exit 0
 fi
 
-export REVISION CREATED
-REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-CREATED=$(git show -s --format=%cI HEAD 2>/dev/null || echo unknown) # of the code; so the same code is the same image
 if [ -z "${ENGINE:-}" ]; then
   if docker version >/dev/null 2>&1; then ENGINE=docker; else ENGINE=sandbox; fi
 fi
