@@ -3,7 +3,6 @@
 import re
 
 import httpx
-from openapi_spec_validator import validate
 
 from tests.system.doors import annotated_methods
 from tests.system.installation import Installation
@@ -11,6 +10,8 @@ from tests.system.tenant import ok
 
 
 def test_openapi_document_is_valid_and_names_every_annotated_method(installation: Installation):
+    from openapi_spec_validator import validate  # compiles grammars for seconds: not in every worker
+
     with installation.http() as client:
         document = ok(client.get("/openapi.json"))
     validate(document)
