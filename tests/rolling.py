@@ -155,7 +155,7 @@ class Load:
 
     def wait_for_progress(self) -> None:
         """Wait until every sender has done more than until now."""
-        assert self.failures == []
+        assert not self.failures, self.failures
         marks = {sender.name: sender.acknowledged for sender in self.senders}
 
         def behind() -> list[Sender]:
@@ -180,7 +180,7 @@ class Load:
 
     def check(self, key: str, url: str) -> None:
         """Assert that no client gave up, and that every event that was acknowledged is in the log once."""
-        assert self.failures == []
+        assert not self.failures, self.failures
         events = sum(each.acknowledged for each in self.senders if isinstance(each, Events))
         events += sum(each.acknowledged * BATCH for each in self.senders if isinstance(each, Records))
         with Counterfoil(url, api_key=key, timeout=60) as client:

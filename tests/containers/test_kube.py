@@ -106,7 +106,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         key = (folder / "golden" / "admin.key").read_text().strip()
         yield World(cluster, pods, server, golden_folder.expected(), key, revisions, waiting)
     finally:
+        keep_logs(Path(os.environ["CACHE"]) / "kube-logs")
         cluster.close()
+
+
+def keep_logs(folder: Path) -> None:
+    """Write what each container said where it can be read when the sandbox is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for container in podman("ps", "--all", "--format", "{{.Names}}").split():
+        (folder / f"{container}.log").write_text(logs(container, lines=2000))
 
 
 def database_of(name: str) -> str:
@@ -305,14 +314,17 @@ backend gateways
   option redispatch 1
   option httpchk GET /readyz
   http-check expect status 200
-  default-server check inter 200ms fall 1 rise 1 init-addr none resolvers pods resolve-prefer ipv4
+  default-server check port 9100 inter 200ms fall 1 rise 1 init-addr none resolvers pods resolve-prefer ipv4
   server-template gateway 4 gateway.counterfoil.svc.cluster.local:8080
 """
 
 
 @pytest.fixture
 def balancer(world: World, tmp_path: Path) -> Iterator[str]:
-    """HAProxy before every pod that the Service `gateway` selects, asked five times a second whether it is ready."""
+    """HAProxy before every pod that the Service `gateway` selects, asked five times a second whether it is ready.
+
+    It asks where the kubelet's readiness probe has the same answer: the REST door's own /readyz is about every service.
+    """
     file = tmp_path / "haproxy.cfg"
     file.write_text(BALANCER.format(nameserver=NAMESERVER))
     unpacked = Path(os.environ["CACHE"]) / "haproxy"
