@@ -42,6 +42,7 @@ async def back(client: httpx.AsyncClient, service: str) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.alone
 async def test_who_hangs_is_named_at_once_after_a_while_and_asked_again_when_it_is_back(
     installation: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
