@@ -15,6 +15,9 @@ export CACHE=${CONTAINER_CACHE:-$HOME/.cache/counterfoil-containers}
 if [ -z "${SANDBOX_PID1:-}" ]; then
   mkdir -p "$CACHE/store"
   exec 9>/run/lock/counterfoil-sandbox.lock; flock -s 9
+  # podman 4.3 takes the store's two locks in one order to build and in another to read: a build and a run at once may wait for
+  # each other for ever. So a build waits until the runs are over, and they for it.
+  exec 6>"$CACHE/store.lock"; if [ "${1:-}" = --build ]; then flock -x 6; else flock -s 6; fi
   # pdeathsig + kill-child: whoever kills this script, even with SIGKILL, kills it all
   SANDBOX_PID1=1 setpriv --pdeathsig KILL unshare --net --mount --pid --ipc --uts \
     --propagation private --fork --mount-proc --kill-child=KILL "$self" "$@" <&0 & child=$!
