@@ -38,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "both_engines(*services): run on SQLite and on PostgreSQL, with fresh databases of these services"
     )
+    config.addinivalue_line(
+        "markers", "figures: what it prints is shown at the end of the run, whichever worker ran it"
+    )
     config.addinivalue_line("markers", "alone: it measures time or memory; no other worker runs a test meanwhile")
 
 
@@ -94,7 +97,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why nobody looked, since a quiet run shows an `s` only."""
+    """Show figures, and say why nobody looked at the console, since a quiet run shows an `s` only."""
+    for report in terminalreporter.stats.get("passed", ()):
+        if "figures" in report.keywords and report.capstdout:
+            terminalreporter.write_line(f"{report.nodeid}:\n{report.capstdout.strip()}")
     skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "tests/console/" in report.nodeid]
     if skipped:
         terminalreporter.write_line(f"{len(skipped)} tests of the console skipped: {skipped[0].longrepr[2]}")

@@ -116,10 +116,9 @@ async def _rig(stack: AsyncExitStack, settings: ProbeSettings, data_dir: Path, b
     return made
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.value)
-async def test_a_fault_multiplies_no_load_outlives_no_deadline_and_passes(
-    make_rig: MakeRig, fault: Fault, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_fault_multiplies_no_load_outlives_no_deadline_and_passes(make_rig: MakeRig, fault: Fault) -> None:
     made = await make_rig()
     await made.proxy.set(fault)
     await made.many()
@@ -127,11 +126,10 @@ async def test_a_fault_multiplies_no_load_outlives_no_deadline_and_passes(
     outcomes = dict(made.outcomes)
     await made.proxy.set(Fault.NONE)
     recovery = await made.recovered()
-    with capsys.disabled():
-        print(
-            f"\n{fault.value}: {amplification:.2f} calls arrived per call made, slowest {made.slowest:.2f} s, "
-            f"recovered in {recovery:.2f} s, {outcomes}"
-        )
+    print(
+        f"{fault.value}: {amplification:.2f} calls arrived per call made, slowest {made.slowest:.2f} s, "
+        f"recovered in {recovery:.2f} s, {outcomes}"
+    )
     assert amplification <= 1.1
     assert made.slowest <= PATIENCE + MARGIN
     assert recovery <= 4.0 + MARGIN
@@ -142,16 +140,14 @@ async def test_a_fault_multiplies_no_load_outlives_no_deadline_and_passes(
         assert outcomes["DEPENDENCY_UNAVAILABLE"] > CALLS / 2, "most calls were refused at once"
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.RESET], ids=lambda fault: fault.value)
-async def test_throttling_alone_keeps_retries_from_multiplying_load(
-    make_rig: MakeRig, fault: Fault, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_throttling_alone_keeps_retries_from_multiplying_load(make_rig: MakeRig, fault: Fault) -> None:
     made = await make_rig(NeverOpen())
     await made.proxy.set(fault)
     await made.many()
     arrived = len(made.reached) + made.proxy.refused_calls
-    with capsys.disabled():
-        print(f"\n{fault.value}, no breaker: {arrived / CALLS:.2f} calls arrived per call made")
+    print(f"{fault.value}, no breaker: {arrived / CALLS:.2f} calls arrived per call made")
     assert arrived / CALLS <= 1.1
     assert arrived > CALLS / 2 or fault is Fault.RESET  # a lost connection takes its neighbours along
 

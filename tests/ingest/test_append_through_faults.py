@@ -105,11 +105,11 @@ async def signed_in(ingest: IngestService) -> SignedIn:
     return SignedIn(b"", Caller("acme", principal, frozenset({APPEND}), ""), token)
 
 
+@pytest.mark.figures
 async def test_what_is_acknowledged_through_faults_is_in_the_log_once(
     tmp_path: Path,
     open_log: Callable[[], Awaitable[LogRig]],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(call, "_PATIENCE", (("grpc.http2.ping_timeout_ms", 500),))
     async with (
@@ -133,8 +133,7 @@ async def test_what_is_acknowledged_through_faults_is_in_the_log_once(
         for record in blocks.decode(block)
     )
     answers = sum((sender.answers for sender in senders), Counter())
-    with capsys.disabled():
-        print(f"\n{len(acknowledged)} acknowledged, {sum(found.values())} in the log, {dict(answers)}")
+    print(f"{len(acknowledged)} acknowledged, {sum(found.values())} in the log, {dict(answers)}")
     assert set(acknowledged) <= set(found), "an acknowledged event is lost"
     assert set(found.values()) == {1}, "an event is in the log twice"
     assert answers["OK"] > 100

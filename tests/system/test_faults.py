@@ -43,8 +43,9 @@ async def back(client: httpx.AsyncClient, service: str) -> float:
 
 
 @pytest.mark.alone
+@pytest.mark.figures
 async def test_who_hangs_is_named_at_once_after_a_while_and_asked_again_when_it_is_back(
-    installation: Installation, capsys: pytest.CaptureFixture[str]
+    installation: Installation,
 ) -> None:
     processes = {service: installation.child(service) for service in ASKED}
     async with httpx.AsyncClient(
@@ -64,8 +65,7 @@ async def test_who_hangs_is_named_at_once_after_a_while_and_asked_again_when_it_
             for process in processes.values():
                 process.send_signal(signal.SIGCONT)
         recovery = dict(zip(ASKED, await asyncio.gather(*(back(client, service) for service in ASKED)), strict=True))
-    with capsys.disabled():
-        print(f"\n{found}; recovered after seconds: {recovery}")
+    print(f"{found}; recovered after seconds: {recovery}")
     assert alive.status_code == 200
     for service, answers in found.items():
         assert set(answers) == {"504 DEADLINE_EXCEEDED", "503 DEPENDENCY_UNAVAILABLE"}, service

@@ -132,9 +132,8 @@ async def weigh(processes: dict[str, psutil.Process], sizes: dict[str, list[int]
 
 
 @pytest.mark.alone
-def test_ten_times_the_load_is_shed_and_what_is_acknowledged_is_kept_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.figures
+def test_ten_times_the_load_is_shed_and_what_is_acknowledged_is_kept_once(tmp_path: Path) -> None:
     with Installation.running(tmp_path / "data", settings=SETTINGS) as installation:
         with installation.http(installation.admin_key) as client:
             key = ok(client.post("/v1/sources", json={"display_name": "Flood"}))["write_key"]
@@ -157,13 +156,11 @@ def test_ten_times_the_load_is_shed_and_what_is_acknowledged_is_kept_once(
             body = {"sql": "SELECT count(*), count(DISTINCT message_id) FROM events WHERE event = 'Flood'"}
             [[kept, distinct]] = ok(client.post("/v1/sql", json=body, timeout=60))["rows"]
         grown = {name: max(found) - found[0] for name, found in sizes.items()}
-        with capsys.disabled():
-            print()
-            for name, found in (("events", flood), ("reads", reads)):
-                times = f"p50 {percentile(found, 50):.3f} s, p99 {percentile(found, 99):.3f} s"
-                print(f"{name}: {dict(found.answers)}, {times}")
-            for name, found in sizes.items():
-                print(f"{name}: {found[0] >> 20} MiB at first, at most {max(found) >> 20} MiB")
+        for name, found in (("events", flood), ("reads", reads)):
+            times = f"p50 {percentile(found, 50):.3f} s, p99 {percentile(found, 99):.3f} s"
+            print(f"{name}: {dict(found.answers)}, {times}")
+        for name, found in sizes.items():
+            print(f"{name}: {found[0] >> 20} MiB at first, at most {max(found) >> 20} MiB")
         assert flood.strange == reads.strange == []
         assert kept == distinct == len(flood.acknowledged), "an acknowledged event is lost or doubled"
         assert min(flood.answers["200"], reads.answers["200"]) > TAKEN_AT_ONCE, "the flood kept everybody out"
