@@ -43,7 +43,9 @@ class PlayError(Exception):
 def podman(*arguments: str, seconds: float = COMMAND_SECONDS) -> str:
     """Run podman and return what it printed; raise PlayError with what it complained of."""
     command = ["podman", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    # conmon leaves files where a container was started: in the sandbox's folder for temporary files.
+    place = tempfile.gettempdir()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, cwd=place)
     if done.returncode:
         raise PlayError(f"podman {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout.strip()
