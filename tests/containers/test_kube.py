@@ -145,7 +145,7 @@ def waits(name: str) -> str | None:
     container = f"{name}-0-migrated"
     if not podman("ps", "--filter", f"name=^{container}$", "--format", "{{.Names}}"):
         return None
-    return next((line for line in logs(container).splitlines() if "waiting for the database" in line), None)
+    return next((line for line in logs(container, lines=1000).splitlines() if "waiting for the database" in line), None)
 
 
 def test_pods_wait_in_their_init_container_for_the_migration(world: World):
