@@ -162,6 +162,7 @@ class TableLease:
             arguments = (self._name, socket.gethostname(), int(self.seconds * 1e6))
             self._token = await connection.fetchval(_TAKE, *arguments, timeout=self.seconds) or 0
         except Exception as error:
+            self._drop()
             if sqlstate(error) in (NO_TABLE, NO_DATABASE):
                 raise StartError(
                     f"the database of {self._name} is not set up: run `counterfoil migrate` with the same settings"
@@ -192,9 +193,10 @@ class TableLease:
                 arguments = (self._name, self._token, int(self.seconds * 1e6))
                 renewed = await connection.execute(_RENEW, *arguments, timeout=self.seconds)
             except Exception as error:
+                self._drop()
                 if not is_lost(error):
                     raise
-                _logger.warning("the lease is not renewed", extra={"cause": str(error)})
+                _logger.warning("the lease is not renewed", extra={"cause": str(error) or type(error).__name__})
                 continue
             if renewed != "UPDATE 1":
                 raise LeaseLostError
@@ -211,6 +213,12 @@ class TableLease:
             self._connection.terminate()
             if not is_lost(error):
                 raise
+
+    def _drop(self) -> None:
+        """Have the next statement go by another connection: one that was given up may still be busy with it."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     async def _connected(self) -> PgConnection:
         if self._connection is None or self._connection.is_closed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +20,8 @@ PgConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 CONNECT_SECONDS = 5.0
 _PATIENCE_SECONDS = 70.0  # a little longer than the server works on a statement: then it, or the way to it, is gone
 _SETTINGS = {"synchronous_commit": "on", "statement_timeout": "60s", "jit": "off"}  # our statements are short
+# What was sent and not acknowledged for so long ends a connection; one that rests is asked for a sign of life.
+_SILENCE = {"TCP_USER_TIMEOUT": 10_000, "TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
 NO_TABLE = "42P01"
 NO_DATABASE = "3D000"
 NOT_ALLOWED = "42501"
@@ -49,9 +53,29 @@ def connector(url: str, *, name: str, **settings: str) -> Callable[..., Awaitabl
     async def connect() -> PgConnection:
         import asyncpg  # noqa: PLC0415  (see above)
 
-        return await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=patience, server_settings=of_session)
+        connection = await asyncpg.connect(
+            dsn, timeout=CONNECT_SECONDS, command_timeout=patience, server_settings=of_session
+        )
+        _notice_silence(connection)
+        return connection
 
     return connect
+
+
+def _notice_silence(connection: PgConnection) -> None:
+    """Have the system end a connection whose other end has vanished without a word, as that of a replaced pod does.
+
+    libpq has the parameter tcp_user_timeout for it, the driver none; by default Linux sends again for a quarter of an
+    hour. A server that works on a long statement is alive, and its kernel says so.
+    """
+    transport: asyncio.BaseTransport = connection._transport  # type: ignore[attr-defined]  # noqa: SLF001
+    wire = transport.get_extra_info("socket")
+    if wire is None or wire.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _SILENCE.items():
+        if (number := getattr(socket, option, None)) is not None:  # Linux has them all
+            wire.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,9 +15,12 @@ import pytest
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.lease import LeaseLostError, SharedLease, lease_of
 from counterfoil_chassis.migrate import create, upgrade
+from counterfoil_chassis.postgresql import connector
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
+from tests.chassis.faults import Fault, fault_proxy
 from tests.postgres import Server, direct
 
 SECONDS = 1.0
@@ -111,6 +115,43 @@ async def test_a_renewed_lease_is_kept_whatever_the_others_clocks_say(pg_url: st
     finally:
         for lease in (first, second):
             await lease.give_back()
+
+
+async def test_a_renewal_that_got_no_answer_is_made_again_by_another_connection(pg_url: str) -> None:
+    place = make_url(pg_url)
+    async with fault_proxy(f"{place.host}:{place.port}") as proxy:
+        host, _, port = proxy.address.rpartition(":")
+        url = place.set(host=host, port=int(port)).render_as_string(hide_password=False)
+        lease = lease_of("probe", url, seconds=SECONDS)
+        assert await lease.taken()
+        keeping = asyncio.create_task(lease.keep())
+        await proxy.set(Fault.HALF_OPEN)
+        connections = proxy.connections
+        async with asyncio.timeout(20):  # it gives the silent connection up, and the next, too
+            while proxy.connections < connections + 2 and not keeping.done():
+                await asyncio.sleep(0.05)
+        await proxy.set(Fault.NONE)
+        async with asyncio.timeout(20):
+            while not keeping.done() and not renewed(pg_url):
+                await asyncio.sleep(0.05)
+        assert not keeping.done()
+        keeping.cancel()
+        await lease.give_back()
+
+
+def renewed(url: str) -> bool:
+    with direct(url) as connection:
+        now = "extract(epoch FROM clock_timestamp()) * 1000000"
+        [[count]] = connection.execute(f"SELECT count(*) FROM lease WHERE expires_us > {now}")
+        return bool(count)
+
+
+async def test_a_connection_whose_other_end_vanishes_without_a_word_is_ended_by_the_system(pg_url: str) -> None:
+    connection = await connector(pg_url, name="probe")()
+    wire = connection._transport.get_extra_info("socket")
+    assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+    assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    await connection.close()
 
 
 async def test_who_shares_the_database_keeps_no_renewal_and_no_new_holder_waiting(pg_url: str) -> None:
