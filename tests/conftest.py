@@ -97,13 +97,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show figures, and say why nobody looked at the console, since a quiet run shows an `s` only."""
+    """Show the figures that workers measured."""
     for report in terminalreporter.stats.get("passed", ()):
         if "figures" in report.keywords and report.capstdout:
             terminalreporter.write_line(f"{report.nodeid}:\n{report.capstdout.strip()}")
-    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "tests/console/" in report.nodeid]
-    if skipped:
-        terminalreporter.write_line(f"{len(skipped)} tests of the console skipped: {skipped[0].longrepr[2]}")
 
 
 @pytest.fixture(scope="session", autouse=True)

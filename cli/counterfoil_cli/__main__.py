@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "secrets": (
         "counterfoil_cli.commands.secrets",
         "secrets",
-        "Make every key and password of an installation, for containers.",
+        "Make every key and password of an installation in DIR, for containers.",
     ),
     "doctor": (
         "counterfoil_cli.commands.doctor",

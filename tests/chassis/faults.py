@@ -89,22 +89,21 @@ class FaultProxy:
             self._listener = None
 
     async def _drop(self) -> None:
-        for task in self._open:
+        for task in tuple(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry a connection; one that is cancelled before its first step is closed, too."""
         self.connections += 1
-        try:
+        task = asyncio.ensure_future(self._carry(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.CancelledError):  # either side left, or the fault that begins ends what was open
             await self._serve(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # either side left, or the fault that begins ends what was open
-        finally:
-            self._open.discard(task)
-            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while self._fault is Fault.HANG:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 from counterfoil.common.v1 import receipts_pb2_grpc
+from counterfoil.common.v1.verdict_pb2 import Verdict
 from counterfoil.contracts.v1 import contracts_pb2, contracts_pb2_grpc
 from counterfoil.governance.v1 import (
     changes_pb2_grpc,
@@ -148,8 +149,11 @@ class Client:
         """Append records, and wait until the graph holds them; return the offset of the last."""
         request = records_pb2.AppendRecordsRequest(dataset=dataset, records=orjson.dumps(records))
         answer = await self(self.records.AppendRecords, request)
+        while all(verdict.outcome == Verdict.RETRY for verdict in answer.verdicts):  # the contract is not known yet
+            await asyncio.sleep(0.05)
+            answer = await self(self.records.AppendRecords, request)
         offsets = [verdict.position.offset for verdict in answer.verdicts]
-        assert all(verdict.outcome == 1 for verdict in answer.verdicts), answer
+        assert all(verdict.outcome == Verdict.ACCEPTED for verdict in answer.verdicts), answer
         await self.caught_up(offsets[-1] + 1)
         return offsets[-1]
 
