@@ -204,8 +204,8 @@ class Cluster:
 def _watch(workload: Workload, pod: str, name: str, address: str) -> Watch:
     container = f"{pod}-{name}"
 
-    def began() -> str:
-        return podman("container", "inspect", "--format", "{{.State.StartedAt}}", container)
+    def process() -> int:
+        return int(podman("container", "inspect", "--format", "{{.State.Pid}}", container))
 
     def restart(grace_seconds: int | None) -> None:
         # Stopped and started: `podman restart` may leave a hung one stopped.
@@ -213,7 +213,7 @@ def _watch(workload: Workload, pod: str, name: str, address: str) -> Watch:
         podman("stop", "--time", str(grace), container, seconds=COMMAND_SECONDS + grace)
         podman("start", container)
 
-    return Watch(container, address, workload.probes[name], began=began, restart=restart)
+    return Watch(container, address, workload.probes[name], process=process, restart=restart)
 
 
 def _check_user(workload: Workload) -> None:

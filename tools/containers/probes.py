@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 STARTUP, READINESS, LIVENESS = KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 _TIMES = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
+_START_SECONDS = 0.2
 EXEC_SECONDS = 60.0
 """What `podman exec` may take of its own on a busy machine, besides the command."""
 
@@ -98,16 +100,16 @@ class Watch(threading.Thread):
         address: str,
         probes: Mapping[str, Probe],
         *,
-        began: Callable[[], str],
+        process: Callable[[], int],
         restart: Callable[[int | None], None],
     ) -> None:
-        """Take the probes by kind, what tells when the container began, and what restarts it within some grace."""
+        """Take the probes by kind, what tells the container's process (0 = none), and what restarts it."""
         super().__init__(name=f"watch-{container}", daemon=True)
         self.container = container
         self.restarts = 0
         self._address = address
         self._probes = probes
-        self._began = began
+        self._process = process
         self._restart = restart
         self._is_ready = threading.Event()
         self._is_over = threading.Event()
@@ -127,30 +129,32 @@ class Watch(threading.Thread):
         self._is_ready.clear()
 
     def run(self) -> None:
-        """Begin again after each restart."""
+        """Begin again with each new process, whether the old one ended by itself or was not alive."""
         while not self._is_over.is_set():
-            began = self._began()
-            failed = self._follow()
-            self._is_ready.clear()
-            if failed is None or self._is_over.is_set():
-                return
-            if self._began() != began:  # it ended by itself, was started anew, and may take its time to start
+            process = self._process()
+            if process == 0:  # podman starts it again
+                self._is_over.wait(_START_SECONDS)
                 continue
-            self.restarts += 1
-            print(f"{self.container} fails its probe ({failed.action} {failed.of}): restarted", flush=True)
-            self._restart(failed.grace_seconds)
+            failed = self._follow(process)
+            self._is_ready.clear()
+            if self._is_over.is_set():
+                return
+            if failed is not None:
+                self.restarts += 1
+                print(f"{self.container} fails its probe ({failed.action} {failed.of}): restarted", flush=True)
+                self._restart(failed.grace_seconds)
 
-    def _follow(self) -> Probe | None:
-        """Return the probe that found the container dead; None when the pod ends, or nothing asks."""
+    def _follow(self, process: int) -> Probe | None:
+        """Return the probe that finds the process dead; None when it ends by itself, or the pod does."""
         startup = self._probes.get(STARTUP)
-        if startup is not None and not self._starts(startup):
-            return startup
+        if startup is not None and not self._starts(startup, process):
+            return startup if _runs(process) else None
         if READINESS not in self._probes:
             self._is_ready.set()
         asked = {kind: probe for kind, probe in self._probes.items() if kind != STARTUP}
         due = {kind: time.monotonic() + probe.delay for kind, probe in asked.items()}
         failures = dict.fromkeys(asked, 0)
-        while due:
+        while due and _runs(process):
             kind = min(due, key=due.__getitem__)
             if self._is_over.wait(max(0.0, due[kind] - time.monotonic())):
                 return None
@@ -159,16 +163,20 @@ class Watch(threading.Thread):
             due[kind] = time.monotonic() + probe.period
             if kind == READINESS:
                 self._note_readiness(failures[kind], probe)
-            elif failures[kind] >= probe.failures:
+            elif failures[kind] >= probe.failures and _runs(process):
                 return probe
+        if not due:  # nothing asks
+            self._is_over.wait()
         return None
 
-    def _starts(self, probe: Probe) -> bool:
+    def _starts(self, probe: Probe, process: int) -> bool:
         """Wait until the probe passes; tell whether it did before it had failed too often."""
         self._is_over.wait(probe.delay)
         for _ in range(probe.failures):
             if self._is_over.is_set() or probe.passes(self.container, self._address):
                 return True
+            if not _runs(process):
+                return False
             self._is_over.wait(probe.period)
         return False
 
@@ -177,3 +185,7 @@ class Watch(threading.Thread):
             self._is_ready.set()
         elif failures >= probe.failures:
             self._is_ready.clear()
+
+
+def _runs(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
