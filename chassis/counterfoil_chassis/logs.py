@@ -53,3 +53,6 @@ def configure(service: str, *, level: str = "INFO") -> None:
     # Both announce every connection or statement at INFO.
     for talkative in ("alembic", "aiosqlite"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
+    # These say at DEBUG how they were called, several times per call.
+    for inward in ("asyncio", "grpc._cython"):
+        logging.getLogger(inward).setLevel(logging.INFO)
