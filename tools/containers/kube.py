@@ -155,7 +155,9 @@ class Cluster:
             watch.end()
         time.sleep(pod.workload.pre_stop_seconds)
         grace = pod.workload.grace_seconds
-        podman("pod", "stop", "--time", str(grace), pod.name, seconds=COMMAND_SECONDS + grace)
+        containers = [f"{pod.name}-{name}" for name in pod.workload.containers]
+        podman("stop", "--time", str(grace), *containers, seconds=COMMAND_SECONDS + grace)
+        podman("pod", "stop", pod.name)  # and with it the network, which those that drain still need
         for watch in pod.watches:
             watch.join(COMMAND_SECONDS)
 
