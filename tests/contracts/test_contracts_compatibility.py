@@ -120,3 +120,10 @@ def test_no_record_ever_contradicts_a_verdict(pair: tuple[Any, Any], tried: list
 @given(schemas())
 def test_a_schema_is_compatible_with_itself_or_nobody_knows(schema: Any) -> None:
     assert compare(schema, schema).verdict is not Verdict.PROVEN_BREAKING
+
+
+def test_patterns_that_can_take_for_ever_do_not() -> None:
+    before = {"type": "string", "minLength": 900}
+    for pattern in ("(a|a)*c$", "^(a+)+$", "^(x+x+)+y$"):
+        assert compare(before, {**before, "pattern": pattern}).verdict is not Verdict.PROVEN_COMPATIBLE
+        assert compare({**before, "pattern": pattern}, before).verdict is not Verdict.PROVEN_BREAKING
