@@ -11,7 +11,7 @@ import orjson
 
 from counterfoil_contracts.compatibility.containment import Proof, contained
 from counterfoil_contracts.compatibility.drafts import DRAFT_2020, draft_of, in_2020
-from counterfoil_contracts.compatibility.witnesses import Judges, Path, search
+from counterfoil_contracts.compatibility.witnesses import MOST_TRIED, TO_CHECK_A_PROOF, Judges, Path, search
 from counterfoil_contracts.entities import Break, Comparison, Verdict
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -24,7 +24,14 @@ def compare(writer: Any, reader: Any, *, examples: Sequence[Any] = (), draft: in
     """
     written, read = (in_2020(each, draft_of(each, draft)) for each in (writer, reader))
     proven = contained(written, read)
-    found = search(_judges(written, read), writer=written, reader=read, difference=proven.difference, examples=examples)
+    found = search(
+        _judges(written, read),
+        writer=written,
+        reader=read,
+        difference=proven.difference,
+        examples=examples,
+        most=TO_CHECK_A_PROOF if proven.proof is Proof.YES else MOST_TRIED,
+    )
     if found:
         breaks = (Break(_shown(each.path), each.keyword, each.detail, orjson.dumps(each.record)) for each in found)
         return Comparison(Verdict.PROVEN_BREAKING, tuple(breaks))

@@ -33,7 +33,7 @@ class Containment:
 
 def contained(writer: Any, reader: Any) -> Containment:
     """Prove what can be proven of two valid schemas of draft 2020-12; what they refer to elsewhere is not fetched."""
-    if max(map(_size, (writer, reader))) > _LARGEST:
+    if max(map(size_of, (writer, reader))) > _LARGEST:
         return Containment(Proof.UNKNOWN)
     try:
         written, read = (
@@ -48,7 +48,8 @@ def contained(writer: Any, reader: Any) -> Containment:
         return Containment(Proof.UNKNOWN)
 
 
-def _size(schema: Any) -> int:
+def size_of(schema: Any) -> int:
+    """Return how many values a schema is made of."""
     size, waiting = 0, [schema]
     while waiting:
         size += 1

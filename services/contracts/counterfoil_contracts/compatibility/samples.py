@@ -11,7 +11,9 @@ from counterfoil_contracts.compatibility.strings import LONGEST, matching
 
 WIDE = 16
 """Values that are drawn of one place in a schema."""
-_DEEP = 12
+MOST_DRAWN = 5_000
+"""Schemas that are drawn from: a contract may be large, and what it allows larger."""
+_DEEP = 32
 _TYPES = ("object", "string", "integer", "number", "boolean", "array", "null")
 _SPREAD: Sequence[Any] = ("", "a", 0, 1, -1, 0.5, True, False, None, [], {})
 _FORMATS: Mapping[str, Sequence[str]] = {
@@ -49,14 +51,24 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
 
 
 class Samples:
-    """Draws from the schemas of one document, whose `$ref`s it follows."""
+    """Draws from the schemas of one document, whose `$ref`s it follows; from each once, and from so many at most."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
+        self._left = MOST_DRAWN
+        self._drawn: dict[int, tuple[Any, list[Any]]] = {}  # by the identity of the schema, which is kept alive
 
     def of(self, schema: Any, depth: int = 0) -> list[Any]:
-        """Return at most `WIDE` different values, the plainest first."""
-        return list(islice(_different(self._values(schema, depth)), WIDE))
+        """Return at most `WIDE` different values, the plainest first; none once too many schemas were drawn from."""
+        known = self._drawn.get(id(schema))
+        if known is not None:
+            return known[1]
+        if self._left == 0:
+            return []
+        self._left -= 1
+        values = list(islice(_different(self._values(schema, depth)), WIDE))
+        self._drawn[id(schema)] = (schema, values)
+        return values
 
     def _values(self, schema: Any, depth: int) -> Iterator[Any]:
         if schema is True or schema == {}:

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Protocol, TypeAlias
 
+from counterfoil_contracts.compatibility.containment import size_of
 from counterfoil_contracts.compatibility.samples import Samples
 from counterfoil_contracts.compatibility.strings import LONGEST, matching
 
 MOST_TRIED = 20_000
-"""Candidates that one search holds against the schemas."""
+"""Candidates that are tried where nothing is proven."""
+TO_CHECK_A_PROOF = 1_000
+"""Candidates that are to hold a proof that there is none."""
 AFTER_THE_FIRST = 2_000
 """Candidates that are still tried once one was found, to find what else breaks."""
+_USUAL_SIZE = 200  # values in a schema
 _MOST_VALUES = 64
 _MOST_NAMES = 48
 _MOST_POSITIONS = 200
@@ -67,19 +71,22 @@ class Judges:
 
 
 def search(
-    judges: Judges, *, writer: Any, reader: Any, difference: Any = None, examples: Sequence[Any] = ()
+    judges: Judges, *, writer: Any, reader: Any, difference: Any = None, examples: Sequence[Any] = (), most: int
 ) -> tuple[Witness, ...]:
-    """Return one small witness for each place in the reader's schema that was found to break, the surest first."""
+    """Return one small witness for each place in the reader's schema that was found to break, the surest first.
+
+    So many candidates are tried at `most` of schemas of a usual size, of larger ones fewer.
+    """
     found: dict[Path, Witness] = {}
-    left = MOST_TRIED
+    left, costs = float(most), max(1.0, max(size_of(writer), size_of(reader)) / _USUAL_SIZE)
     for candidate in _candidates(writer, reader, difference, examples):
-        if left == 0:
+        if left <= 0:
             break
-        left -= 1
+        left -= costs
         if not judges.accepts(candidate) or not judges.refuses(candidate):
             continue
         if not found:
-            left = min(left, AFTER_THE_FIRST)
+            left = min(left, float(AFTER_THE_FIRST))
         for fault in islice(judges.faults(candidate), 4):
             location = tuple(fault.schema_path)
             if location not in found:
