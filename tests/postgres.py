@@ -52,8 +52,7 @@ class Server:
         self._password = secrets.token_urlsafe(12)
         self._numbers = itertools.count(1)
         self._templates: dict[str, str] = {}
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = 0
         file = self._folder / "password"
         file.write_text(self._password)
         if self._user is not None:
@@ -62,12 +61,24 @@ class Server:
             "initdb", "-U", "counterfoil", "--auth=scram-sha-256", f"--pwfile={file}", "--encoding=UTF8",
             "--locale=C", "--no-sync", "--no-instructions", "-D", str(self._folder / "data"),
         )  # fmt: skip
-        self.start()
+        self._start_somewhere(times=3)
 
     @property
     def url(self) -> str:
         """The server's URL, without a database."""
         return f"postgresql://counterfoil:{self._password}@127.0.0.1:{self.port}"
+
+    def _start_somewhere(self, *, times: int) -> None:
+        # A port that is free now may be somebody's end of a connection when the server binds it.
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        try:
+            self.start()
+        except AssertionError:
+            if times == 1:
+                raise
+            self.end(signal.SIGQUIT)
+            self._start_somewhere(times=times - 1)
 
     def start(self) -> None:
         """Start the server and wait until it lets somebody in."""
@@ -88,7 +99,8 @@ class Server:
                 return self.execute("SELECT 1")
             except (OSError, asyncpg.CannotConnectNowError):
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError((self._folder / "log").read_text()) from None
+                    told = (self._folder / "log").read_text()
+                    raise AssertionError(f"exit code {self._process.returncode}\n{told}") from None
                 time.sleep(0.02)
 
     def end(self, number: signal.Signals = signal.SIGINT) -> None:
