@@ -161,7 +161,7 @@ class Client:
                 return
 
     def check_contract(self, document: bytes) -> Json:
-        """Check an ODCS document (YAML or JSON bytes) without keeping it: `findings`, `compiled`."""
+        """Check an ODCS document (YAML or JSON bytes) without keeping it: `findings`, `compiled`, `comparisons`."""
         return self.request(
             "POST", "/v1/contracts:check", content=document, headers={"content-type": "application/yaml"}
         )

@@ -12,6 +12,8 @@ from counterfoil_cli.client import Client
 from counterfoil_cli.commands.calling import with_client
 from counterfoil_cli.commands.tables import show_table
 
+_COMPATIBLE = "PROVEN_COMPATIBLE"
+
 
 @click.group()
 def contract() -> None:
@@ -42,9 +44,6 @@ def check(client: Client, file: Path) -> None:
         click.echo("Compared with what is in force: proven compatible, for those who send and for those who read.")
     if any(each["backward"]["verdict"] != _COMPATIBLE for each in comparisons):
         sys.exit(1)
-
-
-_COMPATIBLE = "PROVEN_COMPATIBLE"
 
 
 def _broken(comparison: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
