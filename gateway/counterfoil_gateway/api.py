@@ -1,4 +1,4 @@
-"""The public methods, read from the descriptor image: names, HTTP bindings, comments, message classes."""
+"""The methods that callers reach, read from the descriptor image: names, HTTP bindings, comments, message classes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 _LAST_SEGMENT = re.compile(r"(\{[^}]*\}|[^:{}]*)(:?)(\w*)")
 _FIELD_PATH = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
+_SHARED = "counterfoil.common."
+"""The package of what several services implement."""
 _UNPUBLISHED = ("buf:lint", "TODO")
 """Comment lines that speak to developers of the protos, not to callers."""
 
@@ -42,7 +44,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class Method:
-    """One public RPC."""
+    """One RPC that callers reach."""
 
     name: str
     """As on the wire: `/counterfoil.ingest.v1.RecordService/ListRecords`."""
@@ -74,11 +76,20 @@ class Method:
 
 @dataclass(frozen=True)
 class Api:
-    """Everything public."""
+    """Everything public, and what stands behind the foreign APIs."""
 
     methods: tuple[Method, ...]
     comments: dict[str, str]
     """Full name of anything to its comment."""
+    foreign: tuple[Method, ...] = ()
+    """Methods of the services with a scope that are not public: only routes written by hand reach them."""
+
+    def named(self, name: str) -> Method:
+        """Return the method of either kind with this wire name; raise LookupError when there is none."""
+        for method in (*self.methods, *self.foreign):
+            if method.name == name:
+                return method
+        raise LookupError(name)
 
 
 def image() -> bytes:
@@ -87,9 +98,10 @@ def image() -> bytes:
 
 
 def load(content: bytes) -> Api:
-    """Read the public methods out of a `FileDescriptorSet`; raise UnusableAnnotationError."""
+    """Read the methods that callers reach out of a `FileDescriptorSet`; raise UnusableAnnotationError."""
     comments: dict[str, str] = {}
     methods: list[Method] = []
+    foreign: list[Method] = []
     for file in descriptor_pb2.FileDescriptorSet.FromString(content).file:
         if not file.package.startswith("counterfoil."):
             continue
@@ -97,11 +109,17 @@ def load(content: bytes) -> Api:
         module = importlib.import_module(file.name.removesuffix(".proto").replace("/", ".") + "_pb2")
         for service in module.DESCRIPTOR.services_by_name.values():
             methods += [_method(m, comments) for m in service.methods if _is_public(m)]
-    return Api(tuple(methods), comments)
+            if not file.package.startswith(_SHARED):
+                foreign += [_method(m, comments) for m in service.methods if _is_foreign(m)]
+    return Api(tuple(methods), comments, tuple(foreign))
 
 
 def _is_public(method: MethodDescriptor) -> bool:
     return bool(method.GetOptions().Extensions[options_pb2.public])
+
+
+def _is_foreign(method: MethodDescriptor) -> bool:
+    return not _is_public(method) and bool(method.GetOptions().Extensions[options_pb2.scope])
 
 
 def _method(method: MethodDescriptor, comments: dict[str, str]) -> Method:

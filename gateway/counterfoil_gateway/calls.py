@@ -1,4 +1,4 @@
-"""Public methods as something to call with bytes: the service that implements it, or the gateway where it composes."""
+"""Methods as something to call with bytes: the service that implements it, or the gateway where it composes."""
 
 from __future__ import annotations
 
@@ -59,14 +59,15 @@ class Stream(Protocol):
 
 
 class Calls:
-    """What every public method reaches."""
+    """What every method that callers reach stands for."""
 
     def __init__(
         self, api: Api, channels: Mapping[str, grpc.aio.Channel], composed: Mapping[str, Unary] | None = None
     ) -> None:
         """Take one channel per service name, and the methods that the gateway answers itself, by wire name."""
         self._made: dict[str, Any] = {
-            m.name: _multicallable(channels[home(m.owner, m.service, channels)], m) for m in api.methods
+            m.name: _multicallable(channels[home(m.owner, m.service, channels)], m)
+            for m in (*api.methods, *api.foreign)
         }
         self._composed = frozenset(composed or {})
         self._made.update(composed or {})

@@ -19,7 +19,7 @@ class Permission:
 
     def __init__(self, api: Api, policies: PolicyChecker) -> None:
         self._policies = policies
-        self._questions = {method.name: _question(method) for method in api.methods}
+        self._questions = {method.name: _question(method) for method in (*api.methods, *api.foreign)}
 
     async def require(self, holder: SignedIn, method: Method) -> None:
         """Return when the policies allow it; raise Problem 403 that names the policy, or 503 when nobody can say.
