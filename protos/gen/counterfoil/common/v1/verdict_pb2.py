@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/common/v1/verdict.proto\x12\x15\x63ounterfoil.common.v1\"\xc8\x02\n\x07Verdict\x12\x37\n\x07outcome\x18\x01 \x01(\x0e\x32&.counterfoil.common.v1.Verdict.Outcome\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12:\n\x08position\x18\x04 \x01(\x0b\x32(.counterfoil.common.v1.PartitionPosition\x12\x15\n\rquarantine_id\x18\x05 \x01(\t\x12\x30\n\x08\x66indings\x18\x06 \x03(\x0b\x32\x1e.counterfoil.common.v1.Finding\"[\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0f\n\x0bQUARANTINED\x10\x03\x12\t\n\x05RETRY\x10\x04\":\n\x11PartitionPosition\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x12\n\x06offset\x18\x02 \x01(\x03\x42\x02\x30\x02\"7\n\x07\x46inding\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/common/v1/verdict.proto\x12\x15\x63ounterfoil.common.v1\"\xc8\x02\n\x07Verdict\x12\x37\n\x07outcome\x18\x01 \x01(\x0e\x32&.counterfoil.common.v1.Verdict.Outcome\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12:\n\x08position\x18\x04 \x01(\x0b\x32(.counterfoil.common.v1.PartitionPosition\x12\x15\n\rquarantine_id\x18\x05 \x01(\t\x12\x30\n\x08\x66indings\x18\x06 \x03(\x0b\x32\x1e.counterfoil.common.v1.Finding\"[\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0f\n\x0bQUARANTINED\x10\x03\x12\t\n\x05RETRY\x10\x04\":\n\x11PartitionPosition\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x12\n\x06offset\x18\x02 \x01(\x03\x42\x02\x30\x02\"E\n\x07\x46inding\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0c\n\x04line\x18\x04 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,5 +40,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTITIONPOSITION']._serialized_start=393
   _globals['_PARTITIONPOSITION']._serialized_end=451
   _globals['_FINDING']._serialized_start=453
-  _globals['_FINDING']._serialized_end=508
+  _globals['_FINDING']._serialized_end=522
 # @@protoc_insertion_point(module_scope)

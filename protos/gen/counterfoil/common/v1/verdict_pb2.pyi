@@ -131,22 +131,26 @@ class Finding(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Stable reason code, e.g. `CONTRACT_REQUIRED`."""
     path: _builtins.str
     """JSON path of the value at fault, e.g. `$.properties.total`."""
     detail: _builtins.str
     """What is wrong and what to do, in a sentence. Never holds the value itself."""
+    line: _builtins.int
+    """Line of the document in which the fault lies, from 1; 0 = not about a document's text."""
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         path: _builtins.str = ...,
         detail: _builtins.str = ...,
+        line: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "path", b"path", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "line", b"line", "path", b"path", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -175,6 +175,10 @@ class CompiledContract(_message.Message):
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     COMPILED_SHA256_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    RECORD_RULES_FIELD_NUMBER: _builtins.int
+    RULES_SHA256_FIELD_NUMBER: _builtins.int
+    CLASSIFICATIONS_FIELD_NUMBER: _builtins.int
+    CLASSIFICATIONS_SHA256_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace."""
     dataset: _builtins.str
@@ -187,9 +191,21 @@ class CompiledContract(_message.Message):
     """JSON Schema (draft 2020-12) of one record."""
     compiled_sha256: _builtins.str
     """SHA-256 of the JSON Schema, hex."""
+    rules_sha256: _builtins.str
+    """SHA-256 of the record rules, hex; empty when there are none."""
+    classifications_sha256: _builtins.str
+    """SHA-256 of the classifications, hex; empty when there are none."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Column]:
         """The lake's columns, one per top-level property, in the document's order."""
+
+    @_builtins.property
+    def record_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordRule]:
+        """Rules over a whole record that the JSON Schema takes: each must be true, and one that cannot be evaluated is not."""
+
+    @_builtins.property
+    def classifications(self) -> _containers.RepeatedCompositeFieldContainer[Global___Classification]:
+        """Every field that is classified, nested ones too, by JSON path."""
 
     def __init__(
         self,
@@ -201,14 +217,82 @@ class CompiledContract(_message.Message):
         json_schema: _builtins.bytes = ...,
         compiled_sha256: _builtins.str = ...,
         columns: _abc.Iterable[Global___Column] | None = ...,
+        record_rules: _abc.Iterable[Global___RecordRule] | None = ...,
+        rules_sha256: _builtins.str = ...,
+        classifications: _abc.Iterable[Global___Classification] | None = ...,
+        classifications_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "compiled_sha256", b"compiled_sha256", "contract_id", b"contract_id", "dataset", b"dataset", "json_schema", b"json_schema", "version", b"version", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifications", b"classifications", "classifications_sha256", b"classifications_sha256", "columns", b"columns", "compiled_sha256", b"compiled_sha256", "contract_id", b"contract_id", "dataset", b"dataset", "json_schema", b"json_schema", "record_rules", b"record_rules", "rules_sha256", b"rules_sha256", "version", b"version", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompiledContract: _TypeAlias = CompiledContract  # noqa: Y015
+
+@_typing.final
+class RecordRule(_message.Message):
+    """A rule over a whole record, in the Common Expression Language (CEL)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    rule_id: _builtins.str
+    """The ODCS `id` or `name` of the rule, or its place in the document."""
+    expression: _builtins.str
+    """The expression. `record` is the record; of a rule of a property, `value` is each value of it that is not null."""
+    description: _builtins.str
+    """What it is for."""
+    severity: _builtins.str
+    """ODCS `severity`, as the document has it."""
+    path: _builtins.str
+    """JSON path of the property, with `[*]` for any item of an array; `$` = the record as a whole."""
+    def __init__(
+        self,
+        *,
+        rule_id: _builtins.str = ...,
+        expression: _builtins.str = ...,
+        description: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "expression", b"expression", "path", b"path", "rule_id", b"rule_id", "severity", b"severity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordRule: _TypeAlias = RecordRule  # noqa: Y015
+
+@_typing.final
+class Classification(_message.Message):
+    """How a field is classified."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    CLASSIFICATION_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """JSON path of the field, with `[*]` for any item of an array or map, e.g. `$.context.ip`."""
+    classification: _builtins.str
+    """ODCS `classification`, e.g. `restricted`."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        classification: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Classification: _TypeAlias = Classification  # noqa: Y015
 
 @_typing.final
 class Column(_message.Message):
