@@ -90,7 +90,11 @@ class ContractVersion(_message.Message):
         ACTIVE: ContractVersion._State.ValueType  # 2
         """In force."""
         DEPRECATED: ContractVersion._State.ValueType  # 3
-        """Was in force."""
+        """Was in force, or still is although its end is announced."""
+        PROPOSED: ContractVersion._State.ValueType  # 4
+        """Waits for a second person to approve that it is activated."""
+        RETIRED: ContractVersion._State.ValueType  # 5
+        """Never comes into force again."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where it is in its life."""
@@ -102,7 +106,11 @@ class ContractVersion(_message.Message):
     ACTIVE: ContractVersion.State.ValueType  # 2
     """In force."""
     DEPRECATED: ContractVersion.State.ValueType  # 3
-    """Was in force."""
+    """Was in force, or still is although its end is announced."""
+    PROPOSED: ContractVersion.State.ValueType  # 4
+    """Waits for a second person to approve that it is activated."""
+    RETIRED: ContractVersion.State.ValueType  # 5
+    """Never comes into force again."""
 
     CONTRACT_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -114,6 +122,9 @@ class ContractVersion(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     ACTIVATED_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SUNSET_AT_FIELD_NUMBER: _builtins.int
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
     contract_id: _builtins.str
     """The ODCS `id`."""
     version: _builtins.str
@@ -127,7 +138,11 @@ class ContractVersion(_message.Message):
     created_by: _builtins.str
     """Who submitted it."""
     reason: _builtins.str
-    """Why it was activated, when a reason was given."""
+    """Why it is in its state, when a reason was given."""
+    change_id: _builtins.str
+    """The change that somebody has to approve; empty unless it is proposed."""
+    in_force: _builtins.bool
+    """Whether records are validated under it now."""
     @_builtins.property
     def compiled(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompiledContract]:
         """What it was compiled to, one per dataset."""
@@ -139,6 +154,10 @@ class ContractVersion(_message.Message):
     @_builtins.property
     def activated_at(self) -> _timestamp_pb2.Timestamp:
         """When it last came into force; absent = never."""
+
+    @_builtins.property
+    def sunset_at(self) -> _timestamp_pb2.Timestamp:
+        """When its end is announced for; absent = it is not."""
 
     def __init__(
         self,
@@ -153,10 +172,13 @@ class ContractVersion(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         activated_at: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
+        sunset_at: _timestamp_pb2.Timestamp | None = ...,
+        change_id: _builtins.str = ...,
+        in_force: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "created_at", b"created_at", "sunset_at", b"sunset_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "compiled", b"compiled", "contract_id", b"contract_id", "created_at", b"created_at", "created_by", b"created_by", "document", b"document", "document_sha256", b"document_sha256", "reason", b"reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_at", b"activated_at", "change_id", b"change_id", "compiled", b"compiled", "contract_id", b"contract_id", "created_at", b"created_at", "created_by", b"created_by", "document", b"document", "document_sha256", b"document_sha256", "in_force", b"in_force", "reason", b"reason", "state", b"state", "sunset_at", b"sunset_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,6 +454,7 @@ class CheckContractResponse(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     COMPILED_FIELD_NUMBER: _builtins.int
     COMPARISONS_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Finding]:
         """Every fault; empty = it can be submitted."""
@@ -444,20 +467,221 @@ class CheckContractResponse(_message.Message):
     def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetComparison]:
         """For each of its datasets that a contract governs: how it compares with the version in force."""
 
+    @_builtins.property
+    def comparison(self) -> Global___VersionComparison:
+        """How the document as a whole compares with the version of its contract in force, and whom it breaks."""
+
     def __init__(
         self,
         *,
         findings: _abc.Iterable[_verdict_pb2.Finding] | None = ...,
         compiled: _abc.Iterable[Global___CompiledContract] | None = ...,
         comparisons: _abc.Iterable[Global___DatasetComparison] | None = ...,
+        comparison: Global___VersionComparison | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "compiled", b"compiled", "findings", b"findings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "comparisons", b"comparisons", "compiled", b"compiled", "findings", b"findings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckContractResponse: _TypeAlias = CheckContractResponse  # noqa: Y015
+
+@_typing.final
+class VersionComparison(_message.Message):
+    """How a contract version compares with the one in force: what it changes, the number it needs, and whom it breaks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Level:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[VersionComparison._Level.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        LEVEL_UNSPECIFIED: VersionComparison._Level.ValueType  # 0
+        """Not said."""
+        PATCH: VersionComparison._Level.ValueType  # 1
+        """The same records are valid."""
+        MINOR: VersionComparison._Level.ValueType  # 2
+        """Whoever sends goes on as before, and whoever reads does, even all of it; more is valid than before."""
+        MAJOR: VersionComparison._Level.ValueType  # 3
+        """Somebody who sends, or somebody who read all of it, would be broken; or the contrary could not be proven."""
+
+    class Level(_Level, metaclass=_LevelEnumTypeWrapper):
+        """How much a version changes; by Semantic Versioning, the part of the number that has to rise."""
+
+    LEVEL_UNSPECIFIED: VersionComparison.Level.ValueType  # 0
+    """Not said."""
+    PATCH: VersionComparison.Level.ValueType  # 1
+    """The same records are valid."""
+    MINOR: VersionComparison.Level.ValueType  # 2
+    """Whoever sends goes on as before, and whoever reads does, even all of it; more is valid than before."""
+    MAJOR: VersionComparison.Level.ValueType  # 3
+    """Somebody who sends, or somebody who read all of it, would be broken; or the contrary could not be proven."""
+
+    IN_FORCE_VERSION_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    NEEDED_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_SUFFICES_FIELD_NUMBER: _builtins.int
+    NEEDS_APPROVAL_FIELD_NUMBER: _builtins.int
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    CONSUMER_COUNT_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    FIELD_COUNT_FIELD_NUMBER: _builtins.int
+    DROPPED_DATASETS_FIELD_NUMBER: _builtins.int
+    in_force_version: _builtins.str
+    """The version in force; empty when none is: then nothing can break."""
+    level: Global___VersionComparison.Level.ValueType
+    """How much it changes; unspecified when no version is in force."""
+    needed_version: _builtins.str
+    """The lowest version that it may be called; empty when no version is in force, or when it was in force before."""
+    version_suffices: _builtins.bool
+    """Whether its number is at least that."""
+    needs_approval: _builtins.bool
+    """Whether a second person has to approve it: it breaks a consumer, or that it does not could not be proven."""
+    consumer_count: _builtins.int
+    """How many those are."""
+    field_count: _builtins.int
+    """How many those are."""
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___BrokenConsumer]:
+        """The consumers that it breaks, or of whom that could not be ruled out, by name and dataset, at most 200."""
+
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldChange]:
+        """The fields that it adds, removes or changes, at most 500."""
+
+    @_builtins.property
+    def dropped_datasets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The datasets that no contract would govern any more."""
+
+    def __init__(
+        self,
+        *,
+        in_force_version: _builtins.str = ...,
+        level: Global___VersionComparison.Level.ValueType = ...,
+        needed_version: _builtins.str = ...,
+        version_suffices: _builtins.bool = ...,
+        needs_approval: _builtins.bool = ...,
+        consumers: _abc.Iterable[Global___BrokenConsumer] | None = ...,
+        consumer_count: _builtins.int = ...,
+        fields: _abc.Iterable[Global___FieldChange] | None = ...,
+        field_count: _builtins.int = ...,
+        dropped_datasets: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_count", b"consumer_count", "consumers", b"consumers", "dropped_datasets", b"dropped_datasets", "field_count", b"field_count", "fields", b"fields", "in_force_version", b"in_force_version", "level", b"level", "needed_version", b"needed_version", "needs_approval", b"needs_approval", "version_suffices", b"version_suffices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionComparison: _TypeAlias = VersionComparison  # noqa: Y015
+
+@_typing.final
+class BrokenConsumer(_message.Message):
+    """A consumer that a contract version breaks, or of whom that could not be ruled out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    BREAKS_FIELD_NUMBER: _builtins.int
+    consumer_id: _builtins.str
+    """Its id."""
+    name: _builtins.str
+    """What it is called."""
+    owner: _builtins.str
+    """Who answers for it."""
+    contact: _builtins.str
+    """Where they are reached."""
+    dataset: _builtins.str
+    """The dataset it reads."""
+    verdict: Global___SchemaComparison.Verdict.ValueType
+    """`PROVEN_BREAKING`, or `UNPROVEN`."""
+    @_builtins.property
+    def breaks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SchemaBreak]:
+        """What breaks of what it reads; where no record can show it, as for a field that is gone, the witness is empty."""
+
+    def __init__(
+        self,
+        *,
+        consumer_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        contact: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        verdict: Global___SchemaComparison.Verdict.ValueType = ...,
+        breaks: _abc.Iterable[Global___SchemaBreak] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaks", b"breaks", "consumer_id", b"consumer_id", "contact", b"contact", "dataset", b"dataset", "name", b"name", "owner", b"owner", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BrokenConsumer: _TypeAlias = BrokenConsumer  # noqa: Y015
+
+@_typing.final
+class FieldChange(_message.Message):
+    """What becomes of one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[FieldChange._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: FieldChange._Kind.ValueType  # 0
+        """Not said."""
+        ADDED: FieldChange._Kind.ValueType  # 1
+        """It is declared from now on."""
+        REMOVED: FieldChange._Kind.ValueType  # 2
+        """It is not declared any more."""
+        CHANGED: FieldChange._Kind.ValueType  # 3
+        """Other values are valid."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What becomes of it."""
+
+    KIND_UNSPECIFIED: FieldChange.Kind.ValueType  # 0
+    """Not said."""
+    ADDED: FieldChange.Kind.ValueType  # 1
+    """It is declared from now on."""
+    REMOVED: FieldChange.Kind.ValueType  # 2
+    """It is not declared any more."""
+    CHANGED: FieldChange.Kind.ValueType  # 3
+    """Other values are valid."""
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset."""
+    path: _builtins.str
+    """The field, as a JSON path."""
+    kind: Global___FieldChange.Kind.ValueType
+    """What becomes of it."""
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        path: _builtins.str = ...,
+        kind: Global___FieldChange.Kind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "kind", b"kind", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldChange: _TypeAlias = FieldChange  # noqa: Y015
 
 @_typing.final
 class DatasetComparison(_message.Message):
@@ -779,6 +1003,313 @@ class ActivateContractVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActivateContractVersionRequest: _TypeAlias = ActivateContractVersionRequest  # noqa: Y015
+
+@_typing.final
+class ProposeContractVersionRequest(_message.Message):
+    """Which version to propose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    contract_id: _builtins.str
+    """The contract's id."""
+    version: _builtins.str
+    """The version."""
+    reason: _builtins.str
+    """Why, for whoever is to approve it."""
+    def __init__(
+        self,
+        *,
+        contract_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_id", b"contract_id", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeContractVersionRequest: _TypeAlias = ProposeContractVersionRequest  # noqa: Y015
+
+@_typing.final
+class ProposeContractVersionResponse(_message.Message):
+    """What became of a proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    COMPARISONS_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> Global___ContractVersion:
+        """The version: active, or proposed with the change that somebody has to approve."""
+
+    @_builtins.property
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetComparison]:
+        """For each of its datasets that was governed: how it compared with the version in force."""
+
+    @_builtins.property
+    def comparison(self) -> Global___VersionComparison:
+        """How it compared as a whole, and whom it breaks."""
+
+    def __init__(
+        self,
+        *,
+        version: Global___ContractVersion | None = ...,
+        comparisons: _abc.Iterable[Global___DatasetComparison] | None = ...,
+        comparison: Global___VersionComparison | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "comparisons", b"comparisons", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeContractVersionResponse: _TypeAlias = ProposeContractVersionResponse  # noqa: Y015
+
+@_typing.final
+class DeprecateContractVersionRequest(_message.Message):
+    """Which version ends, and when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SUNSET_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    contract_id: _builtins.str
+    """The contract's id."""
+    version: _builtins.str
+    """The version."""
+    reason: _builtins.str
+    """Why, and what to read instead."""
+    @_builtins.property
+    def sunset_at(self) -> _timestamp_pb2.Timestamp:
+        """From when on it may be retired; one that has passed means now."""
+
+    def __init__(
+        self,
+        *,
+        contract_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        sunset_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sunset_at", b"sunset_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_id", b"contract_id", "reason", b"reason", "sunset_at", b"sunset_at", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeprecateContractVersionRequest: _TypeAlias = DeprecateContractVersionRequest  # noqa: Y015
+
+@_typing.final
+class RetireContractVersionRequest(_message.Message):
+    """Which version to retire."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    contract_id: _builtins.str
+    """The contract's id."""
+    version: _builtins.str
+    """The version."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        contract_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_id", b"contract_id", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetireContractVersionRequest: _TypeAlias = RetireContractVersionRequest  # noqa: Y015
+
+@_typing.final
+class ListChangelogEntriesRequest(_message.Message):
+    """Which page to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRACT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    contract_id: _builtins.str
+    """The contract's id."""
+    page_size: _builtins.int
+    """At most this many; 0 = 50."""
+    page_token: _builtins.str
+    """From the answer before."""
+    def __init__(
+        self,
+        *,
+        contract_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_id", b"contract_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChangelogEntriesRequest: _TypeAlias = ListChangelogEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListChangelogEntriesResponse(_message.Message):
+    """One page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangelogEntry]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___ChangelogEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChangelogEntriesResponse: _TypeAlias = ListChangelogEntriesResponse  # noqa: Y015
+
+@_typing.final
+class ChangelogEntry(_message.Message):
+    """One thing that was done to a contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ChangelogEntry._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACTION_UNSPECIFIED: ChangelogEntry._Action.ValueType  # 0
+        """Not said."""
+        SUBMITTED: ChangelogEntry._Action.ValueType  # 1
+        """A version was submitted."""
+        PROPOSED: ChangelogEntry._Action.ValueType  # 2
+        """A second person was asked to approve it."""
+        WITHDRAWN: ChangelogEntry._Action.ValueType  # 3
+        """It was not approved, and is a draft again."""
+        ACTIVATED: ChangelogEntry._Action.ValueType  # 4
+        """It came into force."""
+        REVERTED: ChangelogEntry._Action.ValueType  # 5
+        """It came into force again."""
+        DEPRECATED: ChangelogEntry._Action.ValueType  # 6
+        """Its end was announced."""
+        RETIRED: ChangelogEntry._Action.ValueType  # 7
+        """It was retired."""
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper):
+        """What was done."""
+
+    ACTION_UNSPECIFIED: ChangelogEntry.Action.ValueType  # 0
+    """Not said."""
+    SUBMITTED: ChangelogEntry.Action.ValueType  # 1
+    """A version was submitted."""
+    PROPOSED: ChangelogEntry.Action.ValueType  # 2
+    """A second person was asked to approve it."""
+    WITHDRAWN: ChangelogEntry.Action.ValueType  # 3
+    """It was not approved, and is a draft again."""
+    ACTIVATED: ChangelogEntry.Action.ValueType  # 4
+    """It came into force."""
+    REVERTED: ChangelogEntry.Action.ValueType  # 5
+    """It came into force again."""
+    DEPRECATED: ChangelogEntry.Action.ValueType  # 6
+    """Its end was announced."""
+    RETIRED: ChangelogEntry.Action.ValueType  # 7
+    """It was retired."""
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    SUNSET_AT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts the contract's entries from 1."""
+    action: Global___ChangelogEntry.Action.ValueType
+    """What was done."""
+    version: _builtins.str
+    """To which version."""
+    previous_version: _builtins.str
+    """The version that was in force before; empty = none, or not changed by this."""
+    principal: _builtins.str
+    """Who did it."""
+    reason: _builtins.str
+    """Why, when a reason was given."""
+    change_id: _builtins.str
+    """The change that it was approved by or waits for; empty = it needed none."""
+    level: Global___VersionComparison.Level.ValueType
+    """How much it changed, when it came into force after another."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldChange]:
+        """The fields that it added, removed or changed then, at most 500."""
+
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The consumers that it was known to break, by name."""
+
+    @_builtins.property
+    def sunset_at(self) -> _timestamp_pb2.Timestamp:
+        """When the end was announced for."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        action: Global___ChangelogEntry.Action.ValueType = ...,
+        version: _builtins.str = ...,
+        previous_version: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        change_id: _builtins.str = ...,
+        level: Global___VersionComparison.Level.ValueType = ...,
+        fields: _abc.Iterable[Global___FieldChange] | None = ...,
+        consumers: _abc.Iterable[_builtins.str] | None = ...,
+        sunset_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "sunset_at", b"sunset_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "at", b"at", "change_id", b"change_id", "consumers", b"consumers", "fields", b"fields", "level", b"level", "number", b"number", "previous_version", b"previous_version", "principal", b"principal", "reason", b"reason", "sunset_at", b"sunset_at", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangelogEntry: _TypeAlias = ChangelogEntry  # noqa: Y015
 
 @_typing.final
 class WatchCompiledContractsRequest(_message.Message):

@@ -71,6 +71,26 @@ class ContractServiceStub:
                 request_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ActivateContractVersionRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.FromString,
                 _registered_method=True)
+        self.ProposeContractVersion = channel.unary_unary(
+                '/counterfoil.contracts.v1.ContractService/ProposeContractVersion',
+                request_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ProposeContractVersionRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ProposeContractVersionResponse.FromString,
+                _registered_method=True)
+        self.DeprecateContractVersion = channel.unary_unary(
+                '/counterfoil.contracts.v1.ContractService/DeprecateContractVersion',
+                request_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.DeprecateContractVersionRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.FromString,
+                _registered_method=True)
+        self.RetireContractVersion = channel.unary_unary(
+                '/counterfoil.contracts.v1.ContractService/RetireContractVersion',
+                request_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.RetireContractVersionRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.FromString,
+                _registered_method=True)
+        self.ListChangelogEntries = channel.unary_unary(
+                '/counterfoil.contracts.v1.ContractService/ListChangelogEntries',
+                request_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ListChangelogEntriesRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ListChangelogEntriesResponse.FromString,
+                _registered_method=True)
         self.WatchCompiledContracts = channel.unary_stream(
                 '/counterfoil.contracts.v1.ContractService/WatchCompiledContracts',
                 request_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.WatchCompiledContractsRequest.SerializeToString,
@@ -134,6 +154,37 @@ class ContractServiceServicer:
     def ActivateContractVersion(self, request, context):
         """Activate a contract version: from now on its datasets are validated under it.
         The version active before is deprecated. Activating an older version again is how a contract is reverted.
+        Refused when its number is lower than what it changes asks for, or when it breaks a consumer: then propose it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProposeContractVersion(self, request, context):
+        """Propose a contract version: compare it with the version in force, and activate it at once when it breaks no consumer.
+        Otherwise ask a second person to approve that, and wait in state `PROPOSED`; approved, it is activated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeprecateContractVersion(self, request, context):
+        """Announce the end of a contract version. One in force stays in force until another is activated or it is retired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireContractVersion(self, request, context):
+        """Retire a contract version for good: a draft, or a deprecated one. Refused before its sunset while it is in force, and
+        while consumers read it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListChangelogEntries(self, request, context):
+        """List what was done to a contract, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,6 +241,26 @@ def add_ContractServiceServicer_to_server(servicer, server):
                     servicer.ActivateContractVersion,
                     request_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ActivateContractVersionRequest.FromString,
                     response_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.SerializeToString,
+            ),
+            'ProposeContractVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProposeContractVersion,
+                    request_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ProposeContractVersionRequest.FromString,
+                    response_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ProposeContractVersionResponse.SerializeToString,
+            ),
+            'DeprecateContractVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeprecateContractVersion,
+                    request_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.DeprecateContractVersionRequest.FromString,
+                    response_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.SerializeToString,
+            ),
+            'RetireContractVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireContractVersion,
+                    request_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.RetireContractVersionRequest.FromString,
+                    response_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.SerializeToString,
+            ),
+            'ListChangelogEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChangelogEntries,
+                    request_deserializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ListChangelogEntriesRequest.FromString,
+                    response_serializer=counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ListChangelogEntriesResponse.SerializeToString,
             ),
             'WatchCompiledContracts': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchCompiledContracts,
@@ -392,6 +463,114 @@ class ContractService:
             '/counterfoil.contracts.v1.ContractService/ActivateContractVersion',
             counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ActivateContractVersionRequest.SerializeToString,
             counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProposeContractVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.contracts.v1.ContractService/ProposeContractVersion',
+            counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ProposeContractVersionRequest.SerializeToString,
+            counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ProposeContractVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeprecateContractVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.contracts.v1.ContractService/DeprecateContractVersion',
+            counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.DeprecateContractVersionRequest.SerializeToString,
+            counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireContractVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.contracts.v1.ContractService/RetireContractVersion',
+            counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.RetireContractVersionRequest.SerializeToString,
+            counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ContractVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChangelogEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.contracts.v1.ContractService/ListChangelogEntries',
+            counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ListChangelogEntriesRequest.SerializeToString,
+            counterfoil_dot_contracts_dot_v1_dot_contracts__pb2.ListChangelogEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

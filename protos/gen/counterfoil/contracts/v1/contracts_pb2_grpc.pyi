@@ -53,7 +53,20 @@ class ContractServiceStub:
     ActivateContractVersion: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.ActivateContractVersionRequest, _contracts_pb2.ContractVersion]
     """Activate a contract version: from now on its datasets are validated under it.
     The version active before is deprecated. Activating an older version again is how a contract is reverted.
+    Refused when its number is lower than what it changes asks for, or when it breaks a consumer: then propose it.
     """
+    ProposeContractVersion: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.ProposeContractVersionRequest, _contracts_pb2.ProposeContractVersionResponse]
+    """Propose a contract version: compare it with the version in force, and activate it at once when it breaks no consumer.
+    Otherwise ask a second person to approve that, and wait in state `PROPOSED`; approved, it is activated.
+    """
+    DeprecateContractVersion: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.DeprecateContractVersionRequest, _contracts_pb2.ContractVersion]
+    """Announce the end of a contract version. One in force stays in force until another is activated or it is retired."""
+    RetireContractVersion: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.RetireContractVersionRequest, _contracts_pb2.ContractVersion]
+    """Retire a contract version for good: a draft, or a deprecated one. Refused before its sunset while it is in force, and
+    while consumers read it.
+    """
+    ListChangelogEntries: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.ListChangelogEntriesRequest, _contracts_pb2.ListChangelogEntriesResponse]
+    """List what was done to a contract, newest first."""
     WatchCompiledContracts: _grpc.UnaryStreamMultiCallable[_contracts_pb2.WatchCompiledContractsRequest, _watch_pb2.WatchResponse]
     """Stream the compiled contracts in force, as `CompiledContract`, keyed by `<workspace>/<dataset>`."""
     LookupCompiledContract: _grpc.UnaryUnaryMultiCallable[_contracts_pb2.LookupCompiledContractRequest, _contracts_pb2.CompiledContract]
@@ -83,7 +96,20 @@ class ContractServiceAsyncStub(ContractServiceStub):
     ActivateContractVersion: _aio.UnaryUnaryMultiCallable[_contracts_pb2.ActivateContractVersionRequest, _contracts_pb2.ContractVersion]  # type: ignore[assignment]
     """Activate a contract version: from now on its datasets are validated under it.
     The version active before is deprecated. Activating an older version again is how a contract is reverted.
+    Refused when its number is lower than what it changes asks for, or when it breaks a consumer: then propose it.
     """
+    ProposeContractVersion: _aio.UnaryUnaryMultiCallable[_contracts_pb2.ProposeContractVersionRequest, _contracts_pb2.ProposeContractVersionResponse]  # type: ignore[assignment]
+    """Propose a contract version: compare it with the version in force, and activate it at once when it breaks no consumer.
+    Otherwise ask a second person to approve that, and wait in state `PROPOSED`; approved, it is activated.
+    """
+    DeprecateContractVersion: _aio.UnaryUnaryMultiCallable[_contracts_pb2.DeprecateContractVersionRequest, _contracts_pb2.ContractVersion]  # type: ignore[assignment]
+    """Announce the end of a contract version. One in force stays in force until another is activated or it is retired."""
+    RetireContractVersion: _aio.UnaryUnaryMultiCallable[_contracts_pb2.RetireContractVersionRequest, _contracts_pb2.ContractVersion]  # type: ignore[assignment]
+    """Retire a contract version for good: a draft, or a deprecated one. Refused before its sunset while it is in force, and
+    while consumers read it.
+    """
+    ListChangelogEntries: _aio.UnaryUnaryMultiCallable[_contracts_pb2.ListChangelogEntriesRequest, _contracts_pb2.ListChangelogEntriesResponse]  # type: ignore[assignment]
+    """List what was done to a contract, newest first."""
     WatchCompiledContracts: _aio.UnaryStreamMultiCallable[_contracts_pb2.WatchCompiledContractsRequest, _watch_pb2.WatchResponse]  # type: ignore[assignment]
     """Stream the compiled contracts in force, as `CompiledContract`, keyed by `<workspace>/<dataset>`."""
     LookupCompiledContract: _aio.UnaryUnaryMultiCallable[_contracts_pb2.LookupCompiledContractRequest, _contracts_pb2.CompiledContract]  # type: ignore[assignment]
@@ -152,7 +178,44 @@ class ContractServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_contracts_pb2.ContractVersion, _abc.Awaitable[_contracts_pb2.ContractVersion]]:
         """Activate a contract version: from now on its datasets are validated under it.
         The version active before is deprecated. Activating an older version again is how a contract is reverted.
+        Refused when its number is lower than what it changes asks for, or when it breaks a consumer: then propose it.
         """
+
+    @_abc_1.abstractmethod
+    def ProposeContractVersion(
+        self,
+        request: _contracts_pb2.ProposeContractVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contracts_pb2.ProposeContractVersionResponse, _abc.Awaitable[_contracts_pb2.ProposeContractVersionResponse]]:
+        """Propose a contract version: compare it with the version in force, and activate it at once when it breaks no consumer.
+        Otherwise ask a second person to approve that, and wait in state `PROPOSED`; approved, it is activated.
+        """
+
+    @_abc_1.abstractmethod
+    def DeprecateContractVersion(
+        self,
+        request: _contracts_pb2.DeprecateContractVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contracts_pb2.ContractVersion, _abc.Awaitable[_contracts_pb2.ContractVersion]]:
+        """Announce the end of a contract version. One in force stays in force until another is activated or it is retired."""
+
+    @_abc_1.abstractmethod
+    def RetireContractVersion(
+        self,
+        request: _contracts_pb2.RetireContractVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contracts_pb2.ContractVersion, _abc.Awaitable[_contracts_pb2.ContractVersion]]:
+        """Retire a contract version for good: a draft, or a deprecated one. Refused before its sunset while it is in force, and
+        while consumers read it.
+        """
+
+    @_abc_1.abstractmethod
+    def ListChangelogEntries(
+        self,
+        request: _contracts_pb2.ListChangelogEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contracts_pb2.ListChangelogEntriesResponse, _abc.Awaitable[_contracts_pb2.ListChangelogEntriesResponse]]:
+        """List what was done to a contract, newest first."""
 
     @_abc_1.abstractmethod
     def WatchCompiledContracts(
