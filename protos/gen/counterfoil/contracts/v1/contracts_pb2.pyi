@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from counterfoil.common.v1 import verdict_pb2 as _verdict_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -201,6 +202,9 @@ class CompiledContract(_message.Message):
     RULES_SHA256_FIELD_NUMBER: _builtins.int
     CLASSIFICATIONS_FIELD_NUMBER: _builtins.int
     CLASSIFICATIONS_SHA256_FIELD_NUMBER: _builtins.int
+    DATASET_RULES_FIELD_NUMBER: _builtins.int
+    SERVICE_LEVELS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace."""
     dataset: _builtins.str
@@ -217,6 +221,8 @@ class CompiledContract(_message.Message):
     """SHA-256 of the record rules, hex; empty when there are none."""
     classifications_sha256: _builtins.str
     """SHA-256 of the classifications, hex; empty when there are none."""
+    owner: _builtins.str
+    """Who is responsible: the contract's team."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Column]:
         """The lake's columns, one per top-level property, in the document's order."""
@@ -228,6 +234,14 @@ class CompiledContract(_message.Message):
     @_builtins.property
     def classifications(self) -> _containers.RepeatedCompositeFieldContainer[Global___Classification]:
         """Every field that is classified, nested ones too, by JSON path."""
+
+    @_builtins.property
+    def dataset_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetRule]:
+        """Quality rules of the dataset as a whole, each a monitor of ingest."""
+
+    @_builtins.property
+    def service_levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceLevel]:
+        """Service levels of the dataset, each a monitor of ingest."""
 
     def __init__(
         self,
@@ -243,10 +257,13 @@ class CompiledContract(_message.Message):
         rules_sha256: _builtins.str = ...,
         classifications: _abc.Iterable[Global___Classification] | None = ...,
         classifications_sha256: _builtins.str = ...,
+        dataset_rules: _abc.Iterable[Global___DatasetRule] | None = ...,
+        service_levels: _abc.Iterable[Global___ServiceLevel] | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifications", b"classifications", "classifications_sha256", b"classifications_sha256", "columns", b"columns", "compiled_sha256", b"compiled_sha256", "contract_id", b"contract_id", "dataset", b"dataset", "json_schema", b"json_schema", "record_rules", b"record_rules", "rules_sha256", b"rules_sha256", "version", b"version", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifications", b"classifications", "classifications_sha256", b"classifications_sha256", "columns", b"columns", "compiled_sha256", b"compiled_sha256", "contract_id", b"contract_id", "dataset", b"dataset", "dataset_rules", b"dataset_rules", "json_schema", b"json_schema", "owner", b"owner", "record_rules", b"record_rules", "rules_sha256", b"rules_sha256", "service_levels", b"service_levels", "version", b"version", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,6 +332,232 @@ class Classification(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Classification: _TypeAlias = Classification  # noqa: Y015
+
+@_typing.final
+class MonitorPlan(_message.Message):
+    """How often a rule or service level is looked at, and what its breach does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    DATA_BREAKER_FIELD_NUMBER: _builtins.int
+    AUTO_RESUME_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, unique in the dataset and stable across versions, e.g. `spend.nullValues`."""
+    description: _builtins.str
+    """What it is for."""
+    severity: _builtins.str
+    """How bad a breach is, as the document says, e.g. `error`."""
+    schedule: _builtins.str
+    """When it is evaluated: five fields of cron, in UTC; empty = every period."""
+    data_breaker: _builtins.bool
+    """Whether a breach holds the dataset."""
+    auto_resume: _builtins.bool
+    """Whether a held dataset is released as soon as the promise is kept again; else somebody has to resume it."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """Only records received within this time count; absent = all records."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        schedule: _builtins.str = ...,
+        data_breaker: _builtins.bool = ...,
+        auto_resume: _builtins.bool = ...,
+        window: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_resume", b"auto_resume", "data_breaker", b"data_breaker", "description", b"description", "name", b"name", "schedule", b"schedule", "severity", b"severity", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MonitorPlan: _TypeAlias = MonitorPlan  # noqa: Y015
+
+@_typing.final
+class DatasetRule(_message.Message):
+    """A quality rule of a dataset as a whole: one number, and what it must be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Operator:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DatasetRule._Operator.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OPERATOR_UNSPECIFIED: DatasetRule._Operator.ValueType  # 0
+        """Not said."""
+        EQUAL: DatasetRule._Operator.ValueType  # 1
+        """Equal to the bound."""
+        NOT_EQUAL: DatasetRule._Operator.ValueType  # 2
+        """Not equal to the bound."""
+        GREATER: DatasetRule._Operator.ValueType  # 3
+        """Greater than the bound."""
+        AT_LEAST: DatasetRule._Operator.ValueType  # 4
+        """At least the bound."""
+        LESS: DatasetRule._Operator.ValueType  # 5
+        """Less than the bound."""
+        AT_MOST: DatasetRule._Operator.ValueType  # 6
+        """At most the bound."""
+        BETWEEN: DatasetRule._Operator.ValueType  # 7
+        """Between the two bounds, or one of them."""
+        NOT_BETWEEN: DatasetRule._Operator.ValueType  # 8
+        """Neither between the two bounds nor one of them."""
+
+    class Operator(_Operator, metaclass=_OperatorEnumTypeWrapper):
+        """How the number must be."""
+
+    OPERATOR_UNSPECIFIED: DatasetRule.Operator.ValueType  # 0
+    """Not said."""
+    EQUAL: DatasetRule.Operator.ValueType  # 1
+    """Equal to the bound."""
+    NOT_EQUAL: DatasetRule.Operator.ValueType  # 2
+    """Not equal to the bound."""
+    GREATER: DatasetRule.Operator.ValueType  # 3
+    """Greater than the bound."""
+    AT_LEAST: DatasetRule.Operator.ValueType  # 4
+    """At least the bound."""
+    LESS: DatasetRule.Operator.ValueType  # 5
+    """Less than the bound."""
+    AT_MOST: DatasetRule.Operator.ValueType  # 6
+    """At most the bound."""
+    BETWEEN: DatasetRule.Operator.ValueType  # 7
+    """Between the two bounds, or one of them."""
+    NOT_BETWEEN: DatasetRule.Operator.ValueType  # 8
+    """Neither between the two bounds nor one of them."""
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    PROPERTY_FIELD_NUMBER: _builtins.int
+    MEASURE_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    BOUNDS_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """The library metric, e.g. `nullValues`, or `sql`."""
+    property: _builtins.str
+    """The property it is about, e.g. `context.page.url`; empty = the dataset as a whole."""
+    measure: _builtins.str
+    """Of a library metric: the SQL aggregate over the dataset's rows that counts what the metric counts."""
+    query: _builtins.str
+    """Of `sql`: one SELECT whose first value is the number."""
+    operator: Global___DatasetRule.Operator.ValueType
+    """How the number must be."""
+    percent: _builtins.bool
+    """Whether a library metric's number is a share of the dataset's rows, in percent."""
+    @_builtins.property
+    def plan(self) -> Global___MonitorPlan:
+        """How often it is looked at, and what its breach does."""
+
+    @_builtins.property
+    def bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The bound, or the lower and the upper one."""
+
+    def __init__(
+        self,
+        *,
+        plan: Global___MonitorPlan | None = ...,
+        metric: _builtins.str = ...,
+        property: _builtins.str = ...,
+        measure: _builtins.str = ...,
+        query: _builtins.str = ...,
+        operator: Global___DatasetRule.Operator.ValueType = ...,
+        bounds: _abc.Iterable[_builtins.float] | None = ...,
+        percent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "measure", b"measure", "metric", b"metric", "operator", b"operator", "percent", b"percent", "plan", b"plan", "property", b"property", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetRule: _TypeAlias = DatasetRule  # noqa: Y015
+
+@_typing.final
+class ServiceLevel(_message.Message):
+    """A service level of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Property:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PropertyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ServiceLevel._Property.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PROPERTY_UNSPECIFIED: ServiceLevel._Property.ValueType  # 0
+        """Not said."""
+        LATENCY: ServiceLevel._Property.ValueType  # 1
+        """The newest record is at most so old."""
+        FREQUENCY: ServiceLevel._Property.ValueType  # 2
+        """At least one record is received in each such time."""
+        RETENTION: ServiceLevel._Property.ValueType  # 3
+        """No record is kept longer."""
+        AVAILABILITY: ServiceLevel._Property.ValueType  # 4
+        """The dataset can be read at least this share of the time."""
+        ERROR_RATE: ServiceLevel._Property.ValueType  # 5
+        """At most this share of the records breaks the contract."""
+
+    class Property(_Property, metaclass=_PropertyEnumTypeWrapper):
+        """What is promised."""
+
+    PROPERTY_UNSPECIFIED: ServiceLevel.Property.ValueType  # 0
+    """Not said."""
+    LATENCY: ServiceLevel.Property.ValueType  # 1
+    """The newest record is at most so old."""
+    FREQUENCY: ServiceLevel.Property.ValueType  # 2
+    """At least one record is received in each such time."""
+    RETENTION: ServiceLevel.Property.ValueType  # 3
+    """No record is kept longer."""
+    AVAILABILITY: ServiceLevel.Property.ValueType  # 4
+    """The dataset can be read at least this share of the time."""
+    ERROR_RATE: ServiceLevel.Property.ValueType  # 5
+    """At most this share of the records breaks the contract."""
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    PROPERTY_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    property: Global___ServiceLevel.Property.ValueType
+    """What is promised."""
+    column: _builtins.str
+    """Of latency and retention: the column that tells a record's age; empty = when it was received."""
+    percent: _builtins.float
+    """Of availability and error rate: the share promised."""
+    @_builtins.property
+    def plan(self) -> Global___MonitorPlan:
+        """How often it is looked at, and what its breach does."""
+
+    @_builtins.property
+    def limit(self) -> _duration_pb2.Duration:
+        """Of latency, frequency and retention: the time promised."""
+
+    def __init__(
+        self,
+        *,
+        plan: Global___MonitorPlan | None = ...,
+        property: Global___ServiceLevel.Property.ValueType = ...,
+        column: _builtins.str = ...,
+        limit: _duration_pb2.Duration | None = ...,
+        percent: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "limit", b"limit", "percent", b"percent", "plan", b"plan", "property", b"property"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceLevel: _TypeAlias = ServiceLevel  # noqa: Y015
 
 @_typing.final
 class Column(_message.Message):
