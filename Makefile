@@ -47,8 +47,8 @@ test: setup ## Run the tests, in two processes. ARGS are those of pytest, which 
 soak: setup ## Kill every process 50 times under load (half an hour). SOAK_ROUNDS=n for fewer.
 	@SOAK_ROUNDS=$${SOAK_ROUNDS:-50} $(BIN)/python -m pytest -s tests/system/test_kills.py $(ARGS)
 
-test-containers: setup ## Build the images, run docker-compose.yml and k8s/ with them in throw-away sandboxes (docs/operations/containers.md).
-	@tools/containers/run-all.sh
+test-containers: setup ## Build the images, run docker-compose.yml and k8s/ with them in throw-away sandboxes. ARGS=--all for every test.
+	@tools/containers/run-all.sh $(ARGS)
 
 images: sbom ## Build every image: by Docker where it answers, else without a network in a sandbox (root, Debian 12).
 	@tools/containers/build-images.sh $(ARGS)

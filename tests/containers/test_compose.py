@@ -324,6 +324,7 @@ def test_one_trace_crosses_the_services_and_is_read_from_jaeger(told: Told):
     until(services, seconds=120, what="Jaeger has no trace of gateway, models and ingest")
 
 
+@pytest.mark.at_length
 def test_a_process_that_dies_is_started_again_and_nothing_is_lost(door: Door, told: Told):
     restarts = {name: containers()[name]["RestartCount"] for name in CALL_ORDER}
     for name in CALL_ORDER:
@@ -335,6 +336,7 @@ def test_a_process_that_dies_is_started_again_and_nothing_is_lost(door: Door, to
     check(told)
 
 
+@pytest.mark.at_length
 def test_postgresql_dies_and_comes_back_with_what_was_acknowledged(door: Door, told: Told):
     kill("postgres")
     until(lambda: healthy("postgres", restarts=1), seconds=300, what="PostgreSQL is not back")
@@ -343,6 +345,7 @@ def test_postgresql_dies_and_comes_back_with_what_was_acknowledged(door: Door, t
     check(told)
 
 
+@pytest.mark.at_length
 def test_the_demo_runs_against_the_gateway(told: Told):
     if not has_image("counterfoil/demo:dev"):
         pytest.fail("there is no image of the demo")
@@ -375,6 +378,7 @@ def secrets() -> dict[str, str]:
     return found
 
 
+@pytest.mark.at_length
 def test_down_and_up_again_keeps_every_secret_and_every_record(door: Door, told: Told):
     before = secrets()
     compose("--profile=*", "down")
