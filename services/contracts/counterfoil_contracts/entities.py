@@ -40,13 +40,33 @@ class Column:
 
 
 @dataclass(frozen=True)
+class RecordRule:
+    """A rule over a whole record: a CEL expression over `record`, about the property at a JSON path.
+
+    The cost of a `crossing` one may grow with the square of a record's size.
+    """
+
+    rule_id: str
+    expression: str
+    description: str
+    severity: str
+    path: str
+    crossing: bool
+
+
+@dataclass(frozen=True)
 class CompiledDataset:
-    """What validates one dataset's records: deterministic bytes of a JSON Schema 2020-12 and their hex SHA-256."""
+    """What validates one dataset's records: deterministic bytes of a JSON Schema 2020-12 and their hex SHA-256.
+
+    `record_rules` hold beside it; `classifications` are of fields by JSON path, nested ones too.
+    """
 
     dataset: str
     json_schema: bytes
     sha256: str
     columns: tuple[Column, ...]
+    record_rules: tuple[RecordRule, ...] = ()
+    classifications: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,13 +84,19 @@ class VersionState(enum.Enum):
     """Where a contract version is in its life."""
 
     DRAFT = "draft"
+    PROPOSED = "proposed"
     ACTIVE = "active"
     DEPRECATED = "deprecated"
+    RETIRED = "retired"
 
 
 @dataclass(frozen=True)
 class ContractVersion:
-    """One version of a contract with its document and what it compiles to."""
+    """One version of a contract with its document and what it compiles to.
+
+    `reason` is why it is in its state; `change_id` that of the change it waits for. A deprecated version can still be
+    in force.
+    """
 
     workspace: str
     contract_id: str
@@ -84,6 +110,9 @@ class ContractVersion:
     created_at: datetime
     activated_at: datetime | None = None
     reason: str = ""
+    sunset_at: datetime | None = None
+    change_id: str = ""
+    in_force: bool = False
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from counterfoil_contracts.entities import Column, ColumnType, CompiledDataset
 from counterfoil_contracts.odcs.findings import Findings, Path
 from counterfoil_contracts.odcs.names import check_columns
 from counterfoil_contracts.odcs.properties import ContentModel, admits_null, content_model, object_keywords
+from counterfoil_contracts.odcs.rules import classifications, record_rules
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -42,12 +43,20 @@ def compile_dataset(node: Mapping[str, Any], path: Path, found: Findings) -> Com
     if not properties and model is ContentModel.CLOSED:
         found.add("NO_PROPERTY", path, "A closed dataset needs properties. Declare some, or say contentModel: open.")
     check_columns(properties, (*path, "properties"), found)
+    rules = record_rules(node, path, found)
     schema = {"$schema": DIALECT, **object_keywords(properties, path, found, model=model)}
     if found or not _is_usable(schema, path, found):
         return None
     text = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
     columns = tuple(_column(item, schema["properties"][item["name"]]) for item in properties)
-    return CompiledDataset(node["name"], text, hashlib.sha256(text).hexdigest(), columns)
+    return CompiledDataset(
+        dataset=node["name"],
+        json_schema=text,
+        sha256=hashlib.sha256(text).hexdigest(),
+        columns=columns,
+        record_rules=rules,
+        classifications=classifications(node),
+    )
 
 
 def _is_usable(schema: dict[str, Any], path: Path, found: Findings) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
 
+import orjson
 from counterfoil.common.v1.verdict_pb2 import Finding as FindingProto
 from counterfoil.contracts.v1 import contracts_pb2 as pb
 from counterfoil_chassis.clock import to_timestamp
@@ -17,6 +20,7 @@ from counterfoil_contracts.entities import (
     DatasetComparison,
     Finding,
     GovernedDataset,
+    RecordRule,
     Verdict,
     VersionState,
 )
@@ -79,6 +83,10 @@ def to_compiled(governed: GovernedDataset) -> pb.CompiledContract:
         json_schema=compiled.json_schema,
         compiled_sha256=compiled.sha256,
         columns=[to_column(column) for column in compiled.columns],
+        record_rules=[to_record_rule(rule) for rule in compiled.record_rules],
+        rules_sha256=_hash([(each.rule_id, each.expression, each.path) for each in compiled.record_rules]),
+        classifications=[pb.Classification(path=path, classification=of) for path, of in compiled.classifications],
+        classifications_sha256=_hash(compiled.classifications),
     )
 
 
@@ -91,6 +99,22 @@ def to_column(column: Column) -> pb.Column:
         default_timezone=column.default_timezone,
         classification=column.classification,
     )
+
+
+def to_record_rule(rule: RecordRule) -> pb.RecordRule:
+    """Return a rule over a whole record."""
+    return pb.RecordRule(
+        rule_id=rule.rule_id,
+        expression=rule.expression,
+        description=rule.description,
+        severity=rule.severity,
+        path=rule.path,
+        crossing=rule.crossing,
+    )
+
+
+def _hash(values: Sequence[Any]) -> str:
+    return hashlib.sha256(orjson.dumps(values)).hexdigest() if values else ""
 
 
 def to_finding(finding: Finding) -> FindingProto:

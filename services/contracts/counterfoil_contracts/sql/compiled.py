@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_contracts.entities import Column, ColumnType, CompiledDataset, ContractVersion
+from counterfoil_contracts.entities import Column, ColumnType, CompiledDataset, ContractVersion, RecordRule
 from counterfoil_contracts.sql.tables import COMPILED
 
 
@@ -24,6 +24,8 @@ async def add_compiled(connection: AsyncConnection, version: ContractVersion) ->
             "json_schema": compiled.json_schema,
             "sha256": compiled.sha256,
             "columns": orjson.dumps([_column_values(column) for column in compiled.columns]),
+            "record_rules": orjson.dumps(compiled.record_rules),
+            "classifications": orjson.dumps(compiled.classifications),
         }
         for position, compiled in enumerate(version.compiled)
     ]
@@ -49,7 +51,14 @@ async def read_compiled(
 def to_compiled(row: Row[Any]) -> CompiledDataset:
     """Return the compiled dataset of a row that holds the table's columns."""
     columns = tuple(_column(values) for values in orjson.loads(row.columns))
-    return CompiledDataset(row.dataset, row.json_schema, row.sha256, columns)
+    return CompiledDataset(
+        row.dataset,
+        row.json_schema,
+        row.sha256,
+        columns,
+        record_rules=tuple(RecordRule(**values) for values in orjson.loads(row.record_rules or b"[]")),
+        classifications=tuple((path, name) for path, name in orjson.loads(row.classifications or b"[]")),
+    )
 
 
 def _column_values(column: Column) -> dict[str, Any]:

@@ -49,6 +49,8 @@ COMPILED = Table(
     Column("json_schema", LargeBinary, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("columns", LargeBinary, nullable=False),  # JSON: a list of objects, in the document's order
+    Column("record_rules", LargeBinary),  # JSON: a list of objects, in the document's order; null = none
+    Column("classifications", LargeBinary),  # JSON: a list of [path, classification]; null = none
 )
 
 GOVERNED = Table(

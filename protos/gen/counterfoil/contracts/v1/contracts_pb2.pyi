@@ -280,16 +280,21 @@ class RecordRule(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SEVERITY_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    CROSSING_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """The ODCS `id` or `name` of the rule, or its place in the document."""
     expression: _builtins.str
-    """The expression. `record` is the record; of a rule of a property, `value` is each value of it that is not null."""
+    """The expression over `record`. That of a property's rule goes through every value of the property that is not null."""
     description: _builtins.str
     """What it is for."""
     severity: _builtins.str
     """ODCS `severity`, as the document has it."""
     path: _builtins.str
     """JSON path of the property, with `[*]` for any item of an array; `$` = the record as a whole."""
+    crossing: _builtins.bool
+    """Whether it holds items of an array against other parts of the record: its cost then grows with the square of the
+    record's size, and records with too much in them are refused.
+    """
     def __init__(
         self,
         *,
@@ -298,10 +303,11 @@ class RecordRule(_message.Message):
         description: _builtins.str = ...,
         severity: _builtins.str = ...,
         path: _builtins.str = ...,
+        crossing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "expression", b"expression", "path", b"path", "rule_id", b"rule_id", "severity", b"severity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crossing", b"crossing", "description", b"description", "expression", b"expression", "path", b"path", "rule_id", b"rule_id", "severity", b"severity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
