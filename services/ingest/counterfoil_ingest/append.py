@@ -245,7 +245,7 @@ class Appender:
 def _keep(columns: Columns, compiled: Compiled) -> bool:
     """Tell whether it is sure that every record keeps a contract."""
     checks = compiled.validator.columnwise
-    return checks is not None and checks.keep(columns)
+    return checks is not None and compiled.rules is None and checks.keep(columns)
 
 
 async def open_appender(log: LogWriter, table_path: Path, *, contracts: Contracts, ids: Ids) -> Appender:

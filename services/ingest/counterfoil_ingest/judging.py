@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
@@ -67,6 +68,9 @@ class Judge:
         else:
             proven = np.fromiter(map(compiled.validator.is_valid, rows.values), np.bool_, count)
             proven &= np.fromiter((type(value) is dict for value in rows.values), np.bool_, count)
+        if compiled.rules is not None:
+            for index in np.flatnonzero(proven).tolist():
+                proven[index] = compiled.rules.keep(_value(rows, index), rows.datas[index])
         doubtful = ~proven
         doubtful[[*rows.broken, *rows.apart]] = True
         doubtful |= np.fromiter(map(len, rows.datas), np.int64, count) > MAX_RECORD_BYTES
@@ -81,9 +85,8 @@ class Judge:
     def _findings(self, rows: Rows, index: int, compiled: Compiled | None) -> tuple[Finding, ...]:
         if index in rows.broken:
             return (rows.broken[index],)
-        data = rows.datas[index]
-        value = rows.values[index] if rows.columns is None else orjson.loads(data)
-        return validation.findings_of(Candidate("", self._target.dataset, data, value), compiled)
+        candidate = Candidate("", self._target.dataset, rows.datas[index], _value(rows, index))
+        return validation.findings_of(candidate, compiled)
 
     def _quarantined(
         self,
@@ -106,3 +109,7 @@ class Judge:
             traceparent=self._target.traceparent,
             raw=raw,
         )
+
+
+def _value(rows: Rows, index: int) -> Any:
+    return rows.values[index] if rows.columns is None else orjson.loads(rows.datas[index])

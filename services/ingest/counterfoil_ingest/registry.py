@@ -16,6 +16,7 @@ import orjson
 
 from counterfoil_ingest.columnwise import Columnwise, take_apart
 from counterfoil_ingest.entities import UNPLANNED
+from counterfoil_ingest.rules import RecordRules
 
 _ABSENT_FOR = 1.0  # seconds an answer "no contract" is kept; the watch brings a new one at once in the meantime
 
@@ -55,6 +56,7 @@ class Compiled:
     validator: Validator
     columns: tuple[Column, ...]
     json_schema: bytes
+    rules: RecordRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from counterfoil_ingest.entities import MAX_DEPTH, MAX_RECORD_BYTES, UNPLANNED, Candidate, Finding
 from counterfoil_ingest.registry import Compiled
+from counterfoil_ingest.rules import Fault, RecordRule
 
 MAX_FINDINGS = 50
 """A record's further faults are not told; repairing these shows them."""
@@ -58,6 +59,7 @@ def faults(
     checks: dict[str, Callable[[Any], bool]] = {
         name: each.validator.is_valid for name, each in contracts.items() if each
     }
+    rules = {name: each.rules for name, each in contracts.items() if each and each.rules is not None}
     for index, candidate in enumerate(candidates, start):
         check, data, value = checks.get(candidate.dataset), candidate.data, candidate.value
         if (
@@ -67,6 +69,7 @@ def faults(
             and len(data) <= MAX_RECORD_BYTES
             and data.count(b"{") + data.count(b"[") <= MAX_DEPTH
             and check(value)
+            and (candidate.dataset not in rules or rules[candidate.dataset].keep(value, data))
         ):
             continue
         if candidate.findings or candidate.dataset not in unknown:
@@ -92,12 +95,19 @@ def findings_of(candidate: Candidate, compiled: Compiled | None) -> tuple[Findin
         return (too_deep(),)
     if compiled is None:
         return () if candidate.dataset == UNPLANNED else (no_contract(candidate.dataset),)
-    return () if compiled.validator.is_valid(value) else contract_findings(compiled, value)
+    return contract_findings(compiled, value, data)
 
 
-def contract_findings(compiled: Compiled, value: Any) -> tuple[Finding, ...]:
-    """Return how a record breaks its contract, at most `MAX_FINDINGS`; empty = it keeps it."""
-    return tuple(islice(_findings(compiled.validator.iter_errors(value)), MAX_FINDINGS))
+def contract_findings(compiled: Compiled, value: Any, data: bytes) -> tuple[Finding, ...]:
+    """Return how a record, given with its JSON text, breaks its contract, at most `MAX_FINDINGS`; empty = it keeps it.
+
+    Rules are for records that the JSON Schema takes: of others they would tell what follows from that.
+    """
+    if not compiled.validator.is_valid(value):
+        return tuple(islice(_findings(compiled.validator.iter_errors(value)), MAX_FINDINGS))
+    if compiled.rules is None or compiled.rules.keep(value, data):
+        return ()
+    return tuple(_rule_finding(rule, fault) for rule, fault in compiled.rules.faults(value, data))
 
 
 def nests_too_deep(text: bytes, value: Any) -> bool:
@@ -147,6 +157,18 @@ def _findings(errors: Iterable[Any]) -> Iterable[Finding]:
         else:
             reason, tell = _KINDS.get(keyword, ("CONTRACT_OTHER", _tell_other))
             yield Finding(reason, json_path(path), tell(keyword, kind.as_dict()))
+
+
+def _rule_finding(rule: RecordRule, fault: Fault) -> Finding:
+    named = f"the rule `{_shown(rule.rule_id)}`"
+    if fault is Fault.BROKEN:
+        meaning = f": {_shown(rule.description)}" if rule.description else "."
+        return Finding("CONTRACT_RULE", rule.path, f"It breaks {named}{meaning}")
+    if fault is Fault.TOO_MUCH:
+        detail = f"There is too much in it for {named}, which holds items against the rest of the record: split it."
+        return Finding("CONTRACT_RULE_ERROR", rule.path, detail)
+    detail = f"For {named} a value is missing, of another type, or there are too many of them."
+    return Finding("CONTRACT_RULE_ERROR", rule.path, detail)
 
 
 def _tell_type(_keyword: str, kind: Mapping[str, Any]) -> str:

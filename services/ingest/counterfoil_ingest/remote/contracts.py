@@ -21,6 +21,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from counterfoil_ingest.entities import KeptContract
 from counterfoil_ingest.errors import ContractsUnavailableError
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
+from counterfoil_ingest.rules import RecordRule, RecordRules
 from counterfoil_ingest.store import ContractStore
 
 _LOOKUP_SECONDS = 2.0
@@ -160,7 +161,7 @@ class ContractsFollower:
 
 
 def compiled_of(message: pb.CompiledContract) -> Compiled:
-    """Return a compiled contract ready to validate; raise ValueError when its schema does not compile."""
+    """Return a compiled contract ready to validate; raise ValueError when it does not compile."""
     return Compiled(
         workspace=message.workspace,
         dataset=message.dataset,
@@ -173,4 +174,13 @@ def compiled_of(message: pb.CompiledContract) -> Compiled:
             for each in message.columns
         ),
         json_schema=message.json_schema,
+        rules=_rules_of(message),
     )
+
+
+def _rules_of(message: pb.CompiledContract) -> RecordRules | None:
+    rules = [
+        RecordRule(each.rule_id, each.expression, each.description, each.path, each.crossing)
+        for each in message.record_rules
+    ]
+    return RecordRules(rules) if rules else None
