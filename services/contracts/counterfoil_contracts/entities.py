@@ -9,11 +9,15 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of a document: a stable reason, a JSON path (`$.schema[0].name`), and what to do about it."""
+    """One fault of a document: a stable reason, a JSON path (`$.schema[0].name`), and what to do about it.
+
+    `line` counts from 1; 0 = not said.
+    """
 
     reason: str
     path: str
     detail: str
+    line: int = 0
 
 
 class ColumnType(enum.Enum):
@@ -54,6 +58,76 @@ class RecordRule:
     crossing: bool
 
 
+class Operator(enum.Enum):
+    """How a number that a dataset is measured by must be."""
+
+    EQUAL = "equal"
+    NOT_EQUAL = "not_equal"
+    GREATER = "greater"
+    AT_LEAST = "at_least"
+    LESS = "less"
+    AT_MOST = "at_most"
+    BETWEEN = "between"
+    NOT_BETWEEN = "not_between"
+
+
+class LevelProperty(enum.Enum):
+    """The service levels that are watched, as ODCS calls them."""
+
+    LATENCY = "latency"
+    FREQUENCY = "frequency"
+    RETENTION = "retention"
+    AVAILABILITY = "availability"
+    ERROR_RATE = "errorRate"
+
+
+@dataclass(frozen=True)
+class MonitorPlan:
+    """How often a promise is looked at (no `schedule` = every period), and what its breach does; no window = ever."""
+
+    name: str
+    description: str
+    severity: str
+    schedule: str
+    data_breaker: bool
+    auto_resume: bool
+    window_seconds: float
+
+
+@dataclass(frozen=True)
+class DatasetRule:
+    """A number that tells of a dataset as a whole, an aggregate `measure` or a `query`, and what it must be."""
+
+    plan: MonitorPlan
+    metric: str
+    property: str
+    measure: str
+    query: str
+    operator: Operator
+    bounds: tuple[float, ...]
+    percent: bool
+
+
+@dataclass(frozen=True)
+class ServiceLevel:
+    """A time or a share that is promised; `column` tells the age of a record, none = when it was received."""
+
+    plan: MonitorPlan
+    property: LevelProperty
+    column: str
+    seconds: float
+    percent: float
+
+
+@dataclass(frozen=True)
+class DatasetMonitors:
+    """What is promised of a dataset as a whole, and who is responsible."""
+
+    owner: str = ""
+    rules: tuple[DatasetRule, ...] = ()
+    levels: tuple[ServiceLevel, ...] = ()
+
+
 @dataclass(frozen=True)
 class CompiledDataset:
     """What validates one dataset's records: deterministic bytes of a JSON Schema 2020-12 and their hex SHA-256.
@@ -67,6 +141,7 @@ class CompiledDataset:
     columns: tuple[Column, ...]
     record_rules: tuple[RecordRule, ...] = ()
     classifications: tuple[tuple[str, str], ...] = ()
+    monitors: DatasetMonitors = DatasetMonitors()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from counterfoil_contracts.entities import CheckedDocument
 from counterfoil_contracts.odcs.compiler import compile_dataset
 from counterfoil_contracts.odcs.documents import read_document
 from counterfoil_contracts.odcs.findings import Findings
+from counterfoil_contracts.odcs.lines import lines_of
+from counterfoil_contracts.odcs.monitors import compile_monitors
 from counterfoil_contracts.odcs.names import check_datasets, check_head
 from counterfoil_contracts.odcs.official import check_officially
 
@@ -21,7 +25,7 @@ def check_document(text: str) -> CheckedDocument:
     if not found:
         check_officially(document, found)
     if found:
-        return CheckedDocument(found.result())
+        return CheckedDocument(found.result(lines_of(text, found.paths())))
     check_head(document, found)
     datasets = document.get("schema", [])
     check_datasets(datasets, found)
@@ -31,10 +35,11 @@ def check_document(text: str) -> CheckedDocument:
         if (dataset := compile_dataset(node, ("schema", index), own)) is not None:
             compiled.append(dataset)
         found.extend(own)
+    monitors = compile_monitors(document, found)
     return CheckedDocument(
-        findings=found.result(),
+        findings=found.result(lines_of(text, found.paths())),
         contract_id=document["id"],
         version=document["version"],
         display_name=document.get("name") or document["id"],
-        compiled=tuple(compiled),
+        compiled=tuple(replace(each, monitors=monitors[each.dataset]) for each in compiled),
     )

@@ -10,6 +10,7 @@ from counterfoil_contracts.odcs.findings import Findings, Path
 from counterfoil_contracts.odcs.scalars import is_pattern
 
 _NULL_METRICS: Final = frozenset({"nullValues", "missingValues"})
+_RECORD_METRICS: Final = _NULL_METRICS | {"invalidValues"}
 
 
 @dataclass
@@ -31,7 +32,7 @@ def record_rules(
     rules = RecordRules()
     for index, rule in enumerate(quality):
         metric = rule.get("metric")
-        if not _must_be_zero(rule):
+        if not is_for_each_record(rule):
             continue
         arguments = rule.get("arguments", {})
         place: Path = (*path, index, "arguments")
@@ -42,6 +43,11 @@ def record_rules(
             rules.schemas.extend(_valid_values(arguments, place, found, fits=fits))
             rules.schemas.extend(_valid_pattern(arguments, place, found, text=text))
     return rules
+
+
+def is_for_each_record(rule: Mapping[str, Any]) -> bool:
+    """Tell whether a property's rule is kept by refusing each record that breaks it."""
+    return rule.get("metric") in _RECORD_METRICS and _must_be_zero(rule)
 
 
 def _must_be_zero(rule: Mapping[str, Any]) -> bool:

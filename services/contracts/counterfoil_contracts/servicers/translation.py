@@ -24,6 +24,7 @@ from counterfoil_contracts.entities import (
     Verdict,
     VersionState,
 )
+from counterfoil_contracts.servicers.monitor_messages import to_dataset_rule, to_service_level
 
 _STATES: Final = {
     VersionState.DRAFT: pb.ContractVersion.State.DRAFT,
@@ -87,6 +88,9 @@ def to_compiled(governed: GovernedDataset) -> pb.CompiledContract:
         rules_sha256=_hash([(each.rule_id, each.expression, each.path) for each in compiled.record_rules]),
         classifications=[pb.Classification(path=path, classification=of) for path, of in compiled.classifications],
         classifications_sha256=_hash(compiled.classifications),
+        dataset_rules=[to_dataset_rule(each) for each in compiled.monitors.rules],
+        service_levels=[to_service_level(each) for each in compiled.monitors.levels],
+        owner=compiled.monitors.owner,
     )
 
 
@@ -119,7 +123,7 @@ def _hash(values: Sequence[Any]) -> str:
 
 def to_finding(finding: Finding) -> FindingProto:
     """Return one fault of a document."""
-    return FindingProto(reason=finding.reason, path=finding.path, detail=finding.detail)
+    return FindingProto(reason=finding.reason, path=finding.path, detail=finding.detail, line=finding.line)
 
 
 def to_dataset_comparison(compared: DatasetComparison) -> pb.DatasetComparison:

@@ -10,6 +10,7 @@ from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_contracts.entities import Column, ColumnType, CompiledDataset, ContractVersion, RecordRule
+from counterfoil_contracts.sql.monitors import monitors_json, to_monitors
 from counterfoil_contracts.sql.tables import COMPILED
 
 
@@ -26,6 +27,7 @@ async def add_compiled(connection: AsyncConnection, version: ContractVersion) ->
             "columns": orjson.dumps([_column_values(column) for column in compiled.columns]),
             "record_rules": orjson.dumps(compiled.record_rules),
             "classifications": orjson.dumps(compiled.classifications),
+            "monitors": monitors_json(compiled.monitors),
         }
         for position, compiled in enumerate(version.compiled)
     ]
@@ -58,6 +60,7 @@ def to_compiled(row: Row[Any]) -> CompiledDataset:
         columns,
         record_rules=tuple(RecordRule(**values) for values in orjson.loads(row.record_rules or b"[]")),
         classifications=tuple((path, name) for path, name in orjson.loads(row.classifications or b"[]")),
+        monitors=to_monitors(row.monitors),
     )
 
 

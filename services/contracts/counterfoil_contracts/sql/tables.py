@@ -36,6 +36,39 @@ VERSIONS = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("activated_at", BigInteger),
     Column("reason", Text, nullable=False),
+    Column("sunset_at", BigInteger),
+    Column("change_id", Text, nullable=False, server_default=""),
+)
+
+CHANGELOG = Table(
+    "changelog",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("contract_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 1, 2, ...
+    Column("version", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("details", LargeBinary, nullable=False),  # JSON
+)
+
+CONSUMERS = Table(
+    "consumers",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("consumer_id", Text, primary_key=True),
+    Column("service", Text, nullable=False),  # "" = registered by somebody
+    Column("name", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("fields", LargeBinary, nullable=False),  # JSON: a list of paths
+    Column("version_range", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("contact", Text, nullable=False),
+    Column("registered_by", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
 )
 
 COMPILED = Table(
@@ -51,6 +84,7 @@ COMPILED = Table(
     Column("columns", LargeBinary, nullable=False),  # JSON: a list of objects, in the document's order
     Column("record_rules", LargeBinary),  # JSON: a list of objects, in the document's order; null = none
     Column("classifications", LargeBinary),  # JSON: a list of [path, classification]; null = none
+    Column("monitors", LargeBinary),  # JSON: an object; null = none
 )
 
 GOVERNED = Table(
