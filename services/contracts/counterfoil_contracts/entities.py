@@ -19,6 +19,11 @@ class Finding:
     detail: str
     line: int = 0
 
+    @property
+    def told(self) -> str:
+        """Return what to do with the line to do it in, where that is known."""
+        return f"Line {self.line}: {self.detail}" if self.line else self.detail
+
 
 class ColumnType(enum.Enum):
     """The type of a lake column in SQL."""

@@ -31,7 +31,7 @@ def read_document(text: str, found: Findings) -> Any:
             value = read_yaml(text, most_depth=MOST_DEPTH)
         _check_values(value, (), found)
     except UnreadableDocumentError as fault:
-        found.add(fault.reason, fault.path, fault.detail)
+        found.add_at(fault.line, fault.reason, fault.path, fault.detail)
     return None if found else value
 
 

@@ -27,27 +27,31 @@ _HEXADECIMAL: Final = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _LONGEST_NUMBER: Final = 400
 
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class UnreadableDocumentError(Exception):
     """The text cannot be read: why, and where as far as is known."""
 
-    def __init__(self, reason: str, path: Path, detail: str) -> None:
+    def __init__(self, reason: str, path: Path, detail: str, *, line: int = 0) -> None:
         super().__init__(detail)
         self.reason = reason
         self.path = path
         self.detail = detail
+        self.line = line
 
 
 def read_yaml(text: str, *, most_depth: int) -> Any:
     """Return the JSON value of a YAML text with exactly one document; raise UnreadableDocumentError."""
     try:
-        return _Builder(yaml.parse(text, Loader=_LOADER), most_depth=most_depth).document()
+        return _Builder(yaml.parse(text, Loader=LOADER), most_depth=most_depth).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UnreadableDocumentError("DOCUMENT_SYNTAX", (), f"This is no YAML{place}: {error.problem}.") from None
+        line = mark.line + 1 if mark else 0
+        raise UnreadableDocumentError(
+            "DOCUMENT_SYNTAX", (), f"This is no YAML{place}: {error.problem}.", line=line
+        ) from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise UnreadableDocumentError("DOCUMENT_SYNTAX", (), f"This is no YAML: {type(error).__name__}.") from None
 
