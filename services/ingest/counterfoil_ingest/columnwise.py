@@ -16,7 +16,7 @@ import orjson
 
 from counterfoil_ingest.entities import Columns
 
-_TAKEN_APART = {"$schema", "type", "properties", "required", "additionalProperties", "patternProperties"}
+_TAKEN_APART = {"$schema", "type", "properties", "required", "additionalProperties", "patternProperties", "x-readers"}
 _TELLS_NOTHING = {"type", "x-classification"}
 
 

@@ -40,7 +40,7 @@ def compile_dataset(node: Mapping[str, Any], path: Path, found: Findings) -> Com
     """
     properties = node.get("properties", [])
     model = content_model(node, path, found, default=ContentModel.CLOSED)
-    if not properties and model is ContentModel.CLOSED:
+    if not properties and model.is_closed:
         found.add("NO_PROPERTY", path, "A closed dataset needs properties. Declare some, or say contentModel: open.")
     check_columns(properties, (*path, "properties"), found)
     rules = record_rules(node, path, found)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 
+from counterfoil_contracts.compatibility.readers import OPEN_TO_READERS, READERS
 from counterfoil_contracts.odcs.findings import Findings, Path
 from counterfoil_contracts.odcs.names import check_nested
 from counterfoil_contracts.odcs.quality import record_rules
@@ -33,13 +34,20 @@ _VECTOR_ELEMENTS: Final[Mapping[str, dict[str, Any]]] = {
 class ContentModel(enum.Enum):
     """What an object may hold beside its declared properties.
 
-    ODCS has no word for it, so the custom property `contentModel` says it: nothing (`closed`), anything (`open`), or
-    only names that begin with `x_` (`reserved`), which no later version will declare.
+    ODCS has no word for it, so the custom property `contentModel` says it: nothing (`closed`), anything (`open`),
+    only names that begin with `x_` (`reserved`), which no later version will declare, or nothing for who sends and
+    anything for who reads (`producer-closed`), so that a later version can declare more without breaking a reader.
     """
 
     CLOSED = "closed"
     OPEN = "open"
     RESERVED = "reserved"
+    PRODUCER_CLOSED = "producer-closed"
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether a record holds what is declared and nothing else."""
+        return self in (ContentModel.CLOSED, ContentModel.PRODUCER_CLOSED)
 
 
 def content_model(node: Mapping[str, Any], path: Path, found: Findings, *, default: ContentModel) -> ContentModel:
@@ -50,7 +58,7 @@ def content_model(node: Mapping[str, Any], path: Path, found: Findings, *, defau
                 return ContentModel(custom["value"])
             except ValueError:
                 place: Path = (*path, "customProperties", index, "value")
-                found.add("CONTENT_MODEL", place, "contentModel is closed, open or reserved.")
+                found.add("CONTENT_MODEL", place, "contentModel is closed, open, reserved or producer-closed.")
     return default
 
 
@@ -70,8 +78,10 @@ def object_keywords(
         keywords["properties"] = schemas
     if required:
         keywords["required"] = sorted(required)
-    if model is ContentModel.CLOSED:
+    if model.is_closed:
         keywords["additionalProperties"] = False
+        if model is ContentModel.PRODUCER_CLOSED:
+            keywords[READERS] = OPEN_TO_READERS
     elif model is ContentModel.RESERVED:
         keywords["patternProperties"] = {f"^{RESERVED_PREFIX}": True}
         keywords["additionalProperties"] = False
@@ -124,7 +134,7 @@ def _object(node: Mapping[str, Any], path: Path, found: Findings) -> dict[str, A
         if keyword in options:
             schema[keyword] = options[keyword]
     if wanted := options.get("required"):
-        if model is ContentModel.CLOSED and (unknown := sorted(set(wanted) - set(schema.get("properties", {})))):
+        if model.is_closed and (unknown := sorted(set(wanted) - set(schema.get("properties", {})))):
             found.add(
                 "REQUIRED_UNDECLARED", (*place, "required"), f"The object is closed and has no {', '.join(unknown)}."
             )

@@ -1,0 +1,21 @@
+"""Schemas that are closed for who sends and open for who reads: a reader is not broken by what it does not know."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+READERS: Final = "x-readers"
+"""The keyword, beside `additionalProperties: false`, of an object that is open for readers."""
+OPEN_TO_READERS: Final = "open"
+
+
+def for_readers(schema: Any) -> Any:
+    """Return a schema as who reads holds records against it."""
+    if isinstance(schema, list):
+        return [for_readers(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    opened = {key: for_readers(value) for key, value in schema.items()}
+    if opened.get(READERS) == OPEN_TO_READERS:
+        opened.pop("additionalProperties", None)
+    return opened
