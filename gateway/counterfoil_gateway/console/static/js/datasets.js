@@ -4,7 +4,7 @@ import { all, get, segment } from "./api.js";
 const SYNTHETIC_PREFIX = "harbour_"; // every dataset of the synthetic demo store
 let known;
 
-/** Contract by dataset: `{name, synthetic, columns}`; asked for once. Without the right to read contracts it is empty. */
+/** Contract by dataset: `{id, name, synthetic, columns}`; asked for once. Without the right to read contracts it is empty. */
 export function contracts() {
   known ??= read().catch(() => {
     known = undefined;
@@ -23,7 +23,7 @@ async function read() {
         const version = await get(`/v1/contracts/${segment(contract.contract_id)}/versions/${segment(contract.active_version)}`);
         const synthetic = /synthetic/i.test(`${contract.contract_id} ${contract.display_name}`) || tagsOf(version.document).includes("synthetic");
         for (const compiled of version.compiled) {
-          found.set(compiled.dataset, { name: contract.display_name || contract.contract_id, synthetic, columns: compiled.columns });
+          found.set(compiled.dataset, { id: contract.contract_id, name: contract.display_name || contract.contract_id, synthetic, columns: compiled.columns });
         }
       }),
   );

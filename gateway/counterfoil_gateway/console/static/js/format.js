@@ -83,6 +83,16 @@ export const dayOf = (iso) =>
 export const day = (text) =>
   new Intl.DateTimeFormat(LOCALE, { timeZone: "UTC", day: "numeric", month: "short", year: "numeric" }).format(new Date(`${text}T00:00:00Z`));
 
+/** The moment at which a calendar day `2026-11-26`, or a time of it `2026-11-26T10:30`, begins in the timezone shown. */
+export function dayBegins(text) {
+  const wall = new Date(`${text.length > 10 ? text : `${text}T00:00`}Z`).getTime();
+  const shift = (at) => {
+    const part = Object.fromEntries(new Intl.DateTimeFormat("en", { timeZone: timezone, year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric", hourCycle: "h23" }).formatToParts(at).map(({ type, value }) => [type, Number(value)]));
+    return Date.UTC(part.year, part.month - 1, part.day, part.hour, part.minute, part.second) - at;
+  };
+  return new Date(wall - shift(wall - shift(wall))).toISOString(); // asked twice: the clocks may be put on in between
+}
+
 const UNITS = [["year", 31_557_600], ["month", 2_629_800], ["week", 604_800], ["day", 86_400], ["hour", 3_600], ["minute", 60]];
 
 /** How long ago, in words. */

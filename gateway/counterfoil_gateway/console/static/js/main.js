@@ -8,7 +8,12 @@ import { session, signOut } from "./session.js";
 import { audit } from "./pages/audit.js";
 import { campaigns } from "./pages/campaigns.js";
 import { change, changes } from "./pages/changes.js";
+import { comparison } from "./pages/comparison.js";
+import { contract } from "./pages/contract.js";
+import { contracts } from "./pages/contracts.js";
 import { customers } from "./pages/customers.js";
+import { incident, incidents } from "./pages/incidents.js";
+import { lineage } from "./pages/lineage.js";
 import { overview } from "./pages/overview.js";
 import { person } from "./pages/person.js";
 import { policies } from "./pages/policies.js";
@@ -18,6 +23,11 @@ import { receipts } from "./pages/receipts.js";
 const ROUTES = [
   { path: "/console", page: overview, menu: "/console/" },
   { path: "/console/overview", page: overview, menu: "/console/" },
+  { path: "/console/sources", page: contracts, menu: "/console/sources/contracts" },
+  { path: "/console/sources/contracts", page: contracts, menu: "/console/sources/contracts" },
+  { path: "/console/sources/contracts/{contract_id}", page: contract, menu: "/console/sources/contracts" },
+  { path: "/console/sources/contracts/{contract_id}/compare", page: comparison, menu: "/console/sources/contracts" },
+  { path: "/console/sources/lineage", page: lineage, menu: "/console/sources/lineage" },
   { path: "/console/customers", page: customers, menu: "/console/customers" },
   { path: "/console/customers/{person_id}", page: person, menu: "/console/customers" },
   { path: "/console/campaigns", page: campaigns, menu: "/console/campaigns" },
@@ -27,16 +37,22 @@ const ROUTES = [
   { path: "/console/trust/changes", page: changes, menu: "/console/trust/changes" },
   { path: "/console/trust/changes/{change_id}", page: change, menu: "/console/trust/changes" },
   { path: "/console/trust/policies", page: policies, menu: "/console/trust/policies" },
+  { path: "/console/trust/incidents", page: incidents, menu: "/console/trust/incidents" },
+  { path: "/console/trust/incidents/{incident_id}", page: incident, menu: "/console/trust/incidents" },
   { path: "/console/trust/audit", page: audit, menu: "/console/trust/audit" },
 ];
 
 const MENU = [
   { text: "Overview", href: "/console/", icon: "overview" },
+  {
+    text: "Sources", href: "/console/sources/contracts", icon: "sources", under: "/console/sources",
+    children: [["Contracts", "/console/sources/contracts"], ["Lineage", "/console/sources/lineage"]],
+  },
   { text: "Customers", href: "/console/customers", icon: "customers" },
   { text: "Campaigns", href: "/console/campaigns", icon: "campaigns" },
   {
     text: "Trust", href: "/console/trust/receipts", icon: "trust", under: "/console/trust",
-    children: [["Receipts", "/console/trust/receipts"], ["Changes", "/console/trust/changes"], ["Policies", "/console/trust/policies"], ["Audit", "/console/trust/audit"]],
+    children: [["Receipts", "/console/trust/receipts"], ["Incidents", "/console/trust/incidents"], ["Changes", "/console/trust/changes"], ["Policies", "/console/trust/policies"], ["Audit", "/console/trust/audit"]],
   },
 ];
 

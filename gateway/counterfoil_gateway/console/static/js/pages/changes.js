@@ -5,7 +5,7 @@ import { title, words } from "../format.js";
 import { session } from "../session.js";
 import { at, badge, card, choice, facts, hash, heading, json, nothing, paged, pending, problemBox, stateBadge } from "../parts.js";
 
-const KINDS = { "model.promote": "Let a model version serve", "persons.export": "Export persons", "policy_bundle.activate": "Put policies in force" };
+const KINDS = { "contract.activate": "Put a contract version in force", "model.promote": "Let a model version serve", "persons.export": "Export persons", "policy_bundle.activate": "Put policies in force" };
 const SHOWN = [["PENDING", "Waiting"], ["", "All"]];
 
 export function changes({ query, signal, go }) {
@@ -36,7 +36,7 @@ export function change({ change_id: id, signal }) {
   );
 }
 
-function changeCard(first) {
+export function changeCard(first) {
   const place = h("div");
   const draw = (it) =>
     fill(
