@@ -16,6 +16,7 @@ from counterfoil.governance.v1.audit_pb2_grpc import AuditServiceStub
 from counterfoil.governance.v1.changes_pb2_grpc import ChangeServiceStub
 from counterfoil.governance.v1.consents_pb2_grpc import ConsentServiceStub
 from counterfoil.governance.v1.credentials_pb2_grpc import CredentialServiceStub
+from counterfoil.governance.v1.incidents_pb2_grpc import IncidentServiceStub
 from counterfoil.governance.v1.keys_pb2_grpc import KeyServiceStub
 from counterfoil.governance.v1.policies_pb2_grpc import PolicyServiceStub
 from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceStub
@@ -86,6 +87,7 @@ class Governance:
         self.changes = ChangeServiceStub(channel)
         self.consents = ConsentServiceStub(channel)
         self.privacy_requests = PrivacyRequestServiceStub(channel)
+        self.incidents = IncidentServiceStub(channel)
         self.hired: dict[str, dict[str, Any]] = {}
         self.signers = {name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in SERVICES}
 

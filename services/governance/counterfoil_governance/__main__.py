@@ -11,6 +11,7 @@ from counterfoil.governance.v1.audit_pb2_grpc import add_AuditServiceServicer_to
 from counterfoil.governance.v1.changes_pb2_grpc import add_ChangeServiceServicer_to_server
 from counterfoil.governance.v1.consents_pb2_grpc import add_ConsentServiceServicer_to_server
 from counterfoil.governance.v1.credentials_pb2_grpc import add_CredentialServiceServicer_to_server
+from counterfoil.governance.v1.incidents_pb2_grpc import add_IncidentServiceServicer_to_server
 from counterfoil.governance.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
 from counterfoil.governance.v1.policies_pb2_grpc import add_PolicyServiceServicer_to_server
 from counterfoil.governance.v1.principals_pb2_grpc import add_PrincipalServiceServicer_to_server
@@ -34,6 +35,7 @@ from counterfoil_governance.servicers.audit import AuditServicer
 from counterfoil_governance.servicers.changes import ChangeServicer
 from counterfoil_governance.servicers.consents import ConsentServicer
 from counterfoil_governance.servicers.credentials import CredentialServicer
+from counterfoil_governance.servicers.incidents import IncidentServicer
 from counterfoil_governance.servicers.keys import KeyServicer
 from counterfoil_governance.servicers.policies import PolicyServicer
 from counterfoil_governance.servicers.principals import PrincipalServicer
@@ -44,6 +46,7 @@ from counterfoil_governance.settings import Settings
 from counterfoil_governance.sql.changes import TOPIC as CHANGES
 from counterfoil_governance.sql.credentials import TOPIC as CREDENTIALS
 from counterfoil_governance.sql.credentials import to_credential
+from counterfoil_governance.sql.incidents import TOPIC as INCIDENTS
 from counterfoil_governance.sql.policy_bundles import TOPIC as POLICY_BUNDLES
 from counterfoil_governance.sql.privacy_requests import TOPIC as ERASURES
 from counterfoil_governance.sql.transactions import Feeds, SqlTransactions
@@ -64,6 +67,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         changes=Feed(database, CHANGES),
         erasures=Feed(database, ERASURES),
         workspaces=Feed(database, WORKSPACES),
+        incidents=Feed(database, INCIDENTS),
     )
     transactions = SqlTransactions(database, feeds)
     await _bootstrap(settings, host, transactions)
@@ -120,6 +124,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         clock=clock,
         ids=host.ids,
     )
+    incidents = IncidentServicer(transactions, feed=feeds.incidents, pager=pager, clock=clock, ids=host.ids)
     return Service(
         servicers=[
             (add_WorkspaceServiceServicer_to_server, workspaces),
@@ -132,6 +137,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (add_ChangeServiceServicer_to_server, changes),
             (add_ConsentServiceServicer_to_server, consents),
             (add_PrivacyRequestServiceServicer_to_server, privacy_requests),
+            (add_IncidentServiceServicer_to_server, incidents),
         ],
         unchanging=["/counterfoil.governance.v1.ReceiptService/GetReceipt"],
         background=[partial(keep_signed, transactions, transactions.checkpoint_due, signer=signer, clock=clock)],

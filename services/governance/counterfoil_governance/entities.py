@@ -361,3 +361,45 @@ class PrivacyRequest:
     created_at: datetime
     due_at: datetime
     reports: tuple[ErasureReport, ...] = ()
+
+
+class IncidentState(enum.Enum):
+    """How far an incident is."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A promise that was broken, as its producer tells it, and what people said and did about it."""
+
+    workspace: str
+    incident_id: str
+    producer: str
+    resource: str
+    dataset: str
+    contract_id: str
+    contract_version: str
+    owner: str
+    severity: str
+    summary: str
+    detail: str
+    holds_data: bool
+    opened_at: datetime
+    recovered_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    note: str = ""
+    resolved_at: datetime | None = None
+    resolved_by: str = ""
+    reason: str = ""
+    breach_accepted: bool = False
+
+    @property
+    def state(self) -> IncidentState:
+        """Return how far it is."""
+        if self.resolved_at is not None:
+            return IncidentState.RESOLVED
+        return IncidentState.OPEN if self.acknowledged_at is None else IncidentState.ACKNOWLEDGED

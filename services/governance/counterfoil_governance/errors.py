@@ -293,3 +293,21 @@ class ErasureReporterError(PermissionDeniedError):
     """A service reports what it did itself, and only if it holds personal data."""
 
     reason = "ERASURE_REPORTER"
+
+
+class IncidentNotFoundError(NotFoundError):
+    """The workspace has no such incident."""
+
+    reason = "INCIDENT_NOT_FOUND"
+
+
+class IncidentResolvedError(FailedPreconditionError):
+    """The incident is over; there is nothing to look after."""
+
+    reason = "INCIDENT_RESOLVED"
+
+
+class BreachLastsError(FailedPreconditionError):
+    """The promise is still broken, and nobody has said that this is accepted."""
+
+    reason = "BREACH_LASTS"

@@ -1,10 +1,10 @@
-"""Policy bundles, changes, consents and privacy requests as the messages that callers and watchers get."""
+"""Policy bundles, changes, consents, privacy requests and incidents as the messages that callers and watchers get."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from counterfoil.governance.v1 import changes_pb2, consents_pb2, policies_pb2, privacy_requests_pb2
+from counterfoil.governance.v1 import changes_pb2, consents_pb2, incidents_pb2, policies_pb2, privacy_requests_pb2
 from counterfoil_chassis.clock import to_timestamp
 
 from counterfoil_governance.entities import (
@@ -14,6 +14,8 @@ from counterfoil_governance.entities import (
     Consent,
     ConsentBasis,
     ConsentState,
+    Incident,
+    IncidentState,
     Policy,
     PolicyBundle,
     PolicyEffect,
@@ -157,4 +159,41 @@ def privacy_request_message(request: PrivacyRequest, *, completed: bool) -> priv
         due_at=to_timestamp(request.due_at),
         completed_at=to_timestamp(max(each.completed_at for each in request.reports)) if completed else None,
         reports=reports,
+    )
+
+
+INCIDENT_STATES: Final = {
+    IncidentState.OPEN: incidents_pb2.Incident.State.OPEN,
+    IncidentState.ACKNOWLEDGED: incidents_pb2.Incident.State.ACKNOWLEDGED,
+    IncidentState.RESOLVED: incidents_pb2.Incident.State.RESOLVED,
+}
+
+
+def incident_message(incident: Incident, *, for_service: bool = False) -> incidents_pb2.Incident:
+    """Return an incident as its workspace sees it, or as services do."""
+    times = {
+        name: to_timestamp(moment)
+        for name in ("opened_at", "recovered_at", "acknowledged_at", "resolved_at")
+        if (moment := getattr(incident, name)) is not None
+    }
+    return incidents_pb2.Incident(
+        incident_id=incident.incident_id,
+        state=INCIDENT_STATES[incident.state],
+        producer=incident.producer,
+        resource=incident.resource,
+        dataset=incident.dataset,
+        contract_id=incident.contract_id,
+        contract_version=incident.contract_version,
+        owner=incident.owner,
+        severity=incident.severity,
+        summary=incident.summary,
+        detail=incident.detail,
+        holds_data=incident.holds_data,
+        acknowledged_by=incident.acknowledged_by,
+        note=incident.note,
+        resolved_by=incident.resolved_by,
+        reason=incident.reason,
+        breach_accepted=incident.breach_accepted,
+        workspace=incident.workspace if for_service else "",
+        **times,
     )

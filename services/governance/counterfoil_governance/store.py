@@ -18,6 +18,8 @@ from counterfoil_governance.entities import (
     ChangeState,
     Consent,
     ErasureReport,
+    Incident,
+    IncidentState,
     KeptCheckpoint,
     Key,
     PolicyBundle,
@@ -277,6 +279,30 @@ class PrivacyRequestStore(Protocol):
         """Return every workspace's requests, and whether the feed says they are reported (None = it knows nothing)."""
 
 
+class IncidentStore(Protocol):
+    """Incidents of one transaction, and the feed that their producers watch."""
+
+    async def find(self, workspace: str, incident_id: str) -> Incident | None:
+        """Return one incident, or None when it is not of this workspace."""
+
+    async def list(
+        self, workspace: str, *, state: IncidentState | None, dataset: str, before: str, limit: int
+    ) -> Sequence[Incident]:
+        """Return at most `limit` incidents with ids below `before` ("" = from the newest), newest first."""
+
+    async def unresolved(self, workspace: str, producer: str, resource: str) -> Sequence[Incident]:
+        """Return a resource's incidents that are not over."""
+
+    async def put(self, incident: Incident) -> None:
+        """Keep an incident as it now is."""
+
+    async def publish(self, incident: Incident) -> None:
+        """Let the producer know how an incident is."""
+
+    async def withdraw(self, incident: Incident) -> None:
+        """Tell the producer no more of an incident."""
+
+
 @dataclass(frozen=True)
 class Stores:
     """Every store of one open transaction; `connection` is for the chassis, which keeps its tables beside ours."""
@@ -291,6 +317,7 @@ class Stores:
     changes: ChangeStore
     consents: ConsentStore
     privacy_requests: PrivacyRequestStore
+    incidents: IncidentStore
     connection: AsyncConnection
 
 

@@ -211,6 +211,32 @@ PRIVACY_REPORTS = Table(
     Column("completed_at", BigInteger, nullable=False),
 )
 
+INCIDENTS = Table(
+    "incidents",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("incident_id", Text, primary_key=True),
+    Column("producer", Text, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("contract_id", Text, nullable=False),
+    Column("contract_version", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("holds_data", Boolean, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("recovered_at", BigInteger),
+    Column("acknowledged_at", BigInteger),
+    Column("acknowledged_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("resolved_at", BigInteger),
+    Column("resolved_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("breach_accepted", Boolean, nullable=False),
+)
+
 STORE = Store(
     "governance",
     metadata=METADATA,

@@ -15,6 +15,7 @@ from counterfoil_governance.sql.audit import SqlAudit
 from counterfoil_governance.sql.changes import SqlChanges
 from counterfoil_governance.sql.consents import SqlConsents
 from counterfoil_governance.sql.credentials import SqlCredentialFeed
+from counterfoil_governance.sql.incidents import SqlIncidents
 from counterfoil_governance.sql.keys import SqlKeys
 from counterfoil_governance.sql.policy_bundles import SqlPolicyBundles
 from counterfoil_governance.sql.principals import SqlPrincipals
@@ -33,10 +34,11 @@ class Feeds:
     changes: Feed
     erasures: Feed
     workspaces: Feed
+    incidents: Feed
 
 
 class SqlTransactions:
-    """Transactions whose news of credentials, policies, changes and erasures reach the watchers once they commit.
+    """Transactions whose news, of credentials or of incidents, reach the watchers once they commit.
 
     `checkpoint_due` gets the workspaces whose audit logs want a checkpoint.
     """
@@ -70,5 +72,6 @@ class SqlTransactions:
             changes=SqlChanges(connection, self._feeds.changes),
             consents=SqlConsents(connection),
             privacy_requests=SqlPrivacyRequests(connection, self._feeds.erasures),
+            incidents=SqlIncidents(connection, self._feeds.incidents),
             connection=connection,
         )
