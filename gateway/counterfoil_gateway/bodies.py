@@ -34,6 +34,14 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise too_large()
+    body, whole = await read_beginning(receive)
+    if not whole:
+        raise too_large()
+    return body
+
+
+async def read_beginning(receive: Receive) -> tuple[bytes, bool]:
+    """Return the body and True, or its first 4 MiB and False; raise CallerLeftError."""
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -42,11 +50,11 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
             raise CallerLeftError
         chunk: bytes = event.get("body", b"")
         size += len(chunk)
-        if size > MAX_BODY:
-            raise too_large()
         chunks.append(chunk)
+        if size > MAX_BODY:
+            return b"".join(chunks)[:MAX_BODY], False
         if not event.get("more_body"):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks), True
 
 
 def too_large() -> Problem:

@@ -18,6 +18,7 @@ from counterfoil_gateway import write_keys
 from counterfoil_gateway.asgi import Reply
 from counterfoil_gateway.events import EventDoor, EventRequest, EventRoute
 from counterfoil_gateway.problems import C, Problem
+from counterfoil_gateway.protocols.pixels import PIXEL
 
 PROTOCOL = "segment"
 TYPES: Mapping[str, str] = {
@@ -33,8 +34,6 @@ TYPES: Mapping[str, str] = {
 _MEDIA_TYPES = ("application/json", "text/plain", "application/x-www-form-urlencoded")
 _JSON = [(b"content-type", b"application/json")]
 _DONE = Reply(200, b'{"success":true}', _JSON)
-_GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-_PIXEL = Reply(200, _GIF, [(b"content-type", b"image/gif"), (b"cache-control", b"no-store")])
 _DEEPEST = 8
 _Answer: TypeAlias = Callable[[EventDoor, EventRequest], Awaitable[Reply]]
 _WRITE_KEY = {"writeKey": "The source's write key."}
@@ -61,7 +60,7 @@ def _pixel(name: str) -> _Answer:
         await door.appender.append(
             signed_in, body, protocol=PROTOCOL, route=name, content_type="application/json", received_at=received_at
         )
-        return _PIXEL
+        return PIXEL
 
     return collect
 
