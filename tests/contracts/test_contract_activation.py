@@ -28,12 +28,18 @@ def datasets_of(contract_id: str, version: int) -> tuple[str, ...]:
     return tuple(sorted({DATASETS[offset % 3], DATASETS[(offset * 2) % 3]}))
 
 
+def is_too_low(version: int, in_force: int) -> bool:
+    """Tell whether `<version>.0.0` is too low a number beside the version in force: only the datasets differ."""
+    return version <= in_force
+
+
 @dataclass
 class Model:
     """The versions with their states, and who governs what."""
 
     states: dict[tuple[str, int], str] = field(default_factory=dict)
     governed: dict[str, tuple[str, int]] = field(default_factory=dict)
+    been_in_force: set[tuple[str, int]] = field(default_factory=set)
 
     def activate(self, contract_id: str, version: int, *, reason: bool) -> str:
         key = (contract_id, version)
@@ -42,8 +48,11 @@ class Model:
             return "VERSION_NOT_FOUND" if known else "CONTRACT_NOT_FOUND"
         if self.states[key] == "active":
             return ""
-        if self.states[key] == "deprecated" and not reason:
+        if key in self.been_in_force and not reason:
             return "REASON_REQUIRED"
+        before = {by for by in self.governed.values() if by[0] == contract_id}
+        if key not in self.been_in_force and any(is_too_low(version, in_force) for _, in_force in before):
+            return "VERSION_TOO_LOW"
         wanted = datasets_of(contract_id, version)
         if any(self.governed.get(dataset, key)[0] != contract_id for dataset in wanted):
             return "DATASET_TAKEN"
@@ -53,6 +62,7 @@ class Model:
         self.governed = {name: by for name, by in self.governed.items() if by[0] != contract_id}
         self.governed |= dict.fromkeys(wanted, key)
         self.states[key] = "active"
+        self.been_in_force.add(key)
         return ""
 
     def submit(self, contract_id: str, version: int, *, activate: bool) -> str:
@@ -66,7 +76,7 @@ class Model:
 
 async def perform(contracts: Contracts, workspace: str, operation: tuple[str, str, int]) -> str:
     name, contract_id, version = operation
-    number = f"1.{version}.0"
+    number = f"{version}.0.0"
     try:
         if name.startswith("submit"):
             text = document(contract_id, number, datasets=datasets_of(contract_id, version))
@@ -97,8 +107,8 @@ async def test_governed_datasets_follow_the_model(contracts: Contracts, operatio
         for key, compiled in (await contracts.in_force()).items()
         if key.startswith(f"{workspace}/") and compiled.contract_id not in ("events", "identity_decisions")
     }
-    assert watched == {name: (contract, f"1.{version}.0") for name, (contract, version) in model.governed.items()}
+    assert watched == {name: (contract, f"{version}.0.0") for name, (contract, version) in model.governed.items()}
     names = {"draft": 1, "active": 2, "deprecated": 3}
     for (contract_id, version), state in model.states.items():
-        kept = await contracts.get(contract_id, f"1.{version}.0", workspace=workspace)
+        kept = await contracts.get(contract_id, f"{version}.0.0", workspace=workspace)
         assert kept.state == names[state]

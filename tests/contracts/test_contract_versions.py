@@ -51,10 +51,10 @@ async def test_another_document_under_a_known_version_is_refused(contracts: Cont
 
 async def test_activating_a_version_deprecates_the_one_before_and_frees_what_it_drops(contracts: Contracts) -> None:
     await contracts.submit(document(datasets=("orders", "refunds")), activate=True)
-    await contracts.submit(document(version="1.1.0", datasets=("orders", "returns")), activate=True)
+    await contracts.submit(document(version="2.0.0", datasets=("orders", "returns")), activate=True)
     assert (await contracts.get("shop", "1.0.0")).state == State.DEPRECATED
     in_force = await contracts.in_force()
-    assert in_force["default/orders"].version == "1.1.0"
+    assert in_force["default/orders"].version == "2.0.0"
     assert "default/refunds" not in in_force
     assert "default/returns" in in_force
     with refused("NO_CONTRACT"):
@@ -248,13 +248,13 @@ async def test_callers_at_the_same_time_ship_once(contracts: Contracts) -> None:
 
 
 async def test_a_workspace_supersedes_the_shipped_contract(tmp_path: Path) -> None:
-    own = document("events", "1.1.0", datasets=("events",), properties=[STRING])
+    own = document("events", "2.0.0", datasets=("events",), properties=[STRING])
     async with contracts_in(tmp_path) as contracts:
         await contracts.submit(own, activate=True)
-        assert (await contracts.look_up("events")).version == "1.1.0"
+        assert (await contracts.look_up("events")).version == "2.0.0"
         assert (await contracts.look_up("events", workspace="other")).version == "1.0.0"
     async with contracts_in(tmp_path) as restarted:
-        assert (await restarted.look_up("events")).version == "1.1.0"
+        assert (await restarted.look_up("events")).version == "2.0.0"
 
 
 async def test_watchers_learn_of_changes_as_they_commit(contracts: Contracts) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+from counterfoil.contracts.v1.consumers_pb2_grpc import add_ConsumerServiceServicer_to_server
 from counterfoil.contracts.v1.contracts_pb2_grpc import add_ContractServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
+from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
 
+from counterfoil_contracts.approvals import Approvals
+from counterfoil_contracts.servicers.consumers import ConsumerServicer
 from counterfoil_contracts.servicers.contracts import ContractServicer
 from counterfoil_contracts.servicers.translation import to_compiled
 from counterfoil_contracts.settings import Settings
@@ -27,14 +31,19 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     trail = AuditTrail(database, governance, host.signer, ids=host.ids, clock=host.clock)
     transactions = SqlTransactions(database, feed, to_compiled, trail)
+    approvals = Approvals(transactions, Changes(governance, host.signer), host.clock)
+    shipping, pager = Shipping(transactions, host.clock), Pager(host.secret)
     servicer = ContractServicer(
-        transactions,
-        shipping=Shipping(transactions, host.clock),
-        feed=feed,
-        pager=Pager(host.secret),
-        clock=host.clock,
+        transactions, approvals=approvals, shipping=shipping, feed=feed, pager=pager, clock=host.clock
     )
-    return Service(servicers=[(add_ContractServiceServicer_to_server, servicer)], background=[trail.run])
+    consumers = ConsumerServicer(transactions, shipping=shipping, pager=pager, clock=host.clock, ids=host.ids)
+    return Service(
+        servicers=[
+            (add_ContractServiceServicer_to_server, servicer),
+            (add_ConsumerServiceServicer_to_server, consumers),
+        ],
+        background=[trail.run, approvals.run],
+    )
 
 
 def main() -> None:

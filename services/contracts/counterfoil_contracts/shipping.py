@@ -11,6 +11,7 @@ from typing import Final
 from counterfoil_chassis.clock import Clock
 
 from counterfoil_contracts import contracts
+from counterfoil_contracts.effects import compare_version
 from counterfoil_contracts.entities import CheckedDocument
 from counterfoil_contracts.odcs.check import check_document
 from counterfoil_contracts.store import Stores, Transactions
@@ -38,8 +39,10 @@ async def ship(stores: Stores, *, workspace: str, now: datetime) -> None:
     for contract_id in await missing(stores, workspace):
         document, checked = shipped_documents()[contract_id]
         version = contracts.draft(document, checked, workspace=workspace, created_by=PLATFORM, now=now)
-        await stores.contracts.add_version(version, shipped=True)
-        await contracts.activate(stores, version, reason="", principal=PRINCIPAL, now=now)
+        await contracts.add_version(stores, version, shipped=True)
+        situation = await contracts.situation_of(stores, version)
+        judged = contracts.Judged(situation, compare_version(situation))  # at once: nothing is in force yet
+        await contracts.activate(stores, judged, reason="", principal=PRINCIPAL, now=now)
 
 
 class Shipping:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
 from counterfoil_contracts.entities import CompiledDataset, Contract, ContractVersion, GovernedDataset, VersionSummary
+from counterfoil_contracts.evolution import ChangelogEntry, Consumer
 
 
 class ContractStore(Protocol):
@@ -26,7 +26,7 @@ class ContractStore(Protocol):
     async def find_version(self, workspace: str, contract_id: str, version: str) -> ContractVersion | None:
         """Return one version with document and schemas, or None."""
 
-    async def active_version(self, workspace: str, contract_id: str) -> ContractVersion | None:
+    async def version_in_force(self, workspace: str, contract_id: str) -> ContractVersion | None:
         """Return the version in force with document and schemas, or None."""
 
     async def list_versions(
@@ -37,11 +37,57 @@ class ContractStore(Protocol):
     async def add_version(self, version: ContractVersion, *, shipped: bool) -> None:
         """Keep a new version, and its contract if it is the first; `shipped` counts for a new contract only."""
 
-    async def deprecate(self, version: ContractVersion) -> None:
-        """Take the version in force out of force."""
+    async def save_state(self, version: ContractVersion) -> None:
+        """Keep where a version is in its life: state, reason, times, change, and whether it is in force.
 
-    async def activate(self, version: ContractVersion, *, reason: str, at: datetime) -> None:
-        """Put a version in force; the one in force before was deprecated already."""
+        Of a contract at most one version is in force, and one active: take the other out first.
+        """
+
+    async def proposed(self) -> Sequence[ContractVersion]:
+        """Return every workspace's proposed versions, with documents and schemas."""
+
+
+class ConsumerStore(Protocol):
+    """Who reads which fields, of one transaction; the caller opens and commits it."""
+
+    async def get(self, workspace: str, consumer_id: str) -> Consumer:
+        """Return one consumer; raise ConsumerNotFoundError when absent or in another workspace."""
+
+    async def find(self, workspace: str, *, service: str, name: str, dataset: str) -> Consumer | None:
+        """Return the consumer of a service (`""`: registered by somebody) with this name and dataset, or None."""
+
+    async def list(
+        self, workspace: str, *, dataset: str, after: tuple[str, str, str], limit: int
+    ) -> Sequence[Consumer]:
+        """Return at most `limit` consumers above (name, dataset, id) `after`, in order; an empty dataset means all."""
+
+    async def readers(self, workspace: str, datasets: Sequence[str]) -> Sequence[Consumer]:
+        """Return all that read one of the datasets, by name, dataset and id."""
+
+    async def of_service(self, workspace: str, service: str) -> Sequence[Consumer]:
+        """Return all that a service reads."""
+
+    async def count(self, workspace: str) -> int:
+        """Return how many somebody registered."""
+
+    async def put(self, consumer: Consumer) -> None:
+        """Keep a consumer, in place of the one with its id."""
+
+    async def remove(self, consumer: Consumer) -> None:
+        """Forget a consumer."""
+
+
+class ChangelogStore(Protocol):
+    """What was done to contracts, of one transaction; entries are only added."""
+
+    async def add(self, entry: ChangelogEntry) -> None:
+        """Keep an entry under the contract's next number."""
+
+    async def list(self, workspace: str, contract_id: str, *, before: int, limit: int) -> Sequence[ChangelogEntry]:
+        """Return at most `limit` entries numbered below `before` (0 = all), newest first."""
+
+    async def withdrawn(self, workspace: str, contract_id: str, version: str) -> int:
+        """Return how often a version was withdrawn."""
 
 
 class GovernedDatasetStore(Protocol):
@@ -73,6 +119,8 @@ class Stores:
     contracts: ContractStore
     governed: GovernedDatasetStore
     audit: Audit
+    consumers: ConsumerStore
+    changelog: ChangelogStore
 
 
 class Transactions(Protocol):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 import grpc
 from counterfoil.common.v1.watch_pb2 import WatchResponse
 from counterfoil.contracts.v1 import contracts_pb2 as pb
 from counterfoil.contracts.v1.contracts_pb2_grpc import ContractServiceServicer
-from counterfoil_chassis.clock import Clock
+from counterfoil_chassis.clock import Clock, from_timestamp
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.watch import Feed
 from google.protobuf.message import Message
 
 from counterfoil_contracts import contracts
-from counterfoil_contracts.entities import GovernedDataset
+from counterfoil_contracts.approvals import Approvals
+from counterfoil_contracts.entities import ContractVersion, GovernedDataset
+from counterfoil_contracts.judging import Find, judge, judged
 from counterfoil_contracts.odcs.check import check_document
+from counterfoil_contracts.servicers.lifecycle_messages import to_changelog_entry, to_version_comparison
 from counterfoil_contracts.servicers.translation import (
     to_compiled,
     to_contract,
@@ -26,18 +30,33 @@ from counterfoil_contracts.servicers.translation import (
     to_version,
 )
 from counterfoil_contracts.shipping import Shipping
-from counterfoil_contracts.store import Transactions
+from counterfoil_contracts.store import Stores, Transactions
 
 Context = grpc.aio.ServicerContext[Message, Message]
+
+
+class _NamesVersion(Protocol):
+    """A request about one contract version."""
+
+    contract_id: str
+    version: str
 
 
 class ContractServicer(ContractServiceServicer):
     """Serves the contracts of the caller's workspace; each call first sees to the shipped ones."""
 
     def __init__(
-        self, transactions: Transactions, *, shipping: Shipping, feed: Feed, pager: Pager, clock: Clock
+        self,
+        transactions: Transactions,
+        *,
+        approvals: Approvals,
+        shipping: Shipping,
+        feed: Feed,
+        pager: Pager,
+        clock: Clock,
     ) -> None:
         self._transactions = transactions
+        self._approvals = approvals
         self._shipping = shipping
         self._feed = feed
         self._pager = pager
@@ -52,29 +71,39 @@ class ContractServicer(ContractServiceServicer):
         version = contracts.draft(
             request.document, checked, workspace=caller.workspace, created_by=caller.principal, now=now
         )
-        async with self._transactions.begin() as stores:
-            return to_version(
-                await contracts.submit(
-                    stores, version, activate_now=request.activate, principal=caller.principal, now=now
-                )
-            )
+
+        async def find(stores: Stores) -> ContractVersion:
+            return await contracts.known_or(stores, version)
+
+        if not request.activate:
+            async with self._transactions.begin() as stores:
+                return to_version(await contracts.submit(stores, version))
+        async with judged(self._transactions, find) as (stores, found):
+            await contracts.submit(stores, version)
+            return to_version(await contracts.activate(stores, found, reason="", principal=caller.principal, now=now))
 
     async def CheckContract(self, request: pb.CheckContractRequest, context: Context) -> pb.CheckContractResponse:
         """Check an ODCS document without keeping it."""
-        workspace = current_caller().workspace
-        await self._shipping.ensure(workspace)
+        caller = current_caller()
+        await self._shipping.ensure(caller.workspace)
         checked = await asyncio.to_thread(check_document, request.document)
         if checked.findings:
             return pb.CheckContractResponse(findings=[to_finding(finding) for finding in checked.findings])
-        async with self._transactions.read() as stores:
-            governed = await contracts.in_force(stores, checked, workspace=workspace)
-        comparisons = await asyncio.to_thread(contracts.compare_with, governed, checked)
+        version = contracts.draft(
+            request.document, checked, workspace=caller.workspace, created_by=caller.principal, now=self._clock.now()
+        )
+
+        async def find(stores: Stores) -> ContractVersion:
+            return await contracts.as_submitted(stores, version)
+
+        found = await judge(self._transactions, find)
         return pb.CheckContractResponse(
             compiled=[
-                to_compiled(GovernedDataset(workspace, checked.contract_id, checked.version, dataset))
+                to_compiled(GovernedDataset(caller.workspace, checked.contract_id, checked.version, dataset))
                 for dataset in checked.compiled
             ],
-            comparisons=[to_dataset_comparison(each) for each in comparisons],
+            comparisons=[to_dataset_comparison(each) for each in found.compared.datasets],
+            comparison=to_version_comparison(found.compared.whole),
         )
 
     async def GetContract(self, request: pb.GetContractRequest, context: Context) -> pb.Contract:
@@ -135,16 +164,74 @@ class ContractServicer(ContractServiceServicer):
         self, request: pb.ActivateContractVersionRequest, context: Context
     ) -> pb.ContractVersion:
         """Put a contract version in force."""
-        workspace, principal = await self._workspace(), current_caller().principal
-        async with self._transactions.begin() as stores:
-            version = await contracts.get_version(
-                stores, workspace=workspace, contract_id=request.contract_id, version=request.version
-            )
+        principal = current_caller().principal
+        async with judged(self._transactions, await self._finder(request)) as (stores, found):
             return to_version(
                 await contracts.activate(
-                    stores, version, reason=request.reason, principal=principal, now=self._clock.now()
+                    stores, found, reason=request.reason, principal=principal, now=self._clock.now()
                 )
             )
+
+    async def ProposeContractVersion(
+        self, request: pb.ProposeContractVersionRequest, context: Context
+    ) -> pb.ProposeContractVersionResponse:
+        """Activate a contract version at once if it breaks nobody, else ask a second person to approve that."""
+        find = await self._finder(request)
+        version, found = await self._approvals.propose(
+            find, principal=current_caller().principal, reason=request.reason
+        )
+        return pb.ProposeContractVersionResponse(
+            version=to_version(version),
+            comparisons=[to_dataset_comparison(each) for each in found.compared.datasets],
+            comparison=to_version_comparison(found.compared.whole),
+        )
+
+    async def DeprecateContractVersion(
+        self, request: pb.DeprecateContractVersionRequest, context: Context
+    ) -> pb.ContractVersion:
+        """Announce the end of a contract version."""
+        find, principal = await self._finder(request), current_caller().principal
+        async with self._transactions.begin() as stores:
+            return to_version(
+                await contracts.deprecate(
+                    stores,
+                    await find(stores),
+                    sunset_at=from_timestamp(request.sunset_at),
+                    reason=request.reason,
+                    principal=principal,
+                    now=self._clock.now(),
+                )
+            )
+
+    async def RetireContractVersion(
+        self, request: pb.RetireContractVersionRequest, context: Context
+    ) -> pb.ContractVersion:
+        """Retire a contract version for good."""
+        find, principal = await self._finder(request), current_caller().principal
+        async with self._transactions.begin() as stores:
+            return to_version(
+                await contracts.retire(
+                    stores, await find(stores), reason=request.reason, principal=principal, now=self._clock.now()
+                )
+            )
+
+    async def ListChangelogEntries(
+        self, request: pb.ListChangelogEntriesRequest, context: Context
+    ) -> pb.ListChangelogEntriesResponse:
+        """List what was done to a contract, newest first."""
+        workspace = await self._workspace()
+        page = self._pager.open(request, method="ListChangelogEntries", workspace=workspace)
+        before = int(page.after[0]) if page.after else 0
+        async with self._transactions.read() as stores:
+            await stores.contracts.get(workspace, request.contract_id)
+            found = await stores.changelog.list(workspace, request.contract_id, before=before, limit=page.limit + 1)
+        shown = found[: page.limit]
+        answer = pb.ListChangelogEntriesResponse(entries=[to_changelog_entry(each) for each in shown])
+        if len(found) > page.limit:
+            answer.next_page_token = self._pager.token(
+                request, method="ListChangelogEntries", workspace=workspace, after=[str(shown[-1].number)]
+            )
+        return answer
 
     async def WatchCompiledContracts(
         self, request: pb.WatchCompiledContractsRequest, context: Context
@@ -166,3 +253,14 @@ class ContractServicer(ContractServiceServicer):
         workspace = current_caller().workspace
         await self._shipping.ensure(workspace)
         return workspace
+
+    async def _finder(self, request: _NamesVersion) -> Find:
+        """Return what finds the version that a request names, in the caller's workspace."""
+        workspace = await self._workspace()
+
+        async def find(stores: Stores) -> ContractVersion:
+            return await contracts.get_version(
+                stores, workspace=workspace, contract_id=request.contract_id, version=request.version
+            )
+
+        return find

@@ -12,6 +12,7 @@ from counterfoil.contracts.v1 import contracts_pb2 as pb
 from counterfoil_chassis.clock import to_timestamp
 
 from counterfoil_contracts.entities import (
+    Break,
     Column,
     Comparison,
     CompiledDataset,
@@ -28,11 +29,13 @@ from counterfoil_contracts.servicers.monitor_messages import to_dataset_rule, to
 
 _STATES: Final = {
     VersionState.DRAFT: pb.ContractVersion.State.DRAFT,
+    VersionState.PROPOSED: pb.ContractVersion.State.PROPOSED,
     VersionState.ACTIVE: pb.ContractVersion.State.ACTIVE,
     VersionState.DEPRECATED: pb.ContractVersion.State.DEPRECATED,
+    VersionState.RETIRED: pb.ContractVersion.State.RETIRED,
 }
 
-_VERDICTS: Final = {
+VERDICTS: Final = {
     Verdict.PROVEN_COMPATIBLE: pb.SchemaComparison.Verdict.PROVEN_COMPATIBLE,
     Verdict.PROVEN_BREAKING: pb.SchemaComparison.Verdict.PROVEN_BREAKING,
     Verdict.UNPROVEN: pb.SchemaComparison.Verdict.UNPROVEN,
@@ -57,6 +60,9 @@ def to_version(version: ContractVersion) -> pb.ContractVersion:
         created_at=to_timestamp(version.created_at),
         activated_at=None if version.activated_at is None else to_timestamp(version.activated_at),
         reason=version.reason,
+        sunset_at=None if version.sunset_at is None else to_timestamp(version.sunset_at),
+        change_id=version.change_id,
+        in_force=version.in_force,
     )
 
 
@@ -140,9 +146,11 @@ def to_dataset_comparison(compared: DatasetComparison) -> pb.DatasetComparison:
 def to_comparison(comparison: Comparison) -> pb.SchemaComparison:
     """Return whether one schema accepts all that another accepts."""
     return pb.SchemaComparison(
-        verdict=_VERDICTS[comparison.verdict],
-        breaks=[
-            pb.SchemaBreak(path=each.path, keyword=each.keyword, detail=each.detail, witness=each.witness)
-            for each in comparison.breaks
-        ],
+        verdict=VERDICTS[comparison.verdict],
+        breaks=[to_break(each) for each in comparison.breaks],
     )
+
+
+def to_break(each: Break) -> pb.SchemaBreak:
+    """Return one place where a schema refuses what another accepts."""
+    return pb.SchemaBreak(path=each.path, keyword=each.keyword, detail=each.detail, witness=each.witness)

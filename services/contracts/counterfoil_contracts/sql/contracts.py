@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from counterfoil_chassis.clock import from_micros, to_micros
-from sqlalchemy import ColumnElement, Row, and_, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_contracts.entities import CompiledDataset, Contract, ContractVersion, VersionState, VersionSummary
@@ -51,10 +50,15 @@ class SqlContracts:
         """Return one version with document and schemas, or None."""
         return await self._version(and_(_is_version(workspace, contract_id), VERSIONS.c.version == version))
 
-    async def active_version(self, workspace: str, contract_id: str) -> ContractVersion | None:
+    async def version_in_force(self, workspace: str, contract_id: str) -> ContractVersion | None:
         """Return the version in force with document and schemas, or None."""
-        active = VERSIONS.c.state == VersionState.ACTIVE.value
-        return await self._version(and_(_is_version(workspace, contract_id), active))
+        in_force = VERSIONS.c.version == CONTRACTS.c.active_version
+        return await self._version(and_(_is_version(workspace, contract_id), in_force))
+
+    async def proposed(self) -> Sequence[ContractVersion]:
+        """Return every workspace's proposed versions, with documents and schemas."""
+        query = _versions(VERSIONS).where(VERSIONS.c.state == VersionState.PROPOSED.value)
+        return [await self._complete(row) for row in list(await self._connection.execute(query))]
 
     async def list_versions(
         self, workspace: str, contract_id: str, *, after: int, limit: int
@@ -62,7 +66,7 @@ class SqlContracts:
         """Return at most `limit` versions numbered above `after`, oldest first, without documents and schemas."""
         light = [column for column in VERSIONS.c if column.name != "document"]
         query = (
-            select(*light)
+            _versions(*light)
             .where(_is_version(workspace, contract_id), VERSIONS.c.number > after)
             .order_by(VERSIONS.c.number)
             .limit(limit)
@@ -92,25 +96,22 @@ class SqlContracts:
         await self._connection.execute(insert(VERSIONS).values(_version_values(version, number=(newest or 0) + 1)))
         await add_compiled(self._connection, version)
 
-    async def deprecate(self, version: ContractVersion) -> None:
-        """Take the version in force out of force."""
-        await self._set_state(version, active_version="", values={"state": VersionState.DEPRECATED.value})
-
-    async def activate(self, version: ContractVersion, *, reason: str, at: datetime) -> None:
-        """Put a version in force; the one in force before was deprecated already."""
-        values = {"state": VersionState.ACTIVE.value, "activated_at": to_micros(at), "reason": reason}
-        await self._set_state(version, active_version=version.version, values=values)
-
-    async def _set_state(self, version: ContractVersion, *, active_version: str, values: Mapping[str, Any]) -> None:
+    async def save_state(self, version: ContractVersion) -> None:
+        """Keep where a version is in its life: state, reason, times, change, and whether it is in force."""
         place = and_(_is_version(version.workspace, version.contract_id), VERSIONS.c.version == version.version)
-        await self._connection.execute(update(VERSIONS).where(place).values(values))
+        await self._connection.execute(update(VERSIONS).where(place).values(_state_values(version)))
         contract = _is_contract(version.workspace, version.contract_id)
-        await self._connection.execute(update(CONTRACTS).where(contract).values(active_version=active_version))
+        if version.in_force:
+            values = {"active_version": version.version}
+        else:
+            contract, values = and_(contract, CONTRACTS.c.active_version == version.version), {"active_version": ""}
+        await self._connection.execute(update(CONTRACTS).where(contract).values(values))
 
     async def _version(self, place: ColumnElement[bool]) -> ContractVersion | None:
-        row = (await self._connection.execute(select(VERSIONS).where(place))).one_or_none()
-        if row is None:
-            return None
+        row = (await self._connection.execute(_versions(VERSIONS).where(place))).one_or_none()
+        return None if row is None else await self._complete(row)
+
+    async def _complete(self, row: Row[Any]) -> ContractVersion:
         compiled = await read_compiled(
             self._connection, workspace=row.workspace, contract_id=row.contract_id, version=row.version
         )
@@ -138,6 +139,12 @@ class SqlContracts:
             for contract_id, dataset in await self._connection.execute(query):
                 datasets[contract_id].append(dataset)
         return [_contract(row, datasets=tuple(datasets[row.contract_id])) for row in rows]
+
+
+def _versions(*columns: Any) -> Select[Any]:
+    """Select versions, each with the version of its contract that is in force."""
+    same = and_(VERSIONS.c.workspace == CONTRACTS.c.workspace, VERSIONS.c.contract_id == CONTRACTS.c.contract_id)
+    return select(*columns, CONTRACTS.c.active_version).join_from(VERSIONS, CONTRACTS, same)
 
 
 def _is_contract(workspace: str, contract_id: str) -> ColumnElement[bool]:
@@ -168,12 +175,21 @@ def _version_values(version: ContractVersion, *, number: int) -> dict[str, Any]:
         "version": version.version,
         "number": number,
         "display_name": version.display_name,
-        "state": version.state.value,
         "document": version.document,
         "document_sha256": version.document_sha256,
         "created_by": version.created_by,
         "created_at": to_micros(version.created_at),
+        **_state_values(version),
+    }
+
+
+def _state_values(version: ContractVersion) -> dict[str, Any]:
+    return {
+        "state": version.state.value,
+        "activated_at": None if version.activated_at is None else to_micros(version.activated_at),
         "reason": version.reason,
+        "sunset_at": None if version.sunset_at is None else to_micros(version.sunset_at),
+        "change_id": version.change_id,
     }
 
 
@@ -191,4 +207,7 @@ def _version(row: Row[Any], *, document: str, compiled: tuple[CompiledDataset, .
         created_at=from_micros(row.created_at),
         activated_at=None if row.activated_at is None else from_micros(row.activated_at),
         reason=row.reason,
+        sunset_at=None if row.sunset_at is None else from_micros(row.sunset_at),
+        change_id=row.change_id,
+        in_force=row.version == row.active_version,
     )

@@ -11,6 +11,8 @@ from counterfoil_chassis.watch import Feed
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_contracts.sql.audit import SqlAudit
+from counterfoil_contracts.sql.changelog import SqlChangelog
+from counterfoil_contracts.sql.consumers import SqlConsumers
 from counterfoil_contracts.sql.contracts import SqlContracts
 from counterfoil_contracts.sql.governed import SqlGovernedDatasets, ToResource
 from counterfoil_contracts.store import Stores
@@ -42,4 +44,6 @@ class SqlTransactions:
             contracts=SqlContracts(connection),
             governed=SqlGovernedDatasets(connection, self._feed, self._to_resource),
             audit=SqlAudit(connection, self._trail),
+            consumers=SqlConsumers(connection),
+            changelog=SqlChangelog(connection),
         )
