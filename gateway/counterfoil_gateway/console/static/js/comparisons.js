@@ -2,7 +2,7 @@
 import { VERDICTS, verdictBadge } from "./contracts.js";
 import { fill, h, icon } from "./dom.js";
 import { count, plural, title, words } from "./format.js";
-import { badge, facts, folded, json, table } from "./parts.js";
+import { badge, facts, folded, json } from "./parts.js";
 
 const DIRECTIONS = {
   backward: {
@@ -102,16 +102,18 @@ export function versionView(comparison) {
 
 const brokenConsumers = ({ consumers, consumer_count: total }) => [
   h("h3", { class: "subhead" }, `Who would be broken (${count(total)})`),
-  table(
-    [
-      { label: "Consumer", head: "row", cell: (one) => one.name },
-      { label: "Owner", cell: (one) => [one.owner, one.contact && h("div", { class: "faint" }, one.contact)] },
-      { label: "Reads", cell: (one) => h("span", { class: "mono" }, one.dataset) },
-      { label: "Verdict", cell: (one) => verdictBadge(one.verdict) },
-      { label: "What breaks", cell: (one) => breaks(one.breaks) },
-    ],
-    consumers,
-    { caption: "Consumers that would be broken", dense: true },
+  h(
+    "ul",
+    { class: "broken", "aria-label": "Consumers that would be broken" },
+    consumers.map((one) =>
+      h(
+        "li",
+        {},
+        h("p", {}, h("span", { class: "strong" }, one.name), " ", verdictBadge(one.verdict)),
+        h("p", { class: "faint" }, `reads `, h("code", {}, one.dataset), `, owner ${one.owner}`, one.contact && `, ${one.contact}`),
+        one.breaks.length > 0 && breaks(one.breaks),
+      ),
+    ),
   ),
   total > consumers.length && h("p", { class: "faint" }, `${plural(total - consumers.length, "more is", "more are")} not shown.`),
 ];

@@ -12,6 +12,8 @@ import { comparison } from "./pages/comparison.js";
 import { contract } from "./pages/contract.js";
 import { contracts } from "./pages/contracts.js";
 import { customers } from "./pages/customers.js";
+import { drafts, profile } from "./pages/drafts.js";
+import { edit } from "./pages/edit.js";
 import { incident, incidents } from "./pages/incidents.js";
 import { lineage } from "./pages/lineage.js";
 import { overview } from "./pages/overview.js";
@@ -27,6 +29,9 @@ const ROUTES = [
   { path: "/console/sources/contracts", page: contracts, menu: "/console/sources/contracts" },
   { path: "/console/sources/contracts/{contract_id}", page: contract, menu: "/console/sources/contracts" },
   { path: "/console/sources/contracts/{contract_id}/compare", page: comparison, menu: "/console/sources/contracts" },
+  { path: "/console/sources/drafts", page: drafts, menu: "/console/sources/drafts" },
+  { path: "/console/sources/drafts/profile", page: profile, menu: "/console/sources/drafts" },
+  { path: "/console/sources/drafts/edit", page: edit, menu: "/console/sources/drafts" },
   { path: "/console/sources/lineage", page: lineage, menu: "/console/sources/lineage" },
   { path: "/console/customers", page: customers, menu: "/console/customers" },
   { path: "/console/customers/{person_id}", page: person, menu: "/console/customers" },
@@ -46,7 +51,7 @@ const MENU = [
   { text: "Overview", href: "/console/", icon: "overview" },
   {
     text: "Sources", href: "/console/sources/contracts", icon: "sources", under: "/console/sources",
-    children: [["Contracts", "/console/sources/contracts"], ["Lineage", "/console/sources/lineage"]],
+    children: [["Contracts", "/console/sources/contracts"], ["Drafts", "/console/sources/drafts"], ["Lineage", "/console/sources/lineage"]],
   },
   { text: "Customers", href: "/console/customers", icon: "customers" },
   { text: "Campaigns", href: "/console/campaigns", icon: "campaigns" },

@@ -4,6 +4,7 @@ import { fieldChanges, levelBadge } from "../comparisons.js";
 import { comparisonPath, contractPath, editorPath, versionBadges } from "../contracts.js";
 import { append, h, icon } from "../dom.js";
 import { count, plural, title, words } from "../format.js";
+import { monitorTable } from "../monitors.js";
 import { nextSteps } from "../nextsteps.js";
 import { at, badge, card, facts, folded, hash, heading, nothing, paged, pending, table } from "../parts.js";
 import { changeCard } from "./changes.js";
@@ -48,11 +49,12 @@ function view({ it, versions, shown }, { path, signal, go }) {
     h(
       "div",
       { class: "grid" },
-      card("Versions", versionTable(it, versions), { span: 8, note: "One is in force; each new one is compared with it." }),
-      card(h("span", {}, `What is next for ${shown.version} `, versionBadges(shown)), nextSteps(shown, versions, again), { span: 4 }),
+      card("Versions", versionTable(it, versions), { span: 7, note: "One is in force; each new one is compared with it." }),
+      card(h("span", {}, `What is next for ${shown.version} `, versionBadges(shown)), nextSteps(shown, versions, again), { span: 5 }),
     ),
     shown.compiled.map((one) => card(h("span", {}, "Dataset ", h("code", {}, one.dataset)), pending(() => readers(path, shown, signal), (known) => fields(one, known), { height: 200 }), { note: `As version ${shown.version} says${shown.in_force ? ", and who reads it" : ""}.` })),
     card("Consumers", pending(() => consumersOf(it.datasets, signal), consumerTable, { height: 80 }), { note: "Who says that they read. A change is held up only where it breaks one of them, and names them." }),
+    card("Quality and service levels", pending(() => monitorsOf(it.datasets, signal), (found) => monitorTable(found, { signal, dataset: it.datasets.length > 1 }), { height: 80 }), { note: "What the contract promises of a dataset as a whole, looked at again and again. A breach opens an incident with its owner." }),
     card("Document", documentView(shown), { aside: versionBadges(shown), note: `Version ${shown.version}, as it was submitted.` }),
     card("Changelog", paged((token) => get(`${path}/changelog`, { page_size: 20, page_token: token }, signal), "entries", changelog, { height: 120 }), { note: "What was done to the contract, newest first." }),
   );
@@ -64,8 +66,7 @@ const versionTable = (it, versions) =>
       { label: "Version", head: "row", cell: (one) => h("a", { href: contractPath(it.contract_id, one.version) }, one.version) },
       { label: "State", cell: versionBadges },
       { label: "Submitted", cell: (one) => [at(one.created_at), h("div", { class: "faint" }, `by ${one.created_by}`)] },
-      { label: "In force since", cell: (one) => at(one.activated_at) },
-      { label: "Until", cell: (one) => (one.sunset_at ? at(one.sunset_at) : h("span", { class: "faint" }, "—")) },
+      { label: "In force since", cell: (one) => [at(one.activated_at), one.sunset_at && h("div", { class: "faint" }, "until ", at(one.sunset_at))] },
       { label: "Compare", cell: (one) => compareLink(it, versions, one) },
     ],
     [...versions].reverse(),
@@ -134,6 +135,11 @@ const ruleTable = (rules) =>
 
 async function consumersOf(datasets, signal) {
   const found = await Promise.all(datasets.map((dataset) => all("/v1/consumers", "consumers", { query: { dataset }, signal })));
+  return found.flat();
+}
+
+async function monitorsOf(datasets, signal) {
+  const found = await Promise.all(datasets.map((dataset) => all("/v1/monitors", "monitors", { query: { dataset }, signal })));
   return found.flat();
 }
 
