@@ -85,22 +85,34 @@ class ImportHeader(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
+    MAPPING_FIELD_NUMBER: _builtins.int
+    PARAMETER_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
-    """The dataset to import into."""
+    """The dataset to import into. Empty: the one that the mapping names; of AIRBYTE, each stream goes to the dataset of its
+    name, in small letters and with `_` for any other sign.
+    """
     format: Global___Import.Format.ValueType
     """The file's format."""
     file_name: _builtins.str
     """The file's name, for people."""
+    mapping: _builtins.str
+    """The mapping to read the file by, as `ListImportMappings` names it; empty = rows are records as they are."""
+    @_builtins.property
+    def parameter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the mapping asks for beyond the file, each as `name=value`, e.g. `report_timezone=Europe/Berlin`."""
+
     def __init__(
         self,
         *,
         dataset: _builtins.str = ...,
         format: Global___Import.Format.ValueType = ...,
         file_name: _builtins.str = ...,
+        mapping: _builtins.str = ...,
+        parameter: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "file_name", b"file_name", "format", b"format"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "file_name", b"file_name", "format", b"format", "mapping", b"mapping", "parameter", b"parameter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -121,11 +133,15 @@ class Import(_message.Message):
         FORMAT_UNSPECIFIED: Import._Format.ValueType  # 0
         """Not said."""
         CSV: Import._Format.ValueType  # 1
-        """Comma-separated values with a header line, UTF-8, RFC 4180."""
+        """Values separated by commas, semicolons, tabs or bars, with a header line (RFC 4180). The separator, the quote and
+        the encoding are found out: UTF-8 and UTF-16 with or without a byte order mark, else a code page of one byte.
+        """
         JSONL: Import._Format.ValueType  # 2
         """One JSON object per line."""
         PARQUET: Import._Format.ValueType  # 3
         """Apache Parquet."""
+        AIRBYTE: Import._Format.ValueType  # 4
+        """What an Airbyte source writes: one message of the Airbyte protocol per line. Records are rows; the states are kept."""
 
     class Format(_Format, metaclass=_FormatEnumTypeWrapper):
         """The file's format."""
@@ -133,11 +149,15 @@ class Import(_message.Message):
     FORMAT_UNSPECIFIED: Import.Format.ValueType  # 0
     """Not said."""
     CSV: Import.Format.ValueType  # 1
-    """Comma-separated values with a header line, UTF-8, RFC 4180."""
+    """Values separated by commas, semicolons, tabs or bars, with a header line (RFC 4180). The separator, the quote and
+    the encoding are found out: UTF-8 and UTF-16 with or without a byte order mark, else a code page of one byte.
+    """
     JSONL: Import.Format.ValueType  # 2
     """One JSON object per line."""
     PARQUET: Import.Format.ValueType  # 3
     """Apache Parquet."""
+    AIRBYTE: Import.Format.ValueType  # 4
+    """What an Airbyte source writes: one message of the Airbyte protocol per line. Records are rows; the states are kept."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -155,6 +175,10 @@ class Import(_message.Message):
         """Every row has its verdict and the accepted ones are in the log and the lake."""
         FAILED: Import._State.ValueType  # 4
         """It cannot be read; `error` says why. Rows accepted before stay."""
+        REVERTING: Import._State.ValueType  # 5
+        """It is being taken back."""
+        REVERTED: Import._State.ValueType  # 6
+        """What it brought is gone."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where it is."""
@@ -169,6 +193,10 @@ class Import(_message.Message):
     """Every row has its verdict and the accepted ones are in the log and the lake."""
     FAILED: Import.State.ValueType  # 4
     """It cannot be read; `error` says why. Rows accepted before stay."""
+    REVERTING: Import.State.ValueType  # 5
+    """It is being taken back."""
+    REVERTED: Import.State.ValueType  # 6
+    """What it brought is gone."""
 
     IMPORT_ID_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
@@ -187,10 +215,15 @@ class Import(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
+    MAPPING_FIELD_NUMBER: _builtins.int
+    PARAMETER_FIELD_NUMBER: _builtins.int
+    CSV_FIELD_NUMBER: _builtins.int
+    SOURCE_STATE_FIELD_NUMBER: _builtins.int
+    REVERT_FIELD_NUMBER: _builtins.int
     import_id: _builtins.str
     """The import's id."""
     dataset: _builtins.str
-    """The dataset."""
+    """The dataset; empty when each stream of the file goes to its own."""
     format: Global___Import.Format.ValueType
     """The file's format."""
     file_name: _builtins.str
@@ -213,6 +246,12 @@ class Import(_message.Message):
     """Rows quarantined."""
     created_by: _builtins.str
     """Who started it."""
+    mapping: _builtins.str
+    """The mapping the file is read by, as `name@version`; empty = none."""
+    source_state: _builtins.str
+    """Of AIRBYTE: the newest state of each stream, all of whose records are in the log, as the JSON array that a source
+    takes as its `--state`. Not in lists.
+    """
     @_builtins.property
     def error(self) -> Global___ImportError:
         """Why it failed."""
@@ -228,6 +267,18 @@ class Import(_message.Message):
     @_builtins.property
     def snapshot(self) -> _snapshot_pb2.Snapshot:
         """The dataset right after it; absent until it succeeded."""
+
+    @_builtins.property
+    def parameter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the mapping was told beyond the file, each as `name=value`."""
+
+    @_builtins.property
+    def csv(self) -> Global___CsvDialect:
+        """How the text of a CSV file was read; absent before it is, and for other formats."""
+
+    @_builtins.property
+    def revert(self) -> Global___ImportRevert:
+        """Who took it back, when and why; absent unless somebody did."""
 
     def __init__(
         self,
@@ -249,14 +300,93 @@ class Import(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         snapshot: _snapshot_pb2.Snapshot | None = ...,
+        mapping: _builtins.str = ...,
+        parameter: _abc.Iterable[_builtins.str] | None = ...,
+        csv: Global___CsvDialect | None = ...,
+        source_state: _builtins.str = ...,
+        revert: Global___ImportRevert | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "csv", b"csv", "error", b"error", "finished_at", b"finished_at", "revert", b"revert", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "dataset", b"dataset", "error", b"error", "file_bytes", b"file_bytes", "file_name", b"file_name", "file_sha256", b"file_sha256", "finished_at", b"finished_at", "format", b"format", "import_id", b"import_id", "rows_accepted", b"rows_accepted", "rows_duplicate", b"rows_duplicate", "rows_quarantined", b"rows_quarantined", "rows_read", b"rows_read", "rows_total", b"rows_total", "snapshot", b"snapshot", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "csv", b"csv", "dataset", b"dataset", "error", b"error", "file_bytes", b"file_bytes", "file_name", b"file_name", "file_sha256", b"file_sha256", "finished_at", b"finished_at", "format", b"format", "import_id", b"import_id", "mapping", b"mapping", "parameter", b"parameter", "revert", b"revert", "rows_accepted", b"rows_accepted", "rows_duplicate", b"rows_duplicate", "rows_quarantined", b"rows_quarantined", "rows_read", b"rows_read", "rows_total", b"rows_total", "snapshot", b"snapshot", "source_state", b"source_state", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Import: _TypeAlias = Import  # noqa: Y015
+
+@_typing.final
+class CsvDialect(_message.Message):
+    """How the text of a CSV file was read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODING_FIELD_NUMBER: _builtins.int
+    DELIMITER_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    HEADER_LINE_FIELD_NUMBER: _builtins.int
+    encoding: _builtins.str
+    """The encoding, e.g. `utf-8`, `utf-16`, `cp1252`."""
+    delimiter: _builtins.str
+    """What stands between two values."""
+    quote: _builtins.str
+    """What stands around a value that holds the delimiter."""
+    header_line: _builtins.int
+    """The line that names the columns, from 1 on."""
+    def __init__(
+        self,
+        *,
+        encoding: _builtins.str = ...,
+        delimiter: _builtins.str = ...,
+        quote: _builtins.str = ...,
+        header_line: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delimiter", b"delimiter", "encoding", b"encoding", "header_line", b"header_line", "quote", b"quote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CsvDialect: _TypeAlias = CsvDialect  # noqa: Y015
+
+@_typing.final
+class ImportRevert(_message.Message):
+    """The taking back of an import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    REVERTED_BY_FIELD_NUMBER: _builtins.int
+    REVERTED_AT_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, as it stands in the audit log."""
+    reverted_by: _builtins.str
+    """Who asked for it."""
+    records: _builtins.int
+    """Records taken out of the log so far."""
+    quarantined: _builtins.int
+    """Rows deleted from quarantine so far."""
+    @_builtins.property
+    def reverted_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        reverted_by: _builtins.str = ...,
+        reverted_at: _timestamp_pb2.Timestamp | None = ...,
+        records: _builtins.int = ...,
+        quarantined: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reverted_at", b"reverted_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantined", b"quarantined", "reason", b"reason", "records", b"records", "reverted_at", b"reverted_at", "reverted_by", b"reverted_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportRevert: _TypeAlias = ImportRevert  # noqa: Y015
 
 @_typing.final
 class ImportError(_message.Message):
@@ -359,3 +489,163 @@ class ListImportsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListImportsResponse: _TypeAlias = ListImportsResponse  # noqa: Y015
+
+@_typing.final
+class RevertImportRequest(_message.Message):
+    """Which import to take back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    import_id: _builtins.str
+    """The import's id."""
+    reason: _builtins.str
+    """Why; it stands in the audit log. No personal data."""
+    def __init__(
+        self,
+        *,
+        import_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["import_id", b"import_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertImportRequest: _TypeAlias = RevertImportRequest  # noqa: Y015
+
+@_typing.final
+class ImportMapping(_message.Message):
+    """How the rows of a kind of file become records of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    FORMATS_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    version: _builtins.str
+    """Its version."""
+    description: _builtins.str
+    """What it reads."""
+    dataset: _builtins.str
+    """The dataset that its records are made for."""
+    document: _builtins.str
+    """The mapping itself, YAML."""
+    @_builtins.property
+    def formats(self) -> _containers.RepeatedScalarFieldContainer[Global___Import.Format.ValueType]:
+        """The formats of the files it reads."""
+
+    @_builtins.property
+    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportParameter]:
+        """What it asks for beyond the file."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        description: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        formats: _abc.Iterable[Global___Import.Format.ValueType] | None = ...,
+        parameters: _abc.Iterable[Global___ImportParameter] | None = ...,
+        document: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "description", b"description", "document", b"document", "formats", b"formats", "name", b"name", "parameters", b"parameters", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMapping: _TypeAlias = ImportMapping  # noqa: Y015
+
+@_typing.final
+class ImportParameter(_message.Message):
+    """What a mapping asks for beyond a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    description: _builtins.str
+    """What it says."""
+    required: _builtins.bool
+    """An import without it is refused."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        required: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "required", b"required"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportParameter: _TypeAlias = ImportParameter  # noqa: Y015
+
+@_typing.final
+class ListImportMappingsRequest(_message.Message):
+    """Which page to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many; 0 = 50."""
+    page_token: _builtins.str
+    """From the answer before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImportMappingsRequest: _TypeAlias = ListImportMappingsRequest  # noqa: Y015
+
+@_typing.final
+class ListImportMappingsResponse(_message.Message):
+    """One page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAPPINGS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def mappings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportMapping]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        mappings: _abc.Iterable[Global___ImportMapping] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mappings", b"mappings", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImportMappingsResponse: _TypeAlias = ListImportMappingsResponse  # noqa: Y015

@@ -50,6 +50,16 @@ class ImportServiceStub:
                 request_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportsRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportsResponse.FromString,
                 _registered_method=True)
+        self.RevertImport = channel.unary_unary(
+                '/counterfoil.ingest.v1.ImportService/RevertImport',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.RevertImportRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Import.FromString,
+                _registered_method=True)
+        self.ListImportMappings = channel.unary_unary(
+                '/counterfoil.ingest.v1.ImportService/ListImportMappings',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportMappingsRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportMappingsResponse.FromString,
+                _registered_method=True)
 
 
 class ImportServiceServicer:
@@ -81,6 +91,23 @@ class ImportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevertImport(self, request, context):
+        """Take back what an ended import brought: its records leave tombstones in the log, their rows leave the lake, what it
+        put into quarantine is deleted, and every count is as before. Answers once that is decided and noted in the audit
+        log; the import is REVERTING until it is done. The same file may be imported again after that.
+        A snapshot that held any of the records can no longer be read, as after an erasure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImportMappings(self, request, context):
+        """List the mappings that `UploadImport` can read a file by, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImportServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +125,16 @@ def add_ImportServiceServicer_to_server(servicer, server):
                     servicer.ListImports,
                     request_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportsRequest.FromString,
                     response_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportsResponse.SerializeToString,
+            ),
+            'RevertImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevertImport,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.RevertImportRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Import.SerializeToString,
+            ),
+            'ListImportMappings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImportMappings,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportMappingsRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportMappingsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +219,60 @@ class ImportService:
             '/counterfoil.ingest.v1.ImportService/ListImports',
             counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportsRequest.SerializeToString,
             counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevertImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.ImportService/RevertImport',
+            counterfoil_dot_ingest_dot_v1_dot_imports__pb2.RevertImportRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Import.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImportMappings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.ImportService/ListImportMappings',
+            counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportMappingsRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportMappingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,14 @@ class ImportServiceStub:
     """Return one import with its progress."""
     ListImports: _grpc.UnaryUnaryMultiCallable[_imports_pb2.ListImportsRequest, _imports_pb2.ListImportsResponse]
     """List the workspace's imports, newest first."""
+    RevertImport: _grpc.UnaryUnaryMultiCallable[_imports_pb2.RevertImportRequest, _imports_pb2.Import]
+    """Take back what an ended import brought: its records leave tombstones in the log, their rows leave the lake, what it
+    put into quarantine is deleted, and every count is as before. Answers once that is decided and noted in the audit
+    log; the import is REVERTING until it is done. The same file may be imported again after that.
+    A snapshot that held any of the records can no longer be read, as after an erasure.
+    """
+    ListImportMappings: _grpc.UnaryUnaryMultiCallable[_imports_pb2.ListImportMappingsRequest, _imports_pb2.ListImportMappingsResponse]
+    """List the mappings that `UploadImport` can read a file by, by name."""
 
 @_typing.type_check_only
 class ImportServiceAsyncStub(ImportServiceStub):
@@ -61,6 +69,14 @@ class ImportServiceAsyncStub(ImportServiceStub):
     """Return one import with its progress."""
     ListImports: _aio.UnaryUnaryMultiCallable[_imports_pb2.ListImportsRequest, _imports_pb2.ListImportsResponse]  # type: ignore[assignment]
     """List the workspace's imports, newest first."""
+    RevertImport: _aio.UnaryUnaryMultiCallable[_imports_pb2.RevertImportRequest, _imports_pb2.Import]  # type: ignore[assignment]
+    """Take back what an ended import brought: its records leave tombstones in the log, their rows leave the lake, what it
+    put into quarantine is deleted, and every count is as before. Answers once that is decided and noted in the audit
+    log; the import is REVERTING until it is done. The same file may be imported again after that.
+    A snapshot that held any of the records can no longer be read, as after an erasure.
+    """
+    ListImportMappings: _aio.UnaryUnaryMultiCallable[_imports_pb2.ListImportMappingsRequest, _imports_pb2.ListImportMappingsResponse]  # type: ignore[assignment]
+    """List the mappings that `UploadImport` can read a file by, by name."""
 
 class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
     """Imports: whole files into a dataset, with progress."""
@@ -93,5 +109,25 @@ class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_imports_pb2.ListImportsResponse, _abc.Awaitable[_imports_pb2.ListImportsResponse]]:
         """List the workspace's imports, newest first."""
+
+    @_abc_1.abstractmethod
+    def RevertImport(
+        self,
+        request: _imports_pb2.RevertImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_imports_pb2.Import, _abc.Awaitable[_imports_pb2.Import]]:
+        """Take back what an ended import brought: its records leave tombstones in the log, their rows leave the lake, what it
+        put into quarantine is deleted, and every count is as before. Answers once that is decided and noted in the audit
+        log; the import is REVERTING until it is done. The same file may be imported again after that.
+        A snapshot that held any of the records can no longer be read, as after an erasure.
+        """
+
+    @_abc_1.abstractmethod
+    def ListImportMappings(
+        self,
+        request: _imports_pb2.ListImportMappingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_imports_pb2.ListImportMappingsResponse, _abc.Awaitable[_imports_pb2.ListImportMappingsResponse]]:
+        """List the mappings that `UploadImport` can read a file by, by name."""
 
 def add_ImportServiceServicer_to_server(servicer: ImportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
