@@ -679,16 +679,20 @@ class CheckContractRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    AGAINST_VERSION_FIELD_NUMBER: _builtins.int
     document: _builtins.str
     """The ODCS document, YAML or JSON, at most 1 MiB."""
+    against_version: _builtins.str
+    """Compare with this version of the same contract; empty = with what is in force."""
     def __init__(
         self,
         *,
         document: _builtins.str = ...,
+        against_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_version", b"against_version", "document", b"document"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -714,7 +718,7 @@ class CheckContractResponse(_message.Message):
 
     @_builtins.property
     def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetComparison]:
-        """For each of its datasets that a contract governs: how it compares with the version in force."""
+        """For each of its datasets that a contract governs: how it compares with the version in force, or the one asked for."""
 
     @_builtins.property
     def comparison(self) -> Global___VersionComparison:
