@@ -52,6 +52,7 @@ class Contracts:
     """The stub of one running contracts service."""
 
     def __init__(self, channel: grpc.aio.Channel, keys: Path) -> None:
+        self.channel = channel
         self.stub = ContractServiceStub(channel)
         clock = SystemClock()
         self._signers = {

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+from counterfoil.contracts.v1.checks_pb2_grpc import add_CheckServiceServicer_to_server
 from counterfoil.contracts.v1.consumers_pb2_grpc import add_ConsumerServiceServicer_to_server
 from counterfoil.contracts.v1.contracts_pb2_grpc import add_ContractServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
+from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
 
 from counterfoil_contracts.approvals import Approvals
+from counterfoil_contracts.servicers.check_translation import to_pending
+from counterfoil_contracts.servicers.checks import CheckServicer
 from counterfoil_contracts.servicers.consumers import ConsumerServicer
 from counterfoil_contracts.servicers.contracts import ContractServicer
 from counterfoil_contracts.servicers.translation import to_compiled
 from counterfoil_contracts.settings import Settings
 from counterfoil_contracts.shipping import Shipping
+from counterfoil_contracts.sql import checks as sql_checks
 from counterfoil_contracts.sql.governed import TOPIC
 from counterfoil_contracts.sql.transactions import SqlTransactions
 
@@ -37,10 +42,22 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         transactions, approvals=approvals, shipping=shipping, feed=feed, pager=pager, clock=host.clock
     )
     consumers = ConsumerServicer(transactions, shipping=shipping, pager=pager, clock=host.clock, ids=host.ids)
+    pending = Feed(database, sql_checks.TOPIC)
+    checks = CheckServicer(
+        sql_checks.SqlCheckTransactions(database, pending, to_pending),
+        versions=transactions,
+        shipping=shipping,
+        feed=pending,
+        idempotency=Idempotency(host.secret, host.clock),
+        pager=pager,
+        clock=host.clock,
+        ids=host.ids,
+    )
     return Service(
         servicers=[
             (add_ContractServiceServicer_to_server, servicer),
             (add_ConsumerServiceServicer_to_server, consumers),
+            (add_CheckServiceServicer_to_server, checks),
         ],
         background=[trail.run, approvals.run],
     )

@@ -6,6 +6,8 @@ from counterfoil_chassis.stores import Store
 from counterfoil_chassis.tables import add_to
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Table, Text
 
+from counterfoil_contracts.sql import lineage_tables
+
 METADATA = MetaData()
 CHASSIS = add_to(METADATA)
 
@@ -94,6 +96,23 @@ GOVERNED = Table(
     Column("dataset", Text, primary_key=True),
     Column("contract_id", Text, nullable=False),
     Column("version", Text, nullable=False),
+)
+
+for _table in lineage_tables.METADATA.sorted_tables:
+    _table.to_metadata(METADATA)
+
+CHECKS = Table(
+    "checks",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("check_id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("subject", LargeBinary, nullable=False),  # JSON
+    Column("created_by", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("result", LargeBinary),  # a serialised contracts.v1.ReportCheckRequest; null = none yet
 )
 
 STORE = Store("contracts", metadata=METADATA, migrations="counterfoil_contracts")
