@@ -151,13 +151,17 @@ class CompiledDataset:
 
 @dataclass(frozen=True)
 class CheckedDocument:
-    """What checking a document gave: `compiled` and the names are complete only when there are no findings."""
+    """What checking a document gave: `compiled` and the names are complete only when there are no findings.
+
+    One that breaks none but our own rules is `storable` all the same: it is ODCS, and a draft may be unfinished.
+    """
 
     findings: tuple[Finding, ...]
     contract_id: str = ""
     version: str = ""
     display_name: str = ""
     compiled: tuple[CompiledDataset, ...] = ()
+    storable: bool = False
 
 
 class VersionState(enum.Enum):

@@ -18,7 +18,7 @@ def check_document(text: str) -> CheckedDocument:
     """Return every finding of an ODCS document and, when there is none, what it compiles to.
 
     A text that cannot be read has only those findings; one that breaks the official schema only those, since our own
-    rules stand on it. It may take a second for the largest documents: run it in a thread.
+    rules stand on it. One that breaks our own rules alone can be stored, but not come into force. It may take a second for the largest documents: run it in a thread.
     """
     found = Findings()
     document = read_document(text, found)
@@ -27,6 +27,7 @@ def check_document(text: str) -> CheckedDocument:
     if found:
         return CheckedDocument(found.result(lines_of(text, found.paths())))
     check_head(document, found)
+    storable = not found
     datasets = document.get("schema", [])
     check_datasets(datasets, found)
     compiled = []
@@ -41,5 +42,6 @@ def check_document(text: str) -> CheckedDocument:
         contract_id=document["id"],
         version=document["version"],
         display_name=document.get("name") or document["id"],
+        storable=storable,
         compiled=tuple(replace(each, monitors=monitors[each.dataset]) for each in compiled),
     )
