@@ -56,10 +56,19 @@ class Approval:
 
 
 def draft(
-    document: str, checked: CheckedDocument, *, workspace: str, created_by: str, now: datetime
+    document: str,
+    checked: CheckedDocument,
+    *,
+    workspace: str,
+    created_by: str,
+    now: datetime,
+    unfinished: bool = False,
 ) -> ContractVersion:
-    """Return the draft that a checked document makes; raise ContractInvalidError with every finding as a violation."""
-    if checked.findings:
+    """Return the draft that a checked document makes; raise ContractInvalidError with every finding as a violation.
+
+    An `unfinished` one may have findings if it is storable: it compiles to nothing, and cannot come into force.
+    """
+    if checked.findings and not (unfinished and checked.storable):
         count = len(checked.findings)
         faults = "one fault" if count == 1 else f"{count} faults"
         raise ContractInvalidError(
@@ -74,7 +83,7 @@ def draft(
         state=VersionState.DRAFT,
         document=document,
         document_sha256=hashlib.sha256(document.encode()).hexdigest(),
-        compiled=checked.compiled,
+        compiled=() if checked.findings else checked.compiled,
         created_by=created_by,
         created_at=now,
     )
@@ -116,6 +125,21 @@ async def as_submitted(stores: Stores, version: ContractVersion) -> ContractVers
     """Return the version that the same document made before, or else this one, whatever its number."""
     known = await stores.contracts.find_version(version.workspace, version.contract_id, version.version)
     return known if known is not None and known.document_sha256 == version.document_sha256 else version
+
+
+async def situation_beside(stores: Stores, version: ContractVersion, other: str) -> Situation:
+    """Return all that a version is judged by if another of its contract were in force; raise VersionNotFoundError."""
+    beside = await get_version(stores, workspace=version.workspace, contract_id=version.contract_id, version=other)
+    return Situation(
+        version=version,
+        in_force=beside,
+        governed=tuple(
+            GovernedDataset(beside.workspace, beside.contract_id, beside.version, compiled)
+            for compiled in beside.compiled
+            if compiled.dataset in version.datasets
+        ),
+        consumers=tuple(await stores.consumers.readers(version.workspace, beside.datasets)),
+    )
 
 
 async def situation_of(stores: Stores, version: ContractVersion) -> Situation:
@@ -203,9 +227,17 @@ async def activate(
 
 
 def require_activable(judged: Judged, *, reason: str) -> None:
-    """Raise VersionStateError, ReasonRequiredError or VersionTooLowError when a version cannot come into force."""
+    """Raise why a version cannot come into force.
+
+    That is ContractInvalidError, VersionStateError, ReasonRequiredError or VersionTooLowError.
+    """
     version, whole = judged.situation.version, judged.compared.whole
     named = {"contract_id": version.contract_id, "version": version.version}
+    if not version.compiled:
+        raise ContractInvalidError(
+            f"Version {version.version} is unfinished. Check its document, and submit it mended under a higher version.",
+            metadata=named,
+        )
     if version.state is VersionState.RETIRED:
         raise VersionStateError(
             f"Version {version.version} is retired. Submit its document again under a higher version.", metadata=named

@@ -20,6 +20,7 @@ from counterfoil_contracts.compatibility.fields import (
     read_path,
     show_path,
 )
+from counterfoil_contracts.compatibility.readers import for_readers
 from counterfoil_contracts.entities import (
     Break,
     Comparison,
@@ -90,7 +91,7 @@ def _both_ways(old: CompiledDataset, new: CompiledDataset) -> tuple[Comparison, 
     if old.sha256 == new.sha256:
         return _COMPATIBLE, _COMPATIBLE
     before, after = orjson.loads(old.json_schema), orjson.loads(new.json_schema)
-    return compare(before, after), compare(after, before)
+    return compare(before, after), compare(after, for_readers(before))
 
 
 class _Pair:

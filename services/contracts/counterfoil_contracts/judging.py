@@ -18,10 +18,16 @@ Find = Callable[[Stores], Awaitable[ContractVersion]]
 _TIMES = 3
 
 
-async def judge(transactions: Transactions, find: Find) -> Judged:
-    """Return a version with what it was judged by, and the verdict."""
+async def judge(transactions: Transactions, find: Find, *, beside: str = "") -> Judged:
+    """Return a version with what it was judged by, and the verdict, compared with what is in force or another version.
+
+    Raises VersionNotFoundError, and what `find` raises.
+    """
     async with transactions.read() as stores:
-        situation = await contracts.situation_of(stores, await find(stores))
+        version = await find(stores)
+        situation = await (
+            contracts.situation_beside(stores, version, beside) if beside else contracts.situation_of(stores, version)
+        )
     return Judged(situation, await asyncio.to_thread(compare_version, situation))
 
 

@@ -69,7 +69,12 @@ class ContractServicer(ContractServiceServicer):
         checked = await asyncio.to_thread(check_document, request.document)
         now = self._clock.now()
         version = contracts.draft(
-            request.document, checked, workspace=caller.workspace, created_by=caller.principal, now=now
+            request.document,
+            checked,
+            workspace=caller.workspace,
+            created_by=caller.principal,
+            now=now,
+            unfinished=not request.activate,
         )
 
         async def find(stores: Stores) -> ContractVersion:
@@ -96,7 +101,7 @@ class ContractServicer(ContractServiceServicer):
         async def find(stores: Stores) -> ContractVersion:
             return await contracts.as_submitted(stores, version)
 
-        found = await judge(self._transactions, find)
+        found = await judge(self._transactions, find, beside=request.against_version)
         return pb.CheckContractResponse(
             compiled=[
                 to_compiled(GovernedDataset(caller.workspace, checked.contract_id, checked.version, dataset))

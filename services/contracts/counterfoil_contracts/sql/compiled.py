@@ -31,7 +31,8 @@ async def add_compiled(connection: AsyncConnection, version: ContractVersion) ->
         }
         for position, compiled in enumerate(version.compiled)
     ]
-    await connection.execute(insert(COMPILED), rows)
+    if rows:  # an unfinished draft compiles to nothing
+        await connection.execute(insert(COMPILED), rows)
 
 
 async def read_compiled(
