@@ -1,0 +1,1 @@
+"""Lineage: what OpenLineage events tell, kept as edges in two times, and walked."""
