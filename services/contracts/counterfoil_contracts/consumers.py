@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 from counterfoil_chassis.clock import Ids
+from counterfoil_chassis.jsonpath import json_path
 
 from counterfoil_contracts.compatibility.fields import (
     FieldPath,
@@ -16,7 +17,6 @@ from counterfoil_contracts.compatibility.fields import (
     declared_fields,
     presence,
     read_path,
-    show_path,
 )
 from counterfoil_contracts.errors import ConsumerOfServiceError, TooManyConsumersError
 from counterfoil_contracts.evolution import Consumer
@@ -114,7 +114,7 @@ def _consumer(
 ) -> Consumer:
     if registration.version_range:
         read_range(registration.version_range)
-    fields = dict.fromkeys(show_path(read_path(each)) for each in registration.fields)
+    fields = dict.fromkeys(json_path(read_path(each)) for each in registration.fields)
     return Consumer(
         workspace=registration.workspace,
         consumer_id=ids.new() if known is None else known.consumer_id,
@@ -177,5 +177,5 @@ async def fields_of(stores: Stores, workspace: str, contract_id: str) -> list[Fi
                 each.consumer_id: each for length in range(len(path) + 1) for each in of_field.get(path[:length], ())
             }
             by_name = sorted(reading.values(), key=lambda each: (each.name, each.consumer_id))
-            found.append(FieldUse(compiled.dataset, show_path(path), tuple(by_name)))
+            found.append(FieldUse(compiled.dataset, json_path(path), tuple(by_name)))
     return found

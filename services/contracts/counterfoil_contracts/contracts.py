@@ -235,7 +235,7 @@ def require_activable(judged: Judged, *, reason: str) -> None:
     named = {"contract_id": version.contract_id, "version": version.version}
     if not version.compiled:
         raise ContractInvalidError(
-            f"Version {version.version} is unfinished. Check its document, and submit it mended under a higher version.",
+            f"Version {version.version} is unfinished. Check its document, and submit it mended as another version.",
             metadata=named,
         )
     if version.state is VersionState.RETIRED:

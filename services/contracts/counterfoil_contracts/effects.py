@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from counterfoil_chassis.jsonpath import json_path
 
 from counterfoil_contracts import versions
 from counterfoil_contracts.compatibility.comparing import compare
@@ -18,7 +19,6 @@ from counterfoil_contracts.compatibility.fields import (
     no_longer_there,
     own_rules,
     read_path,
-    show_path,
 )
 from counterfoil_contracts.compatibility.readers import for_readers
 from counterfoil_contracts.entities import (
@@ -127,7 +127,7 @@ class _Pair:
 
     def _compare(self, paths: frozenset[FieldPath]) -> tuple[Verdict, tuple[Break, ...]]:
         gone = tuple(
-            Break(show_path(path), "properties", "is read, and not declared any more", b"")
+            Break(json_path(path), "properties", "is read, and not declared any more", b"")
             for path in no_longer_there(self._before, self._after, paths)
         )
         found = self._compared.forward
@@ -208,7 +208,7 @@ def _field_changes(old: CompiledDataset, new: CompiledDataset) -> Iterator[Field
     had, has = declared_fields(before), declared_fields(after)
     ruled = {rule.path for rules in changed_rules(old, new) for rule in rules}
     for path in {**had, **has}:
-        shown, fate = show_path(path), FieldFate.CHANGED
+        shown, fate = json_path(path), FieldFate.CHANGED
         if path not in has:
             fate = FieldFate.REMOVED
         elif path not in had:

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-import grpc
 from counterfoil.common.v1 import receipts_pb2_grpc
 from counterfoil.graph.v1 import (
     graphs_pb2_grpc,
@@ -16,6 +15,7 @@ from counterfoil.graph.v1 import (
     persons_pb2_grpc,
 )
 from counterfoil_chassis import audit
+from counterfoil_chassis.announce import Announcer
 from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
@@ -30,6 +30,7 @@ from counterfoil_graph.deciding import Decisions
 from counterfoil_graph.entities import Decision
 from counterfoil_graph.erasing import Erasing, ErasureMeans
 from counterfoil_graph.following import Followers, Means
+from counterfoil_graph.remote.consumers import Consumers
 from counterfoil_graph.remote.erasures import ErasureOffices
 from counterfoil_graph.remote.governance import Governance
 from counterfoil_graph.remote.log import IngestLog
@@ -50,6 +51,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     database = Database(settings.database_url, lease=host.lease)
     stack.push_async_callback(database.close)
     ingest = await stack.enter_async_context(host.connect("ingest", settings.ingest_target))
+    contracts = await stack.enter_async_context(host.connect("contracts", settings.contracts_target))
     channel = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     governance, log = Governance(channel, host.signer), IngestLog(ingest, host.signer)
     # Two threads: taking in a long log must not hold up whoever reads.
@@ -62,6 +64,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     followers = Followers(Means(database, stores, log, consuming, writer, tell, host.clock))
     for workspace in await stores.workspaces():
         followers.of(workspace)
+    reading = Announcer(Consumers(contracts, host.signer, stores).announce, name="what mappings read")
     services = GraphServices(
         stores=stores,
         followers=followers,
@@ -71,15 +74,28 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         clock=host.clock,
         ids=host.ids,
         told=told.wake,
+        reads_changed=reading.changed,
     )
     receipts = OutboxRelay(database, RECEIPTS_TOPIC, governance.put_receipts, host.clock)
-    exports = _exports(settings, host, channel, governance, receipts=receipts, followers=followers)
+
+    def on_workspace(workspace: str) -> None:
+        followers.of(workspace)
+        reading.changed(workspace)
+
+    policies = PolicyChecker(
+        channel, host.signer, host.clock, on_workspace=on_workspace, on_workspace_gone=reading.forget
+    )
+    exports = ExportServices(
+        policies=policies,
+        consents=governance,
+        changes=Changes(channel, host.signer),
+        runtime=running_code("counterfoil-graph", image_digest=settings.image_digest),
+        receipts_added=receipts.wake,
+    )
     decisions = Decisions(stores, followers, log, clock=host.clock, ids=host.ids)
     offices = ErasureOffices(channel, ingest, host.signer)
     erasing = Erasing(ErasureMeans(stores, followers, log, offices, database.forget))
-    persons = PersonServicer(
-        services, policies=exports.policies, decisions=decisions, exports=Exports(services, exports)
-    )
+    persons = PersonServicer(services, policies=policies, decisions=decisions, exports=Exports(services, exports))
     return Service(
         servicers=[
             (persons_pb2_grpc.add_PersonServiceServicer_to_server, persons),
@@ -94,30 +110,13 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         ],
         background=[
             followers.run,
-            exports.policies.run,
+            policies.run,
+            reading.run,
             told.run,
             receipts.run,
             erasing.run,
         ],
         ready=erasing.ready,
-    )
-
-
-def _exports(
-    settings: Settings,
-    host: Host,
-    channel: grpc.aio.Channel,
-    governance: Governance,
-    *,
-    receipts: OutboxRelay,
-    followers: Followers,
-) -> ExportServices:
-    return ExportServices(
-        policies=PolicyChecker(channel, host.signer, host.clock, on_workspace=followers.of),
-        consents=governance,
-        changes=Changes(channel, host.signer),
-        runtime=running_code("counterfoil-graph", image_digest=settings.image_digest),
-        receipts_added=receipts.wake,
     )
 
 

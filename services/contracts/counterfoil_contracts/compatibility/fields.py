@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from counterfoil_chassis.jsonpath import json_path
+
 from counterfoil_contracts.errors import FieldPathInvalidError
 
 Step = str | None
@@ -19,7 +21,6 @@ Step = str | None
 FieldPath = tuple[Step, ...]
 
 _MOST_STEPS: Final = 64
-_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STEP: Final = re.compile(
     r"""\.?(?P<plain>[^\s.\[\]'"*$]+) | \[\s*(?P<every>\*|\d+)\s*\] | \[\s*'(?P<single>(?:[^'\\]|\\.)*)'\s*\] |"""
     r"""\[\s*"(?P<double>(?:[^"\\]|\\.)*)"\s*\]""",
@@ -48,20 +49,6 @@ def read_path(text: str) -> FieldPath:
         steps.append(None if found["every"] else found["plain"] if quoted is None else _ESCAPED.sub(r"\1", quoted))
         place = found.end()
     return tuple(steps)
-
-
-def show_path(path: FieldPath) -> str:
-    """Return a path as RFC 9535 writes it."""
-    text = "$"
-    for step in path:
-        if step is None:
-            text += "[*]"
-        elif _PLAIN.fullmatch(step):
-            text += f".{step}"
-        else:
-            escaped = step.replace("\\", "\\\\").replace("'", "\\'")
-            text += f"['{escaped}']"
-    return text
 
 
 def declared_fields(schema: Any) -> dict[FieldPath, Any]:
@@ -195,7 +182,7 @@ def _opened(schema: Any) -> Any:
 def no_longer_there(old: Any, new: Any, paths: Iterable[FieldPath]) -> list[FieldPath]:
     """Return, of the fields that are read and those below them, the topmost that the new schema promises less of."""
     read = frozenset(paths) or frozenset({()})
-    wanted = dict.fromkeys(sorted(read, key=show_path))
+    wanted = dict.fromkeys(sorted(read, key=json_path))
     for path in declared_fields(old):
         if any(path[:length] in read for length in range(len(path) + 1)):
             wanted.setdefault(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import grpc
@@ -50,6 +51,7 @@ class MappingServicer(mappings_pb2_grpc.MappingServiceServicer):
                 await self._services.tell(
                     transaction, caller, "mapping.create", f"mappings/{version.mapping_id}", details
                 )
+                transaction.after_commit(partial(self._services.reads_changed, caller.workspace))
                 return mapping_message(version)
 
             return await self._services.idempotency.once(

@@ -22,7 +22,10 @@ _WAIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class GraphServices:
-    """What every servicer needs; `told` wakes the relay of audit entries."""
+    """What every servicer needs.
+
+    `told` wakes the relay of audit entries, `reads_changed` has contracts know what a workspace's mappings read.
+    """
 
     stores: Stores
     followers: Followers
@@ -32,6 +35,7 @@ class GraphServices:
     clock: Clock
     ids: Ids
     told: Callable[[], None]
+    reads_changed: Callable[[str], None]
 
     async def caller(self) -> Caller:
         """Return the caller once its workspace has a graph."""
