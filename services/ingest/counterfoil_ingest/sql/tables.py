@@ -152,10 +152,43 @@ IMPORT = Table(
     Column("snapshot_offset", BigInteger, nullable=False),
     Column("log_epoch", String(64), nullable=False),
     Column("erasure_revision", BigInteger, nullable=False),
+    Column("mapping", Text, nullable=False, server_default=""),
+    Column("parameters", Text, nullable=False, server_default="[]"),
+    Column("csv_encoding", Text, nullable=False, server_default=""),
+    Column("csv_delimiter", Text, nullable=False, server_default=""),
+    Column("csv_quote", Text, nullable=False, server_default=""),
+    Column("csv_header_line", Integer, nullable=False, server_default="0"),
+    Column("source_state", Text, nullable=False, server_default=""),
+    Column("revert_reason", Text, nullable=False, server_default=""),
+    Column("reverted_by", Text, nullable=False, server_default=""),
+    Column("reverted_at", BigInteger, nullable=False, server_default="0"),
+    Column("reverted_records", BigInteger, nullable=False, server_default="0"),
+    Column("reverted_quarantined", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("workspace", "import_id"),
     Index("import_by_state", "state", "import_id"),
 )
 """Imports; 0 is no time, -1 no offset."""
+
+IMPORT_RECORDS = Table(
+    "import_records",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("import_id", String(36), nullable=False),
+    Column("first_offset", BigInteger, nullable=False),
+    Column("records", Integer, nullable=False),
+    PrimaryKeyConstraint("workspace", "import_id", "first_offset"),
+)
+"""Where the records of an import lie: so many from an offset on."""
+
+IMPORT_QUARANTINED = Table(
+    "import_quarantined",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("import_id", String(36), nullable=False),
+    Column("quarantine_id", String(36), nullable=False),
+    PrimaryKeyConstraint("workspace", "import_id", "quarantine_id"),
+)
+"""What an import put into quarantine, and no import before it."""
 
 STORE = Store(
     "ingest",
