@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from counterfoil.common.v1 import receipts_pb2_grpc
 from counterfoil.models.v1 import attributions_pb2_grpc, forecasts_pb2_grpc, lifts_pb2_grpc, models_pb2_grpc
+from counterfoil_chassis.announce import Announcer
 from counterfoil_chassis.audit import audit_relay
 from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
@@ -25,6 +26,7 @@ from counterfoil_models.files.artifacts import ArtifactFiles
 from counterfoil_models.forecasting import load_libraries
 from counterfoil_models.freshness import Freshness
 from counterfoil_models.remote.consents import LedgerConsents
+from counterfoil_models.remote.consumers import Consumers
 from counterfoil_models.remote.governance import Governance
 from counterfoil_models.remote.graph import GraphJourneys
 from counterfoil_models.remote.ingest import IngestSnapshots
@@ -64,6 +66,7 @@ class Shared:
     source: IngestSnapshots
     ingest: GuardedChannel
     graph: GuardedChannel
+    contracts: GuardedChannel
     governance_channel: GuardedChannel
     governance: Governance
     runtime: Runtime
@@ -93,6 +96,7 @@ async def _share(settings: Settings, host: Host, stack: AsyncExitStack) -> Share
     stack.push_async_callback(database.close)
     ingest = await stack.enter_async_context(host.connect("ingest", settings.ingest_target))
     graph = await stack.enter_async_context(host.connect("graph", settings.graph_target))
+    contracts = await stack.enter_async_context(host.connect("contracts", settings.contracts_target))
     governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
 
     def worker(name: str) -> Worker:
@@ -109,6 +113,7 @@ async def _share(settings: Settings, host: Host, stack: AsyncExitStack) -> Share
         source=IngestSnapshots(ingest, host.signer),
         ingest=ingest,
         graph=graph,
+        contracts=contracts,
         governance_channel=governance,
         governance=Governance(governance, host.signer),
         runtime=running_code("counterfoil-models", image_digest=settings.image_digest, libraries=LIBRARIES),
@@ -130,12 +135,22 @@ async def _all(shared: Shared) -> Service:
     await trainer.bring_in(ArtifactFiles(shared.settings.data_dir / "artifacts"))
     await trainer.end_interrupted()
     freshness = Freshness(database, log=IngestLog(shared.ingest, host.signer), seen=SqlRecordsSeenStore)
+    reading = Announcer(Consumers(shared.contracts, host.signer, stores).announce, name="what models read")
+
+    def on_workspace(workspace: str) -> None:
+        freshness.follow(workspace)
+        reading.changed(workspace)
+
+    def on_workspace_gone(workspace: str) -> None:
+        freshness.forget(workspace)
+        reading.forget(workspace)
+
     policies = PolicyChecker(
         shared.governance_channel,
         host.signer,
         host.clock,
-        on_workspace=freshness.follow,
-        on_workspace_gone=freshness.forget,
+        on_workspace=on_workspace,
+        on_workspace_gone=on_workspace_gone,
     )
     relay = OutboxRelay(database, RECEIPTS_TOPIC, shared.governance.put_receipts, host.clock)
     audit = audit_relay(database, shared.governance_channel, host.signer, host.clock)
@@ -158,6 +173,7 @@ async def _all(shared: Shared) -> Service:
         policies=policies,
         approvals=approvals,
         audit_added=audit.wake,
+        reads_changed=reading.changed,
     )
     return Service(
         servicers=[
@@ -165,7 +181,7 @@ async def _all(shared: Shared) -> Service:
             *_output_servicers(shared, policies, receipts_added=relay.wake),
         ],
         unchanging=UNCHANGING,
-        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run],
+        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run, reading.run],
     )
 
 

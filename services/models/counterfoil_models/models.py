@@ -134,3 +134,16 @@ def _require_promotable(target: ModelVersion) -> None:
             "only a validated, retired or rolled-back version can be promoted.",
             metadata={"state": target.state.name},
         )
+
+
+def fields_read(spec: ForecastSpec) -> dict[str, tuple[str, ...]]:
+    """Return, per dataset, the properties that a model reads; a lookup in the dataset itself adds to them."""
+    series, lookup = spec.series, spec.series.lookup
+    own = [series.time_field, series.value_field, *(each.field for each in series.filters)]
+    found = {series.dataset: own}
+    if lookup is None:
+        own.append(series.dimension)
+    else:
+        own.append(lookup.key)
+        found.setdefault(lookup.dataset, []).extend((lookup.key, series.dimension))
+    return {dataset: tuple(dict.fromkeys(filter(None, fields))) for dataset, fields in found.items()}

@@ -23,6 +23,7 @@ class Settings(ServiceSettings):
     )
     ingest_target: str = Field(default="127.0.0.1:7101", description="Address of ingest.")
     graph_target: str = Field(default="127.0.0.1:7103", description="Address of graph.")
+    contracts_target: str = Field(default="127.0.0.1:7102", description="Address of the contracts service.")
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
     image_digest: str = Field(
         default="", description="Digest of the container image that runs, for receipts; empty = none runs."

@@ -35,7 +35,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True)
 class ModelServices:
-    """What ModelService needs from elsewhere; `timezone` returns a workspace's, `audit_added` wakes the relay."""
+    """What ModelService needs from elsewhere.
+
+    `timezone` returns a workspace's, `audit_added` wakes the relay, `reads_changed` has contracts know what a
+    workspace's models read.
+    """
 
     stores: Stores
     source: SnapshotSource
@@ -48,6 +52,7 @@ class ModelServices:
     policies: PolicyChecker
     approvals: Approvals
     audit_added: Callable[[], None]
+    reads_changed: Callable[[str], None]
 
 
 class ModelServicer(models_pb2_grpc.ModelServiceServicer):
@@ -88,6 +93,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
                 make=make,
             )
         self._services.audit_added()
+        self._services.reads_changed(caller.workspace)
         return answer
 
     async def GetModel(self, request: models_pb2.GetModelRequest, context: Context) -> models_pb2.Model:
