@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from counterfoil.contracts.v1.checks_pb2_grpc import add_CheckServiceServicer_to_server
 from counterfoil.contracts.v1.consumers_pb2_grpc import add_ConsumerServiceServicer_to_server
 from counterfoil.contracts.v1.contracts_pb2_grpc import add_ContractServiceServicer_to_server
+from counterfoil.contracts.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
+from counterfoil.contracts.v1.schemas_pb2_grpc import add_SchemaServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
@@ -14,17 +16,24 @@ from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
+from counterfoil_chassis.worker import Worker
 
+from counterfoil_contracts.apart import Apart
 from counterfoil_contracts.approvals import Approvals
+from counterfoil_contracts.registry.registering import Registrar
 from counterfoil_contracts.servicers.check_translation import to_pending
 from counterfoil_contracts.servicers.checks import CheckServicer
 from counterfoil_contracts.servicers.consumers import ConsumerServicer
 from counterfoil_contracts.servicers.contracts import ContractServicer
+from counterfoil_contracts.servicers.lineage import LineageServicer
+from counterfoil_contracts.servicers.schemas import SchemaServicer
 from counterfoil_contracts.servicers.translation import to_compiled
 from counterfoil_contracts.settings import Settings
 from counterfoil_contracts.shipping import Shipping
 from counterfoil_contracts.sql import checks as sql_checks
 from counterfoil_contracts.sql.governed import TOPIC
+from counterfoil_contracts.sql.lineage import SqlLineageTransactions
+from counterfoil_contracts.sql.schemas import SqlSchemaTransactions
 from counterfoil_contracts.sql.transactions import SqlTransactions
 
 
@@ -53,8 +62,24 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         clock=host.clock,
         ids=host.ids,
     )
+    worker = Worker("sql")
+    stack.callback(worker.close)
+    lineage = LineageServicer(
+        SqlLineageTransactions(database),
+        contracts=transactions,
+        shipping=shipping,
+        worker=worker,
+        pager=pager,
+        clock=host.clock,
+    )
+    apart = Apart()
+    stack.push_async_callback(apart.close)
+    subjects = SqlSchemaTransactions(database, trail)
+    schemas = SchemaServicer(subjects, Registrar(subjects, apart, host.clock))
     return Service(
         servicers=[
+            (add_SchemaServiceServicer_to_server, schemas),
+            (add_LineageServiceServicer_to_server, lineage),
             (add_ContractServiceServicer_to_server, servicer),
             (add_ConsumerServiceServicer_to_server, consumers),
             (add_CheckServiceServicer_to_server, checks),

@@ -118,3 +118,27 @@ class VersionRangeInvalidError(InvalidArgumentError):
     """A range of versions is not written as one."""
 
     reason = "VERSION_RANGE_INVALID"
+
+
+class LineageNodeNotFoundError(NotFoundError):
+    """No event named such a dataset or job in this workspace."""
+
+    reason = "LINEAGE_NODE_NOT_FOUND"
+
+
+class LineageRunNotFoundError(NotFoundError):
+    """No event named such a run in this workspace."""
+
+    reason = "LINEAGE_RUN_NOT_FOUND"
+
+
+class ImpactUnclearError(InvalidArgumentError):
+    """The impact of either a dataset or a contract can be asked for."""
+
+    reason = "IMPACT_UNCLEAR"
+
+
+class SqlUnreadableError(InvalidArgumentError):
+    """The statement cannot be read as SQL of this dialect, or is too large to follow."""
+
+    reason = "SQL_UNREADABLE"

@@ -13,21 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlglot
-from counterfoil_chassis.errors import InvalidArgumentError
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.scope import Scope, build_scope
+
+from counterfoil_contracts.errors import SqlUnreadableError
 
 MOST_STEPS: Final = 200_000
 """Origins that are looked at; a statement that asks for more is refused."""
 
 _LONGEST_DESCRIPTION: Final = 200
-
-
-class SqlUnreadableError(InvalidArgumentError):
-    """The statement cannot be read as SQL of this dialect, or is too large to follow."""
-
-    reason = "SQL_UNREADABLE"
 
 
 @dataclass(frozen=True, order=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from counterfoil_contracts.errors import SqlUnreadableError
 from counterfoil_contracts.lineage.entities import OURS, ColumnLink, Name, Told, ToldDataset
 from counterfoil_contracts.lineage.events import MOST_LINKS, schema_fields
-from counterfoil_contracts.lineage.sql import Analysis, Origin, SqlUnreadableError, analyze
+from counterfoil_contracts.lineage.sql import Analysis, Origin, analyze
 from counterfoil_contracts.lineage.store import LineageStores
 
 LONGEST_SQL = 65_536
