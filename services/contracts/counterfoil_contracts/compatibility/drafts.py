@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 DRAFT_4, DRAFT_6, DRAFT_7, DRAFT_2019, DRAFT_2020 = 4, 6, 7, 2019, 2020
@@ -45,7 +45,8 @@ def in_2020(schema: Any, draft: int) -> Any:
     said = schema
     if draft <= DRAFT_7 and isinstance(schema.get("$ref"), str):  # Core draft-07, section 8.3: others are ignored
         said = {key: value for key, value in schema.items() if key in _BESIDE_A_REFERENCE}
-    new = {key: _part(key, value, draft) for key, value in said.items() if key != "$schema" and key not in _ANNOTATIONS}
+    kept = {key: value for key, value in said.items() if key != "$schema" and key not in _ANNOTATIONS}
+    new = parts_of(kept, lambda part: in_2020(part, draft))
     if draft == DRAFT_4:
         _bounds_of_draft_4(new)
     if draft <= DRAFT_7:
@@ -80,9 +81,14 @@ def _items_of_2019(schema: dict[str, Any]) -> None:
             schema["items"] = others
 
 
-def _part(key: str, value: Any, draft: int) -> Any:
+def parts_of(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a copy of a schema with each schema in it changed; of any draft, and constants are no schemas."""
+    return {key: _part(key, value, change) for key, value in schema.items()}
+
+
+def _part(key: str, value: Any, change: Callable[[Any], Any]) -> Any:
     if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
-        return {name: part if isinstance(part, list) else in_2020(part, draft) for name, part in value.items()}
+        return {name: part if isinstance(part, list) else change(part) for name, part in value.items()}
     if (key in _SCHEMA_LISTS or key == "items") and isinstance(value, list):
-        return [in_2020(part, draft) for part in value]
-    return in_2020(value, draft) if key in _SCHEMAS else value
+        return [change(part) for part in value]
+    return change(value) if key in _SCHEMAS else value

@@ -6,7 +6,7 @@ from counterfoil_chassis.stores import Store
 from counterfoil_chassis.tables import add_to
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Table, Text
 
-from counterfoil_contracts.sql import lineage_tables
+from counterfoil_contracts.sql import lineage_tables, registry_tables
 
 METADATA = MetaData()
 CHASSIS = add_to(METADATA)
@@ -98,7 +98,7 @@ GOVERNED = Table(
     Column("version", Text, nullable=False),
 )
 
-for _table in lineage_tables.METADATA.sorted_tables:
+for _table in (*lineage_tables.METADATA.sorted_tables, *registry_tables.METADATA.sorted_tables):
     _table.to_metadata(METADATA)
 
 CHECKS = Table(

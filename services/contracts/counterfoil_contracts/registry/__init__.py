@@ -1,0 +1,1 @@
+"""Schema subjects: what may be registered under them, found in them, and deleted from them."""
