@@ -29,31 +29,21 @@ async def report(stores: Stores, told: Incident, *, recorder: Recorder) -> None:
     """Take over what a service tells of an incident of its own; what a person did stays.
 
     The first report opens it and ends every other incident of its resource: one is open at a time. Once its service has
-    told that it is over, it leaves the feed.
+    told that it is over, it leaves the feed; one that is over and that nobody knows was lost to a restore.
     """
     known = await stores.incidents.find(told.workspace, told.incident_id)
+    if told.resolved_at is not None:
+        if known is not None:
+            await _end(stores, known, told, recorder=recorder)
+        return
     if known is None:
         await _end_others(stores, told, recorder=recorder)
-        opened = replace(told, resolved_at=None, resolved_by="", reason="", breach_accepted=False)
-        await _record(stores, "incident.open", opened, recorder, holds_data=told.holds_data, summary=told.summary)
-        known = opened
+        await _record(stores, "incident.open", told, recorder, holds_data=told.holds_data, summary=told.summary)
     now = replace(
-        known, detail=told.detail, recovered_at=told.recovered_at, holds_data=told.holds_data, owner=told.owner
+        known or told, detail=told.detail, recovered_at=told.recovered_at, holds_data=told.holds_data, owner=told.owner
     )
-    if told.resolved_at is not None and known.resolved_at is None:
-        now = replace(
-            now,
-            resolved_at=told.resolved_at,
-            resolved_by=told.resolved_by,
-            reason=told.reason,
-            breach_accepted=told.breach_accepted,
-        )
-        await _record_end(stores, now, replace(recorder, principal=told.resolved_by or recorder.principal))
     await stores.incidents.put(now)
-    if told.resolved_at is None:
-        await stores.incidents.publish(now)
-    else:
-        await stores.incidents.withdraw(now)
+    await stores.incidents.publish(now)
 
 
 async def acknowledge(stores: Stores, incident_id: str, *, note: str, recorder: Recorder) -> Incident:
@@ -96,6 +86,23 @@ async def resolve(
     await stores.incidents.publish(now)
     await _record_end(stores, now, recorder)
     return now
+
+
+async def _end(stores: Stores, known: Incident, told: Incident, *, recorder: Recorder) -> None:
+    """Take over that an incident is over, unless somebody ended it before."""
+    if known.resolved_at is None:
+        known = replace(
+            known,
+            detail=told.detail or known.detail,
+            recovered_at=told.recovered_at or known.recovered_at,
+            resolved_at=told.resolved_at,
+            resolved_by=told.resolved_by,
+            reason=told.reason,
+            breach_accepted=told.breach_accepted,
+        )
+        await stores.incidents.put(known)
+        await _record_end(stores, known, replace(recorder, principal=told.resolved_by or recorder.principal))
+    await stores.incidents.withdraw(known)
 
 
 async def _end_others(stores: Stores, told: Incident, *, recorder: Recorder) -> None:

@@ -7,6 +7,7 @@ from typing import Self
 
 from counterfoil_chassis.errors import (
     DataLossError,
+    FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
@@ -116,3 +117,21 @@ class LogReadError(UnavailableError):
     """What was erased cannot be overwritten on disk, because somebody reads an older state of the log."""
 
     reason = "LOG_READ"
+
+
+class MonitorNotFoundError(NotFoundError):
+    """No contract in force has a monitor with this id."""
+
+    reason = "MONITOR_NOT_FOUND"
+
+
+class NothingToResumeError(FailedPreconditionError):
+    """The monitor has no open incident."""
+
+    reason = "NOTHING_TO_RESUME"
+
+
+class MonitorFailingError(FailedPreconditionError):
+    """The promise is still broken, and nobody has said that this is accepted."""
+
+    reason = "MONITOR_FAILING"

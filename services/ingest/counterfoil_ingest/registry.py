@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema_rs
@@ -16,6 +16,7 @@ import orjson
 
 from counterfoil_ingest.columnwise import Columnwise, take_apart
 from counterfoil_ingest.entities import UNPLANNED
+from counterfoil_ingest.monitors import NO_PROMISES, Promises
 from counterfoil_ingest.rules import RecordRules
 
 _ABSENT_FOR = 1.0  # seconds an answer "no contract" is kept; the watch brings a new one at once in the meantime
@@ -57,6 +58,8 @@ class Compiled:
     columns: tuple[Column, ...]
     json_schema: bytes
     rules: RecordRules | None = None
+    promises: Promises = NO_PROMISES
+    classifications: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,10 @@ class Contracts:
     def version(self, workspace: str, dataset: str, version: str) -> Compiled | None:
         """Return one version, in force or not, when it has been seen."""
         return self._versions.get((workspace, dataset, version))
+
+    def all_in_force(self) -> tuple[Compiled, ...]:
+        """Return all that is known to be in force, of every workspace."""
+        return tuple(self._in_force.values())
 
     def datasets(self, workspace: str) -> frozenset[str]:
         """Return the datasets of a workspace that are known to have a contract in force."""

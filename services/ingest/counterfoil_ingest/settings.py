@@ -23,4 +23,7 @@ class Settings(ServiceSettings):
     query_memory: str = Field(
         default="512MB", pattern=r"^[1-9][0-9]*(MB|GB)$", description="The memory of one SQL query, e.g. `512MB`."
     )
+    monitor_seconds: float = Field(
+        default=60.0, gt=0, description="How often a monitor is evaluated whose contract says no schedule, in seconds."
+    )
     queries_at_once: int = Field(default=2, gt=0, description="How many SQL queries run at once; others wait.")

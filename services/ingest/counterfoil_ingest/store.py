@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import datetime
 from typing import Any, Protocol
 
 from counterfoil_chassis.texts import WholeTexts
@@ -21,6 +22,7 @@ from counterfoil_ingest.entities import (
     WriteKey,
 )
 from counterfoil_ingest.lineage import Predecessor
+from counterfoil_ingest.monitors import Monitor, Result, Step
 
 
 class Log(Protocol):
@@ -216,6 +218,68 @@ class SourceStore(Protocol):
 
     async def drop_key(self, key: WriteKey) -> None:
         """Accept a key no longer."""
+        ...
+
+
+class MonitorTransactions(Protocol):
+    """Opens transactions on monitors."""
+
+    def begin(self) -> AbstractAsyncContextManager[MonitorStore]:
+        """Open one that writes; it commits at exit and rolls back on an error."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[MonitorStore]:
+        """Open one that reads."""
+        ...
+
+
+class MonitorStore(Protocol):
+    """Monitors of one transaction, what they hold, and what governance and the audit log are told of them."""
+
+    async def all(self) -> Sequence[Monitor]:
+        """Return every monitor of every workspace."""
+        ...
+
+    async def put(self, monitor: Monitor) -> None:
+        """Keep a monitor as it now is."""
+        ...
+
+    async def delete(self, monitor: Monitor) -> None:
+        """Forget a monitor and its results."""
+        ...
+
+    async def add_result(self, workspace: str, monitor_id: str, result: Result) -> None:
+        """Keep a result, and of a monitor's results the newest only."""
+        ...
+
+    async def results(self, workspace: str, monitor_id: str) -> Sequence[Result]:
+        """Return a monitor's results, newest first."""
+        ...
+
+    async def hold(self, monitor: Monitor) -> None:
+        """Let the watchers know that a monitor holds its dataset, and whether it may be resumed."""
+        ...
+
+    async def release(self, monitor: Monitor) -> None:
+        """Let the watchers know that a monitor no longer holds its dataset."""
+        ...
+
+    async def report(self, step: Step, *, now: datetime) -> None:
+        """Tell governance what became of a monitor's incident, once the transaction commits."""
+        ...
+
+    async def disown(self, workspace: str, incident_id: str, *, now: datetime) -> None:
+        """Tell governance that an incident is none of any monitor here, once the transaction commits."""
+        ...
+
+    async def record(
+        self, workspace: str, *, principal: str, action: str, dataset: str, details: Mapping[str, Any]
+    ) -> None:
+        """Write an audit entry of what was done to a dataset."""
+        ...
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Do this once the transaction has committed."""
         ...
 
 

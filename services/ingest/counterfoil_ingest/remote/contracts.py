@@ -21,6 +21,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from counterfoil_ingest.entities import KeptContract
 from counterfoil_ingest.errors import ContractsUnavailableError
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
+from counterfoil_ingest.remote.promises import promises_of
 from counterfoil_ingest.rules import RecordRule, RecordRules
 from counterfoil_ingest.store import ContractStore
 
@@ -62,6 +63,8 @@ class ContractsFollower:
 
     def __init__(self, client: ContractsClient, kept: ContractStore, *, monotonic: Callable[[], float]) -> None:
         self.contracts = Contracts(self._lookup, monotonic=monotonic)
+        self.settled = False
+        """Whether the watch has told the present state."""
         self._client = client
         self._kept = kept
         self._watcher = Watcher(client.watch, self._put, self._drop, name="contracts compiled contracts")
@@ -94,6 +97,7 @@ class ContractsFollower:
         await self._watcher.current()
         for workspace, dataset in self._unconfirmed:
             self._drop(f"{workspace}/{dataset}")
+        self.settled = True
 
     async def keep(self) -> None:
         """Write what changes into the database, for ever."""
@@ -175,6 +179,8 @@ def compiled_of(message: pb.CompiledContract) -> Compiled:
         ),
         json_schema=message.json_schema,
         rules=_rules_of(message),
+        promises=promises_of(message),
+        classifications={each.path: each.classification for each in message.classifications},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import orjson
 import zstandard
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.texts import WholeTexts
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from counterfoil_ingest.entities import Finding, Quarantined
 from counterfoil_ingest.errors import QuarantinedRecordNotFoundError
@@ -54,6 +55,18 @@ class SqlQuarantine:
         async with self._database.read() as connection:
             found = await connection.execute(wanted.order_by(QUARANTINE.c.quarantine_id.desc()).limit(limit))
             return [_quarantined(row, b"") for row in found]
+
+    async def count_since(self, workspace: str, dataset: str, *, since: int) -> int:
+        """Return how many records of a dataset were quarantined since a time, microseconds UTC."""
+        first = uuid.UUID(int=since // 1000 << 80)  # ids begin with the milliseconds they were made at
+        wanted = select(func.count()).where(
+            QUARANTINE.c.workspace == workspace,
+            QUARANTINE.c.dataset == dataset,
+            QUARANTINE.c.quarantine_id >= str(first),
+            QUARANTINE.c.received_at >= since,
+        )
+        async with self._database.read() as connection:
+            return (await connection.execute(wanted)).scalar_one()
 
     async def holding(self, workspace: str, texts: WholeTexts) -> Sequence[str]:
         """Return the ids of those that hold any of some texts."""

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -189,6 +190,48 @@ IMPORT_QUARANTINED = Table(
     PrimaryKeyConstraint("workspace", "import_id", "quarantine_id"),
 )
 """What an import put into quarantine, and no import before it."""
+
+MONITOR = Table(
+    "monitor",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("monitor_id", String(200), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("contract_id", Text, nullable=False),
+    Column("contract_version", String(64), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("promised", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("measured", Double),
+    Column("detail", Text, nullable=False),
+    Column("evaluated_at", BigInteger),
+    Column("failing_since", BigInteger),
+    Column("errors", Integer, nullable=False),
+    Column("incident_id", String(36), nullable=False),
+    Column("opened_at", BigInteger),
+    Column("recovered_at", BigInteger),
+    Column("held", Boolean, nullable=False),
+    Column("accepted", Boolean, nullable=False),
+    Column("uptime", Text, nullable=False),
+    PrimaryKeyConstraint("workspace", "monitor_id"),
+)
+"""Monitors as they are; an empty incident is none, `uptime` a JSON object of days and seconds."""
+
+MONITOR_RESULT = Table(
+    "monitor_result",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("monitor_id", String(200), nullable=False),
+    Column("evaluated_at", BigInteger, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("measured", Double),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("workspace", "monitor_id", "evaluated_at"),
+)
+"""The last results of each monitor."""
 
 STORE = Store(
     "ingest",

@@ -1,0 +1,223 @@
+"""Monitors, their last results, what they hold, and what waits to be told to governance, in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from counterfoil_chassis.audit import AuditTrail
+from counterfoil_chassis.clock import from_micros, to_micros
+from counterfoil_chassis.database import Database
+from counterfoil_chassis.outbox import OutboxRelay, enqueue
+from counterfoil_chassis.watch import Feed, record_delete, record_put
+from google.protobuf.message import Message
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from counterfoil_ingest.monitors import MOST_RESULTS, Monitor, Result, State, Step
+from counterfoil_ingest.sql.tables import MONITOR, MONITOR_RESULT
+
+TOPIC: Final = "holds"
+"""The feed of held datasets."""
+
+INCIDENTS: Final = "incidents"
+"""The outbox topic of what governance is told."""
+
+_TIMES: Final = frozenset({"since", "evaluated_at", "failing_since", "opened_at", "recovered_at"})
+_FIELDS: Final = tuple(each.name for each in fields(Monitor))
+_results = MONITOR_RESULT.c
+
+ToHold = Callable[[Monitor], Message]
+ToReport = Callable[[Step, datetime], Message]
+ToDisowned = Callable[[str, str, datetime], Message]
+
+
+class SqlMonitorTransactions:
+    """Transactions on monitors; what they tell goes to the holds' watchers and to governance once they commit."""
+
+    def __init__(
+        self,
+        database: Database,
+        feed: Feed,
+        *,
+        relay: OutboxRelay,
+        trail: AuditTrail,
+        to_hold: ToHold,
+        to_report: ToReport,
+        to_disowned: ToDisowned,
+    ) -> None:
+        self._database = database
+        self._feed = feed
+        self._relay = relay
+        self._trail = trail
+        self._to_hold = to_hold
+        self._to_report = to_report
+        self._to_disowned = to_disowned
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[SqlMonitors]:
+        """Open one that writes; it commits at exit and rolls back on an error."""
+        async with self._database.begin() as connection:
+            yield SqlMonitors(connection, self)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[SqlMonitors]:
+        """Open one that reads."""
+        async with self._database.read() as connection:
+            yield SqlMonitors(connection, self)
+
+    async def hold(self, connection: AsyncConnection, monitor: Monitor) -> None:
+        """Put a hold in the feed."""
+        await record_put(connection, topic=TOPIC, key=_key(monitor), resource=self._to_hold(monitor))
+        self._feed.changed(connection)
+
+    async def release(self, connection: AsyncConnection, monitor: Monitor) -> None:
+        """Take a hold out of the feed."""
+        await record_delete(connection, topic=TOPIC, key=_key(monitor))
+        self._feed.changed(connection)
+
+    async def report(self, connection: AsyncConnection, step: Step, *, now: datetime) -> None:
+        """Have governance told what became of an incident."""
+        await self._tell(connection, self._to_report(step, now), now=now)
+
+    async def disown(self, connection: AsyncConnection, workspace: str, incident_id: str, *, now: datetime) -> None:
+        """Have governance told that an incident is over, which nobody here knows."""
+        await self._tell(connection, self._to_disowned(workspace, incident_id, now), now=now)
+
+    async def record(
+        self,
+        connection: AsyncConnection,
+        workspace: str,
+        *,
+        principal: str,
+        action: str,
+        dataset: str,
+        details: Mapping[str, Any],
+    ) -> None:
+        """Write an audit entry of what was done to a dataset."""
+        await self._trail.record(
+            connection,
+            workspace=workspace,
+            principal=principal,
+            action=action,
+            resource=f"datasets/{dataset}",
+            details=details,
+        )
+
+    def after_commit(self, connection: AsyncConnection, callback: Callable[[], None]) -> None:
+        """Do this once the connection's transaction has committed."""
+        self._database.after_commit(connection, callback)
+
+    async def _tell(self, connection: AsyncConnection, report: Message, *, now: datetime) -> None:
+        await enqueue(connection, topic=INCIDENTS, payload=report.SerializeToString(), now=now)
+        self._database.after_commit(connection, self._relay.wake)
+
+
+class SqlMonitors:
+    """The monitors of one transaction."""
+
+    def __init__(self, connection: AsyncConnection, transactions: SqlMonitorTransactions) -> None:
+        self._connection = connection
+        self._transactions = transactions
+
+    async def all(self) -> Sequence[Monitor]:
+        """Return every monitor of every workspace."""
+        return [_monitor(row) for row in await self._connection.execute(select(MONITOR))]
+
+    async def put(self, monitor: Monitor) -> None:
+        """Keep a monitor as it now is."""
+        values = {name: _written(name, getattr(monitor, name)) for name in _FIELDS}
+        place = (MONITOR.c.workspace == monitor.workspace, MONITOR.c.monitor_id == monitor.monitor_id)
+        changed = await self._connection.execute(update(MONITOR).where(*place).values(values))
+        if not changed.rowcount:
+            await self._connection.execute(insert(MONITOR).values(values))
+
+    async def delete(self, monitor: Monitor) -> None:
+        """Forget a monitor and its results."""
+        for table in (MONITOR, MONITOR_RESULT):
+            place = (table.c.workspace == monitor.workspace, table.c.monitor_id == monitor.monitor_id)
+            await self._connection.execute(delete(table).where(*place))
+
+    async def add_result(self, workspace: str, monitor_id: str, result: Result) -> None:
+        """Keep a result, and of a monitor's results the newest only; one of the same moment is replaced."""
+        at = to_micros(result.evaluated_at)
+        of_monitor = (_results.workspace == workspace, _results.monitor_id == monitor_id)
+        oldest = select(_results.evaluated_at).where(*of_monitor, _results.evaluated_at != at)
+        oldest = oldest.order_by(_results.evaluated_at.desc()).offset(MOST_RESULTS - 1).limit(1)
+        first_gone = (await self._connection.execute(oldest)).scalar()
+        gone = _results.evaluated_at == at
+        if first_gone is not None:
+            gone = gone | (_results.evaluated_at <= first_gone)
+        await self._connection.execute(delete(MONITOR_RESULT).where(*of_monitor, gone))
+        await self._connection.execute(
+            insert(MONITOR_RESULT).values(
+                workspace=workspace,
+                monitor_id=monitor_id,
+                evaluated_at=at,
+                state=int(result.state),
+                measured=result.measured,
+                detail=result.detail,
+            )
+        )
+
+    async def results(self, workspace: str, monitor_id: str) -> Sequence[Result]:
+        """Return a monitor's results, newest first."""
+        some = select(MONITOR_RESULT).where(_results.workspace == workspace, _results.monitor_id == monitor_id)
+        rows = await self._connection.execute(some.order_by(_results.evaluated_at.desc()).limit(MOST_RESULTS))
+        return [Result(from_micros(row.evaluated_at), State(row.state), row.measured, row.detail) for row in rows]
+
+    async def hold(self, monitor: Monitor) -> None:
+        """Let the watchers know that a monitor holds its dataset, and whether it may be resumed."""
+        await self._transactions.hold(self._connection, monitor)
+
+    async def release(self, monitor: Monitor) -> None:
+        """Let the watchers know that a monitor no longer holds its dataset."""
+        await self._transactions.release(self._connection, monitor)
+
+    async def report(self, step: Step, *, now: datetime) -> None:
+        """Tell governance what became of a monitor's incident, once the transaction commits."""
+        await self._transactions.report(self._connection, step, now=now)
+
+    async def disown(self, workspace: str, incident_id: str, *, now: datetime) -> None:
+        """Tell governance that an incident is none of any monitor here, once the transaction commits."""
+        await self._transactions.disown(self._connection, workspace, incident_id, now=now)
+
+    async def record(
+        self, workspace: str, *, principal: str, action: str, dataset: str, details: Mapping[str, Any]
+    ) -> None:
+        """Write an audit entry of what was done to a dataset."""
+        await self._transactions.record(
+            self._connection, workspace, principal=principal, action=action, dataset=dataset, details=details
+        )
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Do this once the transaction has committed."""
+        self._transactions.after_commit(self._connection, callback)
+
+
+def _key(monitor: Monitor) -> str:
+    return f"{monitor.workspace}/{monitor.monitor_id}"
+
+
+def _written(name: str, value: Any) -> Any:
+    if name in _TIMES:
+        return None if value is None else to_micros(value)
+    if name == "uptime":
+        return orjson.dumps(dict(value), option=orjson.OPT_NON_STR_KEYS).decode()
+    return int(value) if name == "state" else value
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _TIMES:
+        return None if value is None else from_micros(value)
+    if name == "uptime":
+        return {int(day): seconds for day, seconds in orjson.loads(value).items()}
+    return State(value) if name == "state" else value
+
+
+def _monitor(row: Row[Any]) -> Monitor:
+    return Monitor(**{name: _read(name, getattr(row, name)) for name in _FIELDS})
