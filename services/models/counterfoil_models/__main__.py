@@ -25,10 +25,12 @@ from counterfoil_models.entities import OutputKind
 from counterfoil_models.files.artifacts import ArtifactFiles
 from counterfoil_models.forecasting import load_libraries
 from counterfoil_models.freshness import Freshness
+from counterfoil_models.holds import Holds
 from counterfoil_models.remote.consents import LedgerConsents
 from counterfoil_models.remote.consumers import Consumers
 from counterfoil_models.remote.governance import Governance
 from counterfoil_models.remote.graph import GraphJourneys
+from counterfoil_models.remote.holds import IngestHolds
 from counterfoil_models.remote.ingest import IngestSnapshots
 from counterfoil_models.remote.log import IngestLog
 from counterfoil_models.servicers.attributions import AttributionReplayer, AttributionServicer, AttributionServices
@@ -161,6 +163,7 @@ async def _all(shared: Shared) -> Service:
         ids=host.ids,
         audit_added=audit.wake,
     )
+    holds = Holds(stores, IngestHolds(shared.ingest, host.signer))
     models = ModelServices(
         stores=stores,
         source=shared.source,
@@ -181,7 +184,16 @@ async def _all(shared: Shared) -> Service:
             *_output_servicers(shared, policies, receipts_added=relay.wake),
         ],
         unchanging=UNCHANGING,
-        background=[relay.run, trainer.run, policies.run, audit.run, approvals.run, freshness.run, reading.run],
+        background=[
+            relay.run,
+            trainer.run,
+            policies.run,
+            audit.run,
+            approvals.run,
+            freshness.run,
+            reading.run,
+            holds.run,
+        ],
     )
 
 

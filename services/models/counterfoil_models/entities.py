@@ -347,3 +347,21 @@ class LogBlock:
     lines: bytes
     traceparents: tuple[str, ...]
     received_us: int = 0
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A dataset that a monitor of ingest holds: nothing new is made from it until its incident is resolved."""
+
+    workspace: str
+    dataset: str
+    monitor_id: str
+    incident_id: str
+    detail: str
+    since: datetime
+    recovered_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return what it is known by."""
+        return self.workspace, self.monitor_id

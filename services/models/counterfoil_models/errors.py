@@ -206,3 +206,9 @@ class GroupTooSmallError(FailedPreconditionError):
     """Fewer than two units were treated, or fewer than two were not."""
 
     reason = "GROUP_TOO_SMALL"
+
+
+class DataHeldError(FailedPreconditionError):
+    """A dataset that this would be made from is held, since it broke its contract."""
+
+    reason = "DATA_HELD"

@@ -1,10 +1,12 @@
 """What the rules need from storage and from other services."""
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+
+from counterfoil_chassis.watch import Watcher
 
 from counterfoil_models.entities import (
     Change,
@@ -12,6 +14,7 @@ from counterfoil_models.entities import (
     Contract,
     Forecast,
     GraphState,
+    Hold,
     JourneyReading,
     LogBlock,
     Model,
@@ -183,6 +186,22 @@ class EarlierArtifacts(Protocol):
         """Yield those that are whole and not among the known."""
 
 
+class HoldStore(Protocol):
+    """Which datasets are held, as ingest said last."""
+
+    async def all(self) -> Sequence[Hold]:
+        """Return every workspace's holds."""
+
+    async def of(self, workspace: str, datasets: Collection[str]) -> Sequence[Hold]:
+        """Return the holds of some datasets, the oldest first."""
+
+    async def put(self, hold: Hold) -> None:
+        """Keep a hold as it now is."""
+
+    async def delete(self, workspace: str, monitor_id: str) -> None:
+        """Forget what a monitor held."""
+
+
 class Transaction(Protocol):
     """The stores of one transaction, and its connection for the chassis tables."""
 
@@ -192,6 +211,7 @@ class Transaction(Protocol):
     forecasts: ForecastStore
     outputs: OutputStore
     receipts: ReceiptStore
+    holds: HoldStore
 
 
 class Stores(Protocol):
@@ -263,6 +283,13 @@ class SnapshotSource(Protocol):
 
         Raises SnapshotErasedError or SnapshotExpiredError when its records are no longer those that were cited.
         """
+
+
+class HoldSource(Protocol):
+    """Which datasets are held, from ingest."""
+
+    def watch(self, on_hold: Callable[[Hold], None], on_release: Callable[[tuple[str, str]], None]) -> Watcher:
+        """Return a watcher of every workspace's holds; a release comes with the workspace and the monitor's id."""
 
 
 class Log(Protocol):

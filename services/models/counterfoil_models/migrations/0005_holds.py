@@ -1,12 +1,20 @@
 """Which datasets are held."""
 
-from __future__ import annotations
+from alembic import op
+from sqlalchemy import BigInteger, Column, Text
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.create_table(
+        "hold",
+        Column("workspace", Text, primary_key=True),
+        Column("monitor_id", Text, primary_key=True),
+        Column("dataset", Text, nullable=False),
+        Column("incident_id", Text, nullable=False),
+        Column("detail", Text, nullable=False),
+        Column("since", BigInteger, nullable=False),
+        Column("recovered_at", BigInteger),
+    )

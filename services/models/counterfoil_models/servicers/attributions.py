@@ -39,6 +39,7 @@ from counterfoil_models.entities import (
     OutputKind,
 )
 from counterfoil_models.errors import GraphEmptyError
+from counterfoil_models.holds import require_released
 from counterfoil_models.servicers.attribution_messages import attribution_message, spec_of_message
 from counterfoil_models.servicers.outputs import Outputs
 from counterfoil_models.servicers.provenance import PRODUCER, Made, inputs_of_receipt, make_receipt
@@ -165,6 +166,7 @@ class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
         people = {"people": reading.persons, "without_consent": reading.persons_without_consent}
         questions = [use_question(one, purpose=asked.purpose, **people) for one in reading.datasets or (JOURNEYS,)]
         spent = dict.fromkeys(one.dataset for one in asked.spec.costs)
+        await require_released(self._outputs.stores, caller.workspace, {*reading.datasets, *spent})
         questions += [use_question(dataset, purpose=asked.purpose) for dataset in spent]
         answers = [await self._services.policies.require(caller, question) for question in questions]
         return Basis(inputs, reading, answers, _question(asked, inputs, reading))

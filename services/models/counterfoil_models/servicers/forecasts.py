@@ -20,6 +20,7 @@ from counterfoil_models.artifact import Artifact, decode
 from counterfoil_models.documents import inputs_document, output_document
 from counterfoil_models.entities import Forecast, Input, Model, ModelVersion
 from counterfoil_models.errors import NoChampionError
+from counterfoil_models.holds import require_released
 from counterfoil_models.reading import Reading, read_series, take_inputs
 from counterfoil_models.servicers.messages import forecast_message
 from counterfoil_models.servicers.provenance import PRODUCER, Asked, asked_of, forecast_receipt, inputs_of_receipt
@@ -61,6 +62,7 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
         require_scope(caller, "ingest.read")
         model, champion = await self._champion(caller.workspace, request.model_id)
         answers = await self._allowed(caller, model)
+        await require_released(self._stores, caller.workspace, model.spec.datasets())
         artifact = await _artifact(self._stores, champion.artifact_sha256)
         asked = Asked(
             model.model_id,

@@ -20,6 +20,7 @@ from counterfoil_chassis.worker import Worker
 from counterfoil_models.documents import gap_of, inputs_document
 from counterfoil_models.entities import ConsentState, Contract, ImpactTier, Input, Output, OutputKind
 from counterfoil_models.errors import SpecInvalidError
+from counterfoil_models.holds import require_released
 from counterfoil_models.lift_spec import (
     DEFAULT_PURPOSE,
     LOOKUP_ROLE,
@@ -91,6 +92,7 @@ class LiftServicer(lifts_pb2_grpc.LiftServiceServicer):
         spec = completed_lift_spec(lift_spec_of_message(request.spec))
         asked = Asked(spec, _purpose(request.purpose), await self._services.timezone(caller.workspace))
         datasets = spec.datasets()
+        await require_released(self._outputs.stores, caller.workspace, datasets.values())
         inputs = tuple([Input(role, await self._services.source.take(name)) for role, name in datasets.items()])
         reading = await read_units(self._services, asked, inputs, workspace=caller.workspace)
         consents = await check_consents(self._services, asked, reading.table, workspace=caller.workspace)

@@ -17,6 +17,7 @@ from counterfoil_chassis.telemetry import current_trace_id, current_traceparent
 from counterfoil_models.approvals import Approvals, record_promotion
 from counterfoil_models.entities import Change, Model, ModelVersion, State
 from counterfoil_models.errors import StateTransitionError, TrainingRunningError
+from counterfoil_models.holds import require_released
 from counterfoil_models.models import begin, completed_spec, promote, rollback
 from counterfoil_models.reading import take_inputs
 from counterfoil_models.servicers.messages import (
@@ -125,6 +126,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         await self._services.policies.require(caller, train_question(model))
         for dataset in model.spec.datasets():
             await self._services.policies.require(caller, use_question(dataset, purpose=model.purpose))
+        await require_released(self._stores, caller.workspace, model.spec.datasets())
         timezone = await self._services.timezone(caller.workspace)
         inputs = await take_inputs(self._services.source, model.spec)
         jobs: list[Job] = []

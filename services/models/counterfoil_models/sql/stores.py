@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_models.sql.artifacts import SqlArtifactStore
 from counterfoil_models.sql.forecasts import SqlForecastStore
+from counterfoil_models.sql.holds import SqlHoldStore
 from counterfoil_models.sql.models import SqlModelStore
 from counterfoil_models.sql.outputs import SqlOutputStore
 from counterfoil_models.sql.receipts import SqlReceiptStore
@@ -16,6 +17,7 @@ from counterfoil_models.store import (
     ArtifactStore,
     EarlierArtifacts,
     ForecastStore,
+    HoldStore,
     ModelStore,
     OutputStore,
     ReceiptStore,
@@ -33,6 +35,7 @@ class SqlTransaction:
         self.forecasts: ForecastStore = SqlForecastStore(connection)
         self.outputs: OutputStore = SqlOutputStore(connection)
         self.receipts: ReceiptStore = SqlReceiptStore(connection)
+        self.holds: HoldStore = SqlHoldStore(connection)
 
 
 class SqlStores:

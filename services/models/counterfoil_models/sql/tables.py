@@ -104,6 +104,18 @@ RECORDS_SEEN = Table(
     Column("records", BigInteger, nullable=False),
 )
 
+HOLD = Table(
+    "hold",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("monitor_id", Text, primary_key=True),
+    Column("dataset", Text, nullable=False),
+    Column("incident_id", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("recovered_at", BigInteger),
+)
+
 ARTIFACT = Table(
     "artifact",
     METADATA,

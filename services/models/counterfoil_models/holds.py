@@ -1,0 +1,84 @@
+"""Datasets that ingest holds: nothing new is made from them, what was made before stays readable and replays."""
+
+import asyncio
+from collections import deque
+from collections.abc import Collection
+
+from counterfoil_chassis.database import lasting
+
+from counterfoil_models.entities import Hold
+from counterfoil_models.errors import DataHeldError
+from counterfoil_models.store import HoldSource, Stores
+
+Key = tuple[str, str]
+
+
+async def require_released(stores: Stores, workspace: str, datasets: Collection[str]) -> None:
+    """Raise DataHeldError, which names the incident, when one of the datasets is held."""
+    async with stores.read() as transaction:
+        held = await transaction.holds.of(workspace, datasets)
+    if not held:
+        return
+    first = held[0]
+    then = (
+        "It passes again: resume it, then ask again."
+        if first.recovered_at
+        else "Mend the data and resume it, then ask again."
+    )
+    raise DataHeldError(
+        f"Dataset {first.dataset!r} is held by monitor {first.monitor_id!r} (incident {first.incident_id}): "
+        f"{first.detail} {then} What was made before can still be read.",
+        metadata={
+            "dataset": first.dataset,
+            "monitor_id": first.monitor_id,
+            "incident_id": first.incident_id,
+            "datasets": ",".join(sorted({each.dataset for each in held})),
+        },
+    )
+
+
+class Holds:
+    """Keeps what is held as ingest says, for every process that makes outputs; without ingest the last state holds."""
+
+    def __init__(self, stores: Stores, source: HoldSource) -> None:
+        self._stores = stores
+        self._watcher = source.watch(self._take, self._release)
+        self._unconfirmed: set[Key] = set()
+        self._changes: deque[Hold | Key] = deque()
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow ingest for the process's life; what was kept and is held no more is released once that is known."""
+        async with self._stores.read() as transaction:
+            self._unconfirmed = {each.key for each in await transaction.holds.all()}
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watcher.run())
+            group.create_task(lasting(self._keep))
+            await self._watcher.current()
+            for key in list(self._unconfirmed):
+                self._release(key)
+
+    def _take(self, hold: Hold) -> None:
+        self._unconfirmed.discard(hold.key)
+        self._change(hold)
+
+    def _release(self, key: Key) -> None:
+        self._unconfirmed.discard(key)
+        self._change(key)
+
+    def _change(self, change: Hold | Key) -> None:
+        self._changes.append(change)
+        self._changed.set()
+
+    async def _keep(self) -> None:
+        while True:
+            while self._changes:
+                change = self._changes[0]
+                async with self._stores.begin() as transaction:
+                    if isinstance(change, Hold):
+                        await transaction.holds.put(change)
+                    else:
+                        await transaction.holds.delete(*change)
+                self._changes.popleft()
+            self._changed.clear()
+            await self._changed.wait()
