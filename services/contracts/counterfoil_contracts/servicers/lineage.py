@@ -328,19 +328,12 @@ class LineageServicer(LineageServiceServicer):
 
     async def _changed_by_contract(self, workspace: str, request: pb.GetImpactRequest) -> list[tuple[Name, str]]:
         async with self._contracts.read() as stores:
-            active = await stores.contracts.active_version(workspace, request.contract_id)
-            wanted = None
-            if request.version or active is None:
-                latest = (await stores.contracts.get(workspace, request.contract_id)).latest_version
-                wanted = await get_version(
-                    stores,
-                    workspace=workspace,
-                    contract_id=request.contract_id,
-                    version=request.version or latest,
-                )
-        if active is None or wanted is None:
-            whole = active or wanted
-            return [(Name(OURS, dataset), "") for dataset in (whole.datasets if whole else ())]
+            contract = await stores.contracts.get(workspace, request.contract_id)
+            place = {"workspace": workspace, "contract_id": request.contract_id}
+            active = await get_version(stores, **place, version=contract.active_version or contract.latest_version)
+            wanted = await get_version(stores, **place, version=request.version) if request.version else None
+        if wanted is None:
+            return [(Name(OURS, dataset), "") for dataset in active.datasets]
         new = {compiled.dataset: orjson.loads(compiled.json_schema) for compiled in wanted.compiled}
         changed: list[tuple[Name, str]] = []
         for compiled in active.compiled:
