@@ -11,6 +11,7 @@ import grpc
 import pytest
 import yaml
 from counterfoil.contracts.v1 import contracts_pb2 as pb
+from counterfoil.contracts.v1.consumers_pb2_grpc import ConsumerServiceStub
 from counterfoil.contracts.v1.contracts_pb2_grpc import ContractServiceStub
 from counterfoil_chassis.call import connect, outgoing
 from counterfoil_chassis.clock import SystemClock
@@ -20,6 +21,7 @@ from counterfoil_chassis.status import RemoteFailure, failure_of
 from counterfoil_contracts.__main__ import build
 from counterfoil_contracts.settings import Settings
 
+CALLERS = ("gateway", "ingest", "graph", "models")
 SCOPES = frozenset({"contracts.read", "contracts.write"})
 STRING = {"name": "name", "logicalType": "string"}
 
@@ -54,10 +56,9 @@ class Contracts:
     def __init__(self, channel: grpc.aio.Channel, keys: Path) -> None:
         self.channel = channel
         self.stub = ContractServiceStub(channel)
+        self.consumers = ConsumerServiceStub(channel)
         clock = SystemClock()
-        self._signers = {
-            name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in ("gateway", "ingest")
-        }
+        self._signers = {name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in CALLERS}
 
     def as_principal(self, workspace: str = "default", *, scopes: frozenset[str] = SCOPES) -> dict[str, Any]:
         """Return the timeout and metadata of a principal's call."""
@@ -66,7 +67,11 @@ class Contracts:
 
     def as_ingest(self) -> dict[str, Any]:
         """Return the timeout and metadata of ingest's own call."""
-        return outgoing(default=20.0, signer=self._signers["ingest"])
+        return self.as_service("ingest")
+
+    def as_service(self, name: str) -> dict[str, Any]:
+        """Return the timeout and metadata of a service's own call."""
+        return outgoing(default=20.0, signer=self._signers[name])
 
     async def submit(self, text: str, *, activate: bool = False, workspace: str = "default") -> pb.ContractVersion:
         request = pb.SubmitContractRequest(document=text, activate=activate)
@@ -102,7 +107,7 @@ class Contracts:
 async def contracts_in(folder: Path, *, governance_target: str = "127.0.0.1:9") -> AsyncIterator[Contracts]:
     """Serve contracts from a data folder; the same folder again is a restart. By default no governance answers."""
     keys = folder / "keys"
-    for name in ("contracts", "gateway", "ingest"):
+    for name in ("contracts", *CALLERS):
         write_key_pair(keys / f"{name}.pem", keys / "trusted", name)
     settings = Settings(listen="127.0.0.1:0", data_dir=folder, drain_seconds=0, governance_target=governance_target)
     async with (
