@@ -34,6 +34,7 @@ from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.reading import LogReader
 from counterfoil_ingest.registry import Contracts
+from counterfoil_ingest.remote.checks import CheckRunner
 from counterfoil_ingest.remote.contracts import ContractsClient, ContractsFollower
 from counterfoil_ingest.remote.workspaces import follow_quotas
 from counterfoil_ingest.servicers.append import RECORDS, AppendServicer, SourceMappings
@@ -80,6 +81,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     await follower.restore()
     stack.push_async_callback(follower.flush)
     contracts = follower.contracts
+    checks = CheckRunner(channel, log, contracts, signer=host.signer)
     appender = await open_appender(log, settings.data_dir / "dedup.table", contracts=contracts, ids=host.ids)
     stack.push_async_callback(appender.close)
     governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
@@ -93,6 +95,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             follower.watch,
             follower.settle,
             follower.keep,
+            checks.watch,
+            checks.run,
             follow_quotas(governance, quotas, signer=host.signer).run,
             trail.run,
             *background,
