@@ -58,7 +58,6 @@ class Compiled:
     columns: tuple[Column, ...]
     json_schema: bytes
     rules: RecordRules | None = None
-    classifications: Mapping[str, str] = field(default_factory=dict)
     promises: Promises = NO_PROMISES
     classifications: Mapping[str, str] = field(default_factory=dict)
 

@@ -179,7 +179,6 @@ def compiled_of(message: pb.CompiledContract) -> Compiled:
         ),
         json_schema=message.json_schema,
         rules=_rules_of(message),
-        classifications={each.path: each.classification for each in message.classifications},
         promises=promises_of(message),
         classifications={each.path: each.classification for each in message.classifications},
     )
