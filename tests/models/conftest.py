@@ -18,7 +18,7 @@ from counterfoil.governance.v1 import (
     workspaces_pb2_grpc,
 )
 from counterfoil.graph.v1 import journeys_pb2_grpc
-from counterfoil.ingest.v1 import records_pb2_grpc
+from counterfoil.ingest.v1 import monitors_pb2_grpc, records_pb2_grpc
 from counterfoil_chassis.identity import write_key_pair
 from counterfoil_chassis.serve import Service, started
 from counterfoil_models.settings import Settings
@@ -28,6 +28,7 @@ from tests.models.shop import (
     Client,
     GovernanceSettings,
     GraphSettings,
+    Holds,
     IngestSettings,
     Ledgers,
     Office,
@@ -40,14 +41,19 @@ from tests.models.shop import (
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     for name in ("gateway", "ingest", "graph", "governance", "models"):
         write_key_pair(tmp_path / f"keys/{name}.pem", tmp_path / "keys/trusted", name)
-    ingest, office, journeys = Ledgers(), Office(), JourneyRoom()
+    ingest, holds, office, journeys = Ledgers(), Holds(), Office(), JourneyRoom()
     ingest.gate.set()
     journeys.gate.set()
     for workspace in ("acme", "rival"):
         office.policies.put_in_force(workspace)
 
     async def build_ingest(settings: Any, host: Any, stack: AsyncExitStack) -> Service:
-        return Service([(records_pb2_grpc.add_RecordServiceServicer_to_server, ingest)])
+        return Service(
+            [
+                (records_pb2_grpc.add_RecordServiceServicer_to_server, ingest),
+                (monitors_pb2_grpc.add_MonitorServiceServicer_to_server, holds),
+            ]
+        )
 
     async def build_graph(settings: Any, host: Any, stack: AsyncExitStack) -> Service:
         return Service([(journeys_pb2_grpc.add_JourneyServiceServicer_to_server, journeys)])
@@ -75,7 +81,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             "governance_target": second.address,
             "graph_target": third.address,
         }
-        yield World(tmp_path, ingest, office, journeys, Settings(**common, **targets))
+        yield World(tmp_path, ingest, holds, office, journeys, Settings(**common, **targets))
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pytest
 import zstandard
 from counterfoil.common.v1 import receipts_pb2_grpc, snapshot_pb2
+from counterfoil.common.v1.watch_pb2 import WatchResponse
 from counterfoil.governance.v1 import receipts_pb2, workspaces_pb2, workspaces_pb2_grpc
 from counterfoil.governance.v1 import receipts_pb2_grpc as ledger_pb2_grpc
-from counterfoil.ingest.v1 import records_pb2, records_pb2_grpc
+from counterfoil.ingest.v1 import monitors_pb2, monitors_pb2_grpc, records_pb2, records_pb2_grpc
 from counterfoil.models.v1 import attributions_pb2_grpc, forecasts_pb2_grpc, lifts_pb2_grpc, models_pb2, models_pb2_grpc
 from counterfoil_chassis.clock import SystemClock
 from counterfoil_chassis.errors import FailedPreconditionError, NotFoundError
@@ -33,7 +34,7 @@ from counterfoil_models.settings import Settings
 from pydantic_settings import SettingsConfigDict
 
 from tests.models.journey_room import JourneyRoom
-from tests.models.office import AuditRoom, ChangeRoom, ConsentRoom, PolicyRoom
+from tests.models.office import AuditRoom, ChangeRoom, ConsentRoom, PolicyRoom, State
 
 SCOPES = ("models.read", "models.write", "ingest.read", "governance.read")
 
@@ -151,6 +152,34 @@ class Ledgers(records_pb2_grpc.RecordServiceServicer):
             await appended.wait()
 
 
+class Holds(monitors_pb2_grpc.MonitorServiceServicer):
+    """What ingest's monitors hold."""
+
+    def __init__(self) -> None:
+        self.state = State()
+
+    def hold(self, dataset: str, *, workspace: str = "acme", recovered: bool = False) -> None:
+        hold = monitors_pb2.Hold(
+            workspace=workspace,
+            dataset=dataset,
+            monitor_id=f"{dataset}.latency",
+            incident_id=f"incident-of-{dataset}",
+            detail="2 d, and it must be at most 1 d.",
+        )
+        hold.since.GetCurrentTime()
+        if recovered:
+            hold.recovered_at.GetCurrentTime()
+        self.state.put(f"{workspace}/{dataset}.latency", hold)
+
+    def release(self, dataset: str, *, workspace: str = "acme") -> None:
+        self.state.delete(f"{workspace}/{dataset}.latency")
+
+    async def WatchHolds(self, request: monitors_pb2.WatchHoldsRequest, context: Any) -> AsyncIterator[WatchResponse]:
+        assert current_caller().service == "models"
+        async for response in self.state.watch(request.after_revision):
+            yield response
+
+
 class Office(workspaces_pb2_grpc.WorkspaceServiceServicer, ledger_pb2_grpc.ReceiptServiceServicer):
     """Workspaces with one timezone, a ledger that keeps what it is sent, and governance's other rooms."""
 
@@ -220,6 +249,7 @@ class World:
 
     data_dir: Path
     ingest: Ledgers
+    holds: Holds
     office: Office
     journeys: JourneyRoom
     settings: Settings

@@ -1,0 +1,158 @@
+"""Data that ingest holds: nothing new is made from it, what was made before stays, and it goes on once released."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+from counterfoil.common.v1 import receipts_pb2
+from counterfoil.models.v1 import forecasts_pb2, models_pb2
+from counterfoil_chassis.status import RemoteFailure, failure_of
+
+from tests.models.shop import Client, World, demand
+from tests.models.test_models_attribution_service import create as attribute
+from tests.models.test_models_attribution_service import market
+from tests.models.test_models_lifts import measured, put_experiment
+from tests.models.test_models_replay import forecast, replay, serve
+from tests.postgres import Server
+
+__all__ = ["market"]
+R = receipts_pb2.ReplayResult
+
+
+async def held(make: Callable[[], Awaitable[Any]]) -> RemoteFailure:
+    """Make until it is refused because data is held: nothing else tells that the watch has brought the hold."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await make()
+            except grpc.aio.AioRpcError as error:
+                if failure_of(error).reason != "DATA_HELD":
+                    raise
+                return failure_of(error)
+            await asyncio.sleep(0.05)
+
+
+async def released(make: Callable[[], Awaitable[Any]]) -> Any:
+    """Make until it is no longer refused."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await make()
+            except grpc.aio.AioRpcError as error:
+                if failure_of(error).reason != "DATA_HELD":
+                    raise
+            await asyncio.sleep(0.05)
+
+
+async def test_a_forecast_on_held_data_is_refused_and_names_the_incident(shop: World, client: Client) -> None:
+    await serve(client)
+    await forecast(client)
+    shop.holds.hold("sales")
+    failure = await held(lambda: forecast(client))
+    assert failure.code.name == "FAILED_PRECONDITION"
+    assert failure.metadata == {
+        "dataset": "sales",
+        "datasets": "sales",
+        "monitor_id": "sales.latency",
+        "incident_id": "incident-of-sales",
+    }
+    assert "incident-of-sales" in failure.detail
+    assert "Mend the data" in failure.detail
+    shop.holds.hold("sales", recovered=True)
+    async with asyncio.timeout(60):
+        while "passes again" not in (await held(lambda: forecast(client))).detail:
+            await asyncio.sleep(0.05)
+
+
+async def test_what_was_made_before_is_read_and_replayed_while_data_is_held(shop: World, client: Client) -> None:
+    await serve(client)
+    made = await forecast(client)
+    shop.holds.hold("products")
+    await held(lambda: forecast(client))
+    request = forecasts_pb2.GetForecastRequest(forecast_id=made.forecast_id)
+    assert await client(client.forecasts.GetForecast, request) == made
+    assert (await replay(client, made.receipt_id)).outcome == R.MATCH
+
+
+async def test_forecasts_go_on_once_the_data_is_released(shop: World, client: Client) -> None:
+    await serve(client)
+    shop.holds.hold("sales")
+    await held(lambda: forecast(client))
+    shop.holds.release("sales")
+    made = await released(lambda: forecast(client, horizon_days=3))
+    assert made.horizon_days == 3
+
+
+async def test_no_version_is_trained_on_held_data(shop: World, client: Client) -> None:
+    await client(client.models.CreateModel, demand())
+    shop.holds.hold("sales")
+    request = models_pb2.TrainModelVersionRequest(model_id="demand")
+    await held(lambda: client(client.models.TrainModelVersion, request))
+
+
+async def test_a_lift_on_held_data_is_refused(world: World, client: Client) -> None:
+    put_experiment(world)
+    await measured(client)
+    world.holds.hold("members")
+    failure = await held(lambda: measured(client))
+    assert failure.metadata["incident_id"] == "incident-of-members"
+
+
+async def test_an_attribution_with_held_costs_is_refused(market: World, client: Client) -> None:
+    await attribute(client)
+    market.holds.hold("mail_costs")
+    failure = await held(lambda: attribute(client))
+    assert failure.metadata["dataset"] == "mail_costs"
+
+
+async def test_other_data_and_other_workspaces_are_not_held(shop: World, client: Client) -> None:
+    await serve(client)
+    shop.holds.hold("something_else")
+    shop.holds.hold("sales", workspace="rival")
+    shop.holds.hold("products")  # the last one told: then the others are known, too
+    failure = await held(lambda: forecast(client))
+    assert failure.metadata["datasets"] == "products"
+    shop.holds.release("products")
+    await released(lambda: forecast(client))
+
+
+async def test_a_hold_outlives_a_restart_and_ends_when_it_ended_meanwhile(shop: World) -> None:
+    async with shop.serving() as running, shop.client(running) as client:
+        await serve(client)
+        shop.holds.hold("sales")
+        await held(lambda: forecast(client))
+    away = replace(shop, settings=shop.settings.model_copy(update={"ingest_target": "127.0.0.1:9"}))
+    async with away.serving() as running, away.client(running) as client:
+        refused = await client.refused(
+            client.forecasts.CreateForecast, forecasts_pb2.CreateForecastRequest(model_id="demand")
+        )
+        assert refused.reason == "DATA_HELD", "the last state holds while ingest is away"
+    shop.holds.release("sales")
+    async with shop.serving() as running, shop.client(running) as client:
+        await released(lambda: forecast(client))
+
+
+@pytest.mark.both_engines
+async def test_a_process_that_only_serves_knows_what_is_held(shop: World, postgres: Server) -> None:
+    url = postgres.database("models")
+    world = replace(shop, settings=shop.settings.model_copy(update={"database_url": url}))
+    changed = {"role": "serving", "data_dir": world.data_dir / "serving"}
+    second = replace(world, settings=world.settings.model_copy(update=changed))
+    async with (
+        world.serving() as first,
+        second.serving() as other,
+        world.client(first) as writer,
+        world.client(other) as server,
+    ):
+        await serve(writer)
+        await forecast(server)
+        shop.holds.hold("sales")
+        await held(lambda: forecast(server))
+        shop.holds.release("sales")
+        await released(lambda: forecast(server, horizon_days=2))
+    postgres.drop(url)
