@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.console.browser import Console, find, launch, signing_in
+from tests.console.shop import Shop, open_shop
 from tests.console.store import Store, open_store
 from tests.system.installation import Installation
 
@@ -29,6 +30,16 @@ def store(console_installation: Installation) -> Iterator[Store]:
     with (
         console_installation.http(console_installation.admin_key) as admin,
         open_store(console_installation, admin) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def shop(console_installation: Installation) -> Iterator[Shop]:
+    """The shop with its contracts."""
+    with (
+        console_installation.http(console_installation.admin_key) as admin,
+        open_shop(console_installation, admin) as opened,
     ):
         yield opened
 
@@ -60,5 +71,13 @@ def console(sign_in: Callable[..., Console], store: Store) -> Iterator[Console]:
 def second(sign_in: Callable[..., Console], store: Store) -> Iterator[Console]:
     """The console of the second person, signed in."""
     opened = sign_in(store.second_key).sign_in()
+    yield opened
+    opened.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def shop_console(sign_in: Callable[..., Console], shop: Shop) -> Iterator[Console]:
+    """The console of the shop's first principal, signed in."""
+    opened = sign_in(shop.tenant.key).sign_in()
     yield opened
     opened.page.context.close()

@@ -171,7 +171,7 @@ def _fill(tenant: Tenant) -> Store:
     slow = {"Request-Timeout": "60"}
     attribution = ok(tenant.http.post("/v1/attribution", json={"spec": ATTRIBUTION}, headers=slow))
     lift = ok(tenant.http.post("/v1/lift", json={"spec": LIFT}, headers=slow))
-    return Store(tenant, _second_person(tenant), person["person_id"], forecast, attribution, lift, change_id)
+    return Store(tenant, second_person(tenant), person["person_id"], forecast, attribution, lift, change_id)
 
 
 def _records() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -256,7 +256,7 @@ def _waiting_promotion(tenant: Tenant) -> str:
     return ok(tenant.http.post(f"{versions}/{version}:promote", json=asked))["change_id"]
 
 
-def _second_person(tenant: Tenant) -> str:
+def second_person(tenant: Tenant) -> str:
     """Return the key of somebody else with every scope that reading and approving need."""
     principal = {"principal_id": SECOND_PERSON, "kind": "HUMAN", "roles": ["reviewer"]}
     ok(tenant.http.post("/v1/principals", json=principal))

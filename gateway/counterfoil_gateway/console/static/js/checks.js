@@ -6,6 +6,7 @@ import { badge, nothing, table } from "./parts.js";
 
 const FIRST_WAIT = 300; // milliseconds
 const LONGEST_WAIT = 3_000;
+const PATIENCE = 90_000; // a check takes seconds where ingest can be reached
 
 /** Ask for a check and wait for what it found. */
 export async function check(request, signal) {
@@ -13,12 +14,14 @@ export async function check(request, signal) {
   return finished(asked.check_id, signal);
 }
 
-/** A check once it is done; raise Problem when it could not be run. */
+/** A check once it is done; raise Problem when it could not be run, or still waits after a minute and a half. */
 export async function finished(id, signal) {
+  const begun = Date.now();
   for (let wait = FIRST_WAIT; ; wait = Math.min(LONGEST_WAIT, wait * 1.5)) {
     const found = await get(`/v1/checks/${segment(id)}`, {}, signal);
     if (found.state === "FAILED") throw new Problem({ title: "The check could not be run", detail: found.error_detail, reason: found.error_reason });
     if (found.state === "DONE") return found;
+    if (Date.now() - begun > PATIENCE) throw new Problem({ title: "The check still waits", detail: "Ingest has not run it yet; it does so once it can be reached.", reason: "CHECK_PENDING" });
     await pause(wait, signal);
   }
 }

@@ -14,8 +14,8 @@ const DIRECTIONS = {
   forward: {
     title: "Who reads",
     PROVEN_COMPATIBLE: "Every record that is accepted now was accepted before: who reads goes on as before.",
-    PROVEN_BREAKING: "Records are accepted now that who reads has never seen before.",
-    UNPROVEN: "Neither a proof nor a record that who reads has never seen before was found.",
+    PROVEN_BREAKING: "Records are accepted now that were refused before: who reads all of a record may meet what it does not know.",
+    UNPROVEN: "Neither a proof was found, nor a record that was refused before.",
   },
 };
 
@@ -38,11 +38,12 @@ export function comparisonsView(comparisons, { beside }) {
 function direction(name, comparison) {
   const says = DIRECTIONS[name];
   const verdict = comparison?.verdict ?? "VERDICT_UNSPECIFIED";
-  const [, , kind, shape] = VERDICTS[verdict] ?? VERDICTS.VERDICT_UNSPECIFIED;
+  const more = name === "forward" && verdict === "PROVEN_BREAKING"; // only consumers, below, tell whether that breaks somebody
+  const [, , kind, shape] = more ? VERDICTS.UNPROVEN : VERDICTS[verdict] ?? VERDICTS.VERDICT_UNSPECIFIED;
   return h(
     "div",
     { class: `outcome ${kind}`, "data-direction": name, "data-verdict": verdict },
-    h("strong", {}, icon(shape), says.title, " ", verdictBadge(verdict)),
+    h("strong", {}, icon(shape), says.title, " ", more ? badge("more is accepted", "warn") : verdictBadge(verdict)),
     h("p", {}, says[verdict] ?? "This was not compared."),
     comparison?.breaks.length > 0 && breaks(comparison.breaks),
   );
@@ -53,20 +54,20 @@ const FIRST_BREAKS = 5;
 function breaks(found) {
   const list = h("ul", { class: "breaks" });
   const draw = (shown) => {
-    fill(list, found.slice(0, shown).map(breakItem));
+    fill(list, found.slice(0, shown).map((one, index) => breakItem(one, index === 0)));
     if (found.length > shown) list.append(h("li", {}, h("button", { type: "button", class: "plain-button", onclick: () => draw(found.length) }, `Show ${plural(found.length - shown, "more place", "more places")}`)));
   };
   draw(FIRST_BREAKS);
   return list;
 }
 
-const breakItem = (one) =>
+const breakItem = (one, open) =>
   h(
     "li",
     {},
     h("p", {}, h("code", { class: "strong" }, one.path), " ", h("code", { class: "faint" }, one.keyword)),
     h("p", {}, one.detail),
-    hasWitness(one) && folded("Witness: a record that shows it", () => [json(one.witness), h("p", { class: "faint" }, "Made up from the schemas; it is nobody's record.")]),
+    hasWitness(one) && folded("Witness: a record that shows it", () => [json(one.witness), h("p", { class: "faint" }, "Made up from the schemas; it is nobody's record.")], { open }),
   );
 
 const hasWitness = ({ witness }) => witness !== undefined && witness !== null && witness !== "";
@@ -80,15 +81,15 @@ const LEVELS = {
 /** How much a version changes by itself, without a look at who reads. */
 export const levelBadge = (level) => badge(title(level), LEVELS[level]?.[0], LEVELS[level]?.[1]);
 
-/** How a version as a whole compares with the one in force, and whom it breaks. */
-export function versionView(comparison) {
+/** How a version as a whole compares with the one in force, or with the one `beside` it, and whom it breaks. */
+export function versionView(comparison, { beside } = {}) {
   if (!comparison?.in_force_version) return h("p", {}, "No version of this contract is in force, so nothing can break.");
   return h(
     "div",
     { class: "stack", "data-level": comparison.level },
     facts(
       [
-        ["Against", `version ${comparison.in_force_version}, in force`],
+        ["Against", beside ?? `version ${comparison.in_force_version}, in force`],
         ["What it changes", [levelBadge(comparison.level), " ", LEVELS[comparison.level]?.[1]]],
         comparison.needed_version && ["Its number", comparison.version_suffices ? [badge("suffices", "good"), ` at least ${comparison.needed_version} is needed`] : [badge("too low", "bad"), ` call it ${comparison.needed_version} or higher`]],
         ["Approval", comparison.needs_approval ? [badge("needed", "warn"), " a second person has to approve it"] : [badge("not needed", "good"), " it breaks nobody who reads"]],

@@ -11,10 +11,10 @@ const DAYS_UNTIL_SUNSET = 30;
 
 /** The steps that a version in this state can take. */
 function stepsOf(version, versions) {
-  const again = version.activated_at && !version.in_force;
+  const again = version.state === "DEPRECATED" && !version.in_force;
   const steps = [];
   if (version.state === "DRAFT") steps.push({ verb: "propose", text: "Propose", primary: true, says: "It comes into force at once when it breaks nobody who reads; otherwise a second person has to approve it." });
-  if (again && version.state === "DEPRECATED") steps.push({ verb: "activate", text: "Activate again", primary: true, says: `It was in force before; activating it again takes ${versions.find((one) => one.in_force)?.version ?? "the present version"} out of force.` });
+  if (again) steps.push({ verb: "propose", text: "Put in force again", primary: true, says: `It takes ${versions.find((one) => one.in_force)?.version ?? "the present version"} out of force: at once when it breaks nobody who reads; otherwise a second person has to approve it.` });
   if (version.in_force && version.state === "ACTIVE") steps.push({ verb: "deprecate", text: "Announce its end", says: "It stays in force until another one is, or until it is retired after that day.", sunset: true });
   if (version.state === "DRAFT" || version.state === "DEPRECATED") steps.push({ verb: "retire", text: "Retire", danger: true, says: "It never comes into force again. Refused while somebody reads it." });
   return steps;
@@ -56,7 +56,7 @@ export function nextSteps(version, versions, done) {
     "div",
     { class: "stack" },
     standing,
-    version.state === "DRAFT" && pending(() => post("/v1/contracts:check", { document: version.document }, { slow: true }), (found) => (found.findings.length ? findingsView(found.findings) : versionView(found.comparison)), { height: 110 }),
+    steps[0].verb === "propose" && pending(() => post("/v1/contracts:check", { document: version.document }, { slow: true }), (found) => (found.findings.length ? findingsView(found.findings) : versionView(found.comparison)), { height: 110 }),
     h("form", { class: "form", onsubmit: (event) => event.preventDefault() }, h("label", { class: "grow" }, "Reason", reason), sunset && h("label", {}, "Ends on", sunset)),
     steps.map((step, index) => h("div", { class: "step" }, buttons[index], h("p", { class: "faint" }, step.says))),
     note,

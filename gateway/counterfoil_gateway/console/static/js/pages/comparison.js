@@ -58,8 +58,9 @@ function documents(left, right, signal) {
   );
 }
 
-function verdicts({ findings, comparisons }, left) {
+function verdicts({ findings, comparisons, comparison }, left) {
   if (findings.length) return findingsView(findings);
   if (!comparisons.length) return nothing(`Version ${left.version} governs none of these datasets.`, { hint: "There is nothing to compare." });
-  return comparisonsView(comparisons, { beside: `version ${left.version}` });
+  const beside = `version ${left.version}`;
+  return h("div", { class: "stack" }, comparisonsView(comparisons, { beside }), versionView(comparison, { beside }));
 }

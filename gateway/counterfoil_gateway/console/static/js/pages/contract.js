@@ -34,6 +34,7 @@ const gone = (id, reason) =>
     : nothing("There is no such contract.", { hint: h("a", { href: "/console/sources/contracts" }, "Show the contracts") });
 
 function view({ it, versions, shown }, { path, signal, go }) {
+  const owner = shown.compiled.find((one) => one.owner)?.owner;
   const waiting = versions.filter((one) => one.change_id);
   const again = () => go(contractPath(it.contract_id, shown.version), { replace: true });
   return h(
@@ -42,21 +43,25 @@ function view({ it, versions, shown }, { path, signal, go }) {
     h(
       "div",
       { class: "contract-head" },
-      h("p", { class: "verdict" }, it.display_name || it.contract_id, " ", it.active_version ? badge(`${it.active_version} in force`, "good") : badge("none in force", "warn"), it.shipped && [" ", badge("shipped", "plain", "It came with the platform")]),
+      h("p", { class: "verdict" }, it.display_name || it.contract_id, " ", it.active_version ? badge(`${it.active_version} in force`, "good") : badge("none in force", "warn"), it.shipped && [" ", badge("shipped", "plain", "It came with the platform")], owner && h("span", { class: "faint" }, ` Owner ${owner}`)),
       h("div", { class: "actions" }, h("a", { class: "button", href: editorPath(it.contract_id, shown.version) }, icon("edit"), "Write a new version")),
     ),
     waiting.map((one) => pending(() => get(`/v1/changes/${segment(one.change_id)}`, {}, signal), (found) => changeCard(found), { height: 180 })),
     h(
       "div",
       { class: "grid" },
-      card("Versions", versionTable(it, versions), { span: 7, note: "One is in force; each new one is compared with it." }),
+      h(
+        "div",
+        { class: "stack span-7" },
+        card("Versions", versionTable(it, versions), { note: "One is in force; each new one is compared with it." }),
+        card("Changelog", paged((token) => get(`${path}/changelog`, { page_size: 10, page_token: token }, signal), "entries", changelog, { height: 120 }), { note: "What was done to the contract, newest first." }),
+      ),
       card(h("span", {}, `What is next for ${shown.version} `, versionBadges(shown)), nextSteps(shown, versions, again), { span: 5 }),
     ),
     shown.compiled.map((one) => card(h("span", {}, "Dataset ", h("code", {}, one.dataset)), pending(() => readers(path, shown, signal), (known) => fields(one, known), { height: 200 }), { note: `As version ${shown.version} says${shown.in_force ? ", and who reads it" : ""}.` })),
     card("Consumers", pending(() => consumersOf(it.datasets, signal), consumerTable, { height: 80 }), { note: "Who says that they read. A change is held up only where it breaks one of them, and names them." }),
     card("Quality and service levels", pending(() => monitorsOf(it.datasets, signal), (found) => monitorTable(found, { signal, dataset: it.datasets.length > 1 }), { height: 80 }), { note: "What the contract promises of a dataset as a whole, looked at again and again. A breach opens an incident with its owner." }),
     card("Document", documentView(shown), { aside: versionBadges(shown), note: `Version ${shown.version}, as it was submitted.` }),
-    card("Changelog", paged((token) => get(`${path}/changelog`, { page_size: 20, page_token: token }, signal), "entries", changelog, { height: 120 }), { note: "What was done to the contract, newest first." }),
   );
 }
 
@@ -67,7 +72,7 @@ const versionTable = (it, versions) =>
       { label: "State", cell: versionBadges },
       { label: "Submitted", cell: (one) => [at(one.created_at), h("div", { class: "faint" }, `by ${one.created_by}`)] },
       { label: "In force since", cell: (one) => [at(one.activated_at), one.sunset_at && h("div", { class: "faint" }, "until ", at(one.sunset_at))] },
-      { label: "Compare", cell: (one) => compareLink(it, versions, one) },
+      { label: "Compare with", cell: (one) => compareLink(it, versions, one) },
     ],
     [...versions].reverse(),
     { caption: "Versions" },
@@ -78,7 +83,7 @@ function compareLink(it, versions, one) {
   const before = versions[versions.indexOf(one) - 1];
   const other = one === active ? before : active ?? before;
   if (!other) return h("span", { class: "faint" }, "—");
-  return h("a", { href: comparisonPath(it.contract_id, other.version, one.version) }, `with ${other.version}`);
+  return h("a", { href: comparisonPath(it.contract_id, other.version, one.version), "aria-label": `Compare ${one.version} with ${other.version}` }, other.version);
 }
 
 /** By dataset and path: who reads each field of the version in force; null for another version. */

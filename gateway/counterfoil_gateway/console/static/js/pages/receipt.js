@@ -1,5 +1,6 @@
 /** One receipt: the stub with its id and replay at the left, what stands behind the output at the right. */
 import { get, post, segment } from "../api.js";
+import { contractPath } from "../contracts.js";
 import { datasetsOf, markSynthetic } from "../datasets.js";
 import { announce, fill, h, icon } from "../dom.js";
 import { count, exact, plural, title, words } from "../format.js";
@@ -112,7 +113,7 @@ function contracts(it) {
     "Contracts",
     table(
       [
-        { label: "Contract", head: "row", cell: (one) => one.contract_id },
+        { label: "Contract", head: "row", cell: (one) => h("a", { href: contractPath(one.contract_id, one.version) }, one.contract_id) },
         { label: "Version", cell: (one) => one.version },
         { label: "Dataset", cell: (one) => h("span", { class: "mono" }, one.dataset) },
         { label: "Compiled schema", cell: (one) => hash(one.compiled_sha256, 16) },
