@@ -154,7 +154,7 @@ class FieldUse:
 
 
 async def fields_of(stores: Stores, workspace: str, contract_id: str) -> list[FieldUse]:
-    """Return every field that the version in force declares, in the document's order, and who reads it.
+    """Return every field that the version in force declares, by dataset and name, and who reads it.
 
     Who reads a field reads what lies below it; who reads only below it reads not all of it. Raises
     ContractNotFoundError.

@@ -52,7 +52,7 @@ def read_path(text: str) -> FieldPath:
 
 
 def declared_fields(schema: Any) -> dict[FieldPath, Any]:
-    """Return the schema of every declared field, below the record itself, in the document's order."""
+    """Return the schema of every declared field, below the record itself, each after the one that it lies in."""
     return dict(_declared((), schema))
 
 

@@ -298,7 +298,7 @@ class ListContractFieldsResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContractField]:
-        """By dataset, in the document's order."""
+        """By dataset and name."""
 
     def __init__(
         self,
