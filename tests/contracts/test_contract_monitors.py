@@ -221,6 +221,8 @@ def test_what_each_record_must_keep_is_not_watched_as_well() -> None:
         ("order", {"metric": "invalidValues", "mustBe": 1, "arguments": {"pattern": "(?=x)"}}, "PATTERN_INVALID"),
         ("order", {"metric": "invalidValues", "mustBe": 1, "arguments": {"pattern": "("}}, "PATTERN_INVALID"),
         ("", {"metric": "rowCount", "mustBe": 1, "schedule": "whenever"}, "SCHEDULE_INVALID"),
+        ("", {"metric": "rowCount", "mustBe": 1, "schedule": "0 0 30 2 *"}, "SCHEDULE_INVALID"),
+        ("", {"metric": "rowCount", "mustBe": 1, "schedule": "* * * * * *"}, "SCHEDULE_INVALID"),
         ("", {"type": "sql", "query": "DROP TABLE orders", "mustBe": 1}, "QUALITY_QUERY"),
         ("", {"type": "sql", "query": "SELECT 1; SELECT 2", "mustBe": 1}, "QUALITY_QUERY"),
         ("", {"type": "sql", "query": "SELECT (", "mustBe": 1}, "QUALITY_QUERY"),

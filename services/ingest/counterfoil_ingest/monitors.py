@@ -7,10 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
-from counterfoil_chassis.cron import Cron
+from cronsim import CronSim
 
 ITSELF: Final = "service:ingest"
 """Who resumes a dataset whose contract leaves that to its monitor."""
@@ -43,8 +42,6 @@ class Operator(enum.IntEnum):
     BETWEEN = 7
     NOT_BETWEEN = 8
 
-
-_cron = lru_cache(maxsize=1000)(Cron.parse)
 
 LATENCY: Final = "latency"
 FREQUENCY: Final = "frequency"
@@ -111,7 +108,7 @@ class Promise:
 
     def next_after(self, moment: datetime, *, period: timedelta) -> datetime:
         """Return when it is looked at after a moment."""
-        return _cron(self.schedule).next_after(moment) if self.schedule else moment + period
+        return next(CronSim(self.schedule, moment)) if self.schedule else moment + period
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from counterfoil_chassis.cron import Cron
+from cronsim import CronSim, CronSimError
 
 from counterfoil_contracts.entities import (
     DatasetMonitors,
@@ -53,6 +54,7 @@ _SECONDS: Final = {
 }
 _DURATION: Final = re.compile(r"\s*(\d{1,9}(?:\.\d{1,6})?)\s*([a-z]+)\s*")
 _LONGEST_SECONDS: Final = 100 * 365 * 86_400
+_ANY_DAY: Final = datetime(2024, 1, 1, tzinfo=UTC)
 _OPTIONS: Final = ("dataBreaker", "autoResume")
 
 
@@ -249,9 +251,11 @@ def _schedule(node: Mapping[str, Any], path: Path, found: Findings) -> str:
     if not text or str(node.get("scheduler", "cron")).lower() != "cron":
         return ""  # another scheduler's business; here it is looked at every period
     try:
-        Cron.parse(text)
-    except ValueError as error:
-        found.add("SCHEDULE_INVALID", (*path, "schedule"), f"The schedule cannot be followed: {error}.")
+        next(CronSim(text, _ANY_DAY))
+    except (CronSimError, StopIteration):
+        found.add(
+            "SCHEDULE_INVALID", (*path, "schedule"), "A schedule is five fields of cron, such as 0 6 * * mon-fri."
+        )
         return ""
     return text
 
