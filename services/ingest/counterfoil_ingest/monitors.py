@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cronsim import CronSim
@@ -108,7 +109,7 @@ class Promise:
 
     def next_after(self, moment: datetime, *, period: timedelta) -> datetime:
         """Return when it is looked at after a moment."""
-        return next(CronSim(self.schedule, moment)) if self.schedule else moment + period
+        return _next(self.schedule, moment) if self.schedule else moment + period
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,12 @@ class Step:
         before, after = self.before, self.after
         told = (before.incident_id, before.recovered_at is None, before.held)
         return self.ended is not None or told != (after.incident_id, after.recovered_at is None, after.held)
+
+
+@lru_cache(maxsize=10_000)
+def _next(schedule: str, moment: datetime) -> datetime:
+    """Return the first time of a schedule after a moment; it is asked for whenever somebody looks at the monitor."""
+    return next(CronSim(schedule, moment))
 
 
 def monitor_id_of(dataset: str, name: str) -> str:
