@@ -8,19 +8,24 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from counterfoil.ingest.v1.append_pb2_grpc import add_AppendServiceServicer_to_server
 from counterfoil.ingest.v1.erasures_pb2_grpc import add_ErasureServiceServicer_to_server
 from counterfoil.ingest.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
+from counterfoil.ingest.v1.monitors_pb2_grpc import add_MonitorServiceServicer_to_server
 from counterfoil.ingest.v1.quarantine_pb2_grpc import add_QuarantineServiceServicer_to_server
 from counterfoil.ingest.v1.queries_pb2_grpc import add_QueryServiceServicer_to_server
 from counterfoil.ingest.v1.records_pb2_grpc import add_RecordServiceServicer_to_server
 from counterfoil.ingest.v1.sources_pb2_grpc import add_SourceServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
-from counterfoil_chassis.database import Database
+from counterfoil_chassis.database import Database, lasting
+from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.memory import keep_freed_memory
+from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
@@ -30,16 +35,20 @@ from counterfoil_ingest.append import Appender, open_appender
 from counterfoil_ingest.erasing import Eraser
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.measuring import Measurer
+from counterfoil_ingest.monitoring import Monitoring
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.reading import LogReader
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.remote.checks import CheckRunner
 from counterfoil_ingest.remote.contracts import ContractsClient, ContractsFollower
+from counterfoil_ingest.remote.incidents import IncidentsClient
 from counterfoil_ingest.remote.workspaces import follow_quotas
 from counterfoil_ingest.servicers.append import RECORDS, AppendServicer, SourceMappings
 from counterfoil_ingest.servicers.erasures import ErasureServicer
 from counterfoil_ingest.servicers.imports import ImportServicer
+from counterfoil_ingest.servicers.monitors import MonitorServicer, disowned_message, hold_message, report_message
 from counterfoil_ingest.servicers.quarantine import QuarantineServicer
 from counterfoil_ingest.servicers.queries import QueryServicer
 from counterfoil_ingest.servicers.records import RecordServicer
@@ -49,6 +58,8 @@ from counterfoil_ingest.snapshots import Snapshots
 from counterfoil_ingest.sql.contracts import SqlKeptContracts
 from counterfoil_ingest.sql.imports import SqlImportStore
 from counterfoil_ingest.sql.log import SqlLog, open_log
+from counterfoil_ingest.sql.monitors import INCIDENTS, SqlMonitorTransactions
+from counterfoil_ingest.sql.monitors import TOPIC as HOLDS
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
@@ -66,6 +77,10 @@ class Engines:
     appender: Appender
     pager: Pager
     quotas: Quotas
+    governance: GuardedChannel
+    trail: AuditTrail
+    settled: Callable[[], bool]
+    """Whether the contracts known are those in force."""
 
 
 async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Service:
@@ -87,10 +102,20 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     trail = AuditTrail(database, governance, host.signer, ids=host.ids, clock=host.clock)
     quotas = Quotas(log, host.clock, monotonic=time.monotonic)
-    engines = Engines(database, log, contracts, appender, Pager(host.secret), quotas)
+    engines = Engines(
+        database=database,
+        log=log,
+        contracts=contracts,
+        appender=appender,
+        pager=Pager(host.secret),
+        quotas=quotas,
+        governance=governance,
+        trail=trail,
+        settled=lambda: follower.settled,
+    )
     reading, background = await _reading(settings, host, engines)
     return Service(
-        servicers=[*_writing(host, engines, trail), *reading],
+        servicers=[*_writing(host, engines), *reading],
         background=[
             follower.watch,
             follower.settle,
@@ -104,7 +129,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     )
 
 
-def _writing(host: Host, engines: Engines, trail: AuditTrail) -> Registrations:
+def _writing(host: Host, engines: Engines) -> Registrations:
     installed = protocols.installed()
     feed = Feed(engines.database, TOPIC)
     transactions = SqlSourceTransactions(engines.database, feed)
@@ -123,7 +148,7 @@ def _writing(host: Host, engines: Engines, trail: AuditTrail) -> Registrations:
         to_credential=credential_of,
         protocols=installed.keys() - {RECORDS},
         idempotency=Idempotency(host.secret, host.clock),
-        trail=trail,
+        trail=engines.trail,
         pager=engines.pager,
         clock=host.clock,
         ids=host.ids,
@@ -184,14 +209,61 @@ async def _reading(
         memory=settings.query_memory,
         at_once=settings.queries_at_once,
     )
+    watching, watched = await _watching(settings, host, engines, lake=lake, snapshots=snapshots)
     eraser = Eraser(log, engines.appender, lake, SqlQuarantine(engines.database))
     servicers: Registrations = [
         (add_RecordServiceServicer_to_server, records),
         (add_ImportServiceServicer_to_server, imports),
         (add_QueryServiceServicer_to_server, QueryServicer(queries)),
         (add_ErasureServiceServicer_to_server, ErasureServicer(eraser)),
+        *watching,
     ]
-    return servicers, [lake.run, worker.run]
+    return servicers, [lake.run, worker.run, *watched]
+
+
+async def _watching(
+    settings: Settings, host: Host, engines: Engines, *, lake: Lake, snapshots: Snapshots
+) -> tuple[Registrations, list[Callable[[], Coroutine[Any, Any, None]]]]:
+    """Compose the monitors, with queries of their own: they keep nobody waiting who asks by SQL."""
+    feed = Feed(engines.database, HOLDS)
+    incidents = IncidentsClient(engines.governance, signer=host.signer)
+    relay = OutboxRelay(engines.database, INCIDENTS, incidents.deliver, host.clock)
+    transactions = SqlMonitorTransactions(
+        engines.database,
+        feed,
+        relay=relay,
+        trail=engines.trail,
+        to_hold=hold_message,
+        to_report=report_message,
+        to_disowned=disowned_message,
+    )
+    queries = Queries(
+        lake,
+        snapshots=snapshots,
+        contracts=engines.contracts,
+        folder=settings.data_dir / "lake",
+        memory=settings.query_memory,
+        at_once=1,
+    )
+    period = timedelta(seconds=settings.monitor_seconds)
+    quarantine = SqlQuarantine(engines.database)
+    monitoring = Monitoring(
+        transactions,
+        Measurer(queries, log=engines.log, quarantine=quarantine, period=period),
+        contracts=engines.contracts,
+        settled=engines.settled,
+        period=period,
+        clock=host.clock,
+        ids=host.ids,
+    )
+    await monitoring.restore()
+    servicer = MonitorServicer(monitoring, feed=feed, pager=engines.pager)
+    followed = incidents.follow(monitoring.told)
+    return [(add_MonitorServiceServicer_to_server, servicer)], [
+        partial(lasting, monitoring.run),
+        relay.run,
+        followed.run,
+    ]
 
 
 def main() -> None:
