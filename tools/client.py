@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "reference" / "openapi.json"
 PACKAGE = ROOT / "client" / "counterfoil_client"
-NOT_FOR_CLIENTS = {"Console", "Events", "Gateway"}
+NOT_FOR_CLIENTS = {"Console", "Events", "Gateway", "OpenLineage", "SchemaRegistry"}
 """Events are sent by the SDKs that they are compatible with."""
 RAW = ("application/yaml", "application/octet-stream")
 HEADER = """\"\"\"{text}

@@ -16,6 +16,7 @@ from counterfoil_gateway.metrics import REFUSALS
 from counterfoil_gateway.problems import C, Problem
 from counterfoil_gateway.readiness import Readiness
 from counterfoil_gateway.reads import ReadDoor
+from counterfoil_gateway.schema_registry import SchemaRegistry
 from counterfoil_gateway.serve import Rest
 
 _NOT_TRACED = "/healthz,/readyz,^https?://[^/]+/console(/|$)"
@@ -30,11 +31,18 @@ _LINKS = {
 
 
 def build(
-    rest: Rest, reads: ReadDoor, events: EventDoor, console: Console, *, readiness: Readiness, document: bytes
+    rest: Rest,
+    registry: SchemaRegistry,
+    reads: ReadDoor,
+    events: EventDoor,
+    console: Console,
+    *,
+    readiness: Readiness,
+    document: bytes,
 ) -> App:
     """Return the application: events first, then reads by id, both bare; then tracing, once; then FastAPI.
 
-    The generated door stands behind FastAPI's own routes.
+    The schema registry's door and the generated one stand behind FastAPI's own routes.
     """
     app = FastAPI(
         openapi_url=None,
@@ -63,7 +71,8 @@ def build(
     app.add_api_route("/readyz", ready)
     app.add_api_route("/openapi.json", openapi)
     console.add_to(app)
-    app.router.default = rest
+    registry.then = rest
+    app.router.default = registry
     traced: Any = OpenTelemetryMiddleware(app, excluded_urls=_NOT_TRACED, exclude_spans=["receive", "send"])
     reads.then = secured(traced)
     events.then = reads

@@ -14,7 +14,9 @@ from counterfoil_gateway.events import EventRoute
 from counterfoil_gateway.exports import EXPORT, ExportAudit
 from counterfoil_gateway.fields import descriptor, message_name, message_of, raw_field, raw_media_types
 from counterfoil_gateway.imports import UPLOAD, UploadImport
+from counterfoil_gateway.lineage_operations import LINEAGE_TAG, lineage_operations
 from counterfoil_gateway.own_operations import CONSOLE_TAG, OWN_TAG, SESSION, own_operations
+from counterfoil_gateway.registry_document import REGISTRY_SECURITY, REGISTRY_TAG, registry_operations
 from counterfoil_gateway.rules import is_required
 from counterfoil_gateway.schemas import WELL_KNOWN, Schema, Schemas
 from counterfoil_gateway.values import AS_TEXT
@@ -72,6 +74,8 @@ class Document:
             if method.name == EXPORT:
                 paths.setdefault(ExportAudit.binding.path, {})["get"] = self._download(method)
         paths |= own_operations()
+        paths |= lineage_operations()
+        paths |= registry_operations(self._api)
         for route in events:
             paths.setdefault(route.path, {})[route.verb.lower()] = event_operation(route)
         return {
@@ -93,8 +97,10 @@ class Document:
         comments = {s: self._api.comments.get(m.name[1:].split("/")[0], "") for s, m in services.items()}
         return [{"name": _tag(m), "description": comments[s]} for s, m in services.items()] + [
             EVENT_TAG,
+            REGISTRY_TAG,
             CONSOLE_TAG,
             OWN_TAG,
+            LINEAGE_TAG,
         ]
 
     def _components(self) -> dict[str, Any]:
@@ -106,6 +112,7 @@ class Document:
                 "api_key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
                 "bearer": {"type": "http", "scheme": "bearer", "description": "The same API key."},
                 "session": SESSION,
+                **REGISTRY_SECURITY,
                 **event_security(),
             },
         }

@@ -23,7 +23,7 @@ from google.protobuf import any_pb2
 
 from counterfoil_gateway import api as apis
 from counterfoil_gateway import app as apps
-from counterfoil_gateway import receipts
+from counterfoil_gateway import lineage, receipts
 from counterfoil_gateway.access import API_KEY, WRITE_KEY, Access
 from counterfoil_gateway.addresses import PublicAddress
 from counterfoil_gateway.admission import Admission
@@ -45,6 +45,7 @@ from counterfoil_gateway.quotas import Bound, Quotas
 from counterfoil_gateway.readiness import Follower, Readiness
 from counterfoil_gateway.reads import ReadDoor
 from counterfoil_gateway.reflection import Reflection
+from counterfoil_gateway.schema_registry import SchemaRegistry
 from counterfoil_gateway.serve import Endpoint, Rest
 from counterfoil_gateway.settings import Settings
 from counterfoil_gateway.streams import Following
@@ -106,11 +107,16 @@ def compose(
     }
     readiness = Readiness(channels, watchers)
     following = Following()
-    by_hand: list[Endpoint] = [UploadImport(api, untraced["ingest"]), ExportAudit(api, calls)]
+    by_hand: list[Endpoint] = [
+        UploadImport(api, untraced["ingest"]),
+        ExportAudit(api, calls),
+        *lineage.endpoints(api, calls),
+    ]
     rest = Rest(api, calls, access.rest, following=following, extra=by_hand)
     document = Document(api).text(routes)
     reads = ReadDoor(rest.transcoded, calls, access.rest, untraced, signer=signer)
-    app = apps.build(rest, reads, events, console, readiness=readiness, document=document)
+    registry = SchemaRegistry(api, calls, access.rest)
+    app = apps.build(rest, registry, reads, events, console, readiness=readiness, document=document)
     admission = _admission(settings)
     proxy = Proxy(api, calls, access.rpc, following=following, admission=admission)
     return Gateway(

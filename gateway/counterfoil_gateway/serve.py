@@ -88,7 +88,7 @@ class Transcoded:
             await stream(call, self.transcoder, headers, receive=exchange.receive, send=exchange.send, following=kept)
             return None
         unary = self._calls.unary(self.method)(request, timeout=timeout, metadata=exchange.metadata)
-        raw = await _answer(unary, exchange.receive)
+        raw = await answered(unary, exchange.receive)
         return None if raw is None else self.transcoder.reply(raw, headers)
 
 
@@ -135,7 +135,8 @@ class Rest:
             end, found = self._routes.find(scope["method"], scope.get("raw_path") or scope["path"].encode())
             endpoint = end.endpoint
             body = endpoint.binding.body
-            _name(scope, endpoint.binding)
+            scope["route"] = endpoint.binding
+            named(scope, endpoint.binding.verb, endpoint.binding.path)
             enter_deadline(timeout_of(headers, endpoint.method))
             metadata = await self._identify(scope, headers, endpoint.method)
             exchange = Exchange(scope, receive, send, headers, found, metadata)
@@ -148,18 +149,24 @@ class Rest:
 
 def refused(error: Exception, scope: Scope, body: str = "") -> Reply | None:
     """Return the answer to a request that failed, None when nobody waits for one; `body` is the field sent as body."""
+    problem = problem_of(error, scope, body)
+    return None if problem is None else refusal(problem)
+
+
+def problem_of(error: Exception, scope: Scope, body: str = "") -> Problem | None:
+    """Return what a request failed with means to its caller, None when he left; `body` is the field sent as body."""
     match error:
         case grpc.aio.AioRpcError():
-            return refusal(from_rpc(error, body))
+            return from_rpc(error, body)
         case CounterfoilError():
-            return refusal(from_failure(error))
+            return from_failure(error)
         case Problem():
-            return refusal(error)
+            return error
         case CallerLeftError():
             return None
         case _:
             log.error("request failed", exc_info=error, extra={"verb": scope["method"], "path": scope["path"]})
-            return refusal(internal())
+            return internal()
 
 
 def refusal(problem: Problem) -> Reply:
@@ -168,18 +175,17 @@ def refusal(problem: Problem) -> Reply:
     return Reply(problem.status, problem.json(), problem.fields())
 
 
-def _name(scope: Scope, binding: Binding) -> None:
-    """Name the request's span and its metrics by the template, never by the ids in it."""
-    scope["route"] = binding
+def named(scope: Scope, verb: str, path: str) -> None:
+    """Name the request's span and its metrics by the template of its path, never by the ids in it."""
     span = trace.get_current_span()
-    name = f"{binding.verb} {binding.path}"
+    name = f"{verb} {path}"
     span.update_name(name)
     if counted := scope.get(COUNTED):
         counted.move(REQUESTS.of(name))
-    span.set_attribute("http.route", binding.path)
+    span.set_attribute("http.route", path)
 
 
-async def _answer(call: UnaryCall, receive: Receive) -> bytes | None:
+async def answered(call: UnaryCall, receive: Receive) -> bytes | None:
     """Return the answer, or None when the caller left first; then the backend's work is cancelled."""
     watching: list[asyncio.Future[None]] = []
 
