@@ -1,5 +1,6 @@
 """The commands against a whole Counterfoil that `counterfoil up` started."""
 
+import json
 import os
 import re
 import signal
@@ -193,9 +194,67 @@ def test_checking_a_contract_says_who_would_be_refused_and_shows_a_record(up: Up
     assert "proven compatible" in same.stdout
     narrower = up.run("contract", "check", tmp_path / "1.1.0.yaml")
     assert narrower.returncode == 1
-    assert "who sends 1.0.0" in narrower.stdout
+    assert "those who send" in narrower.stdout
+    assert "Call it 2.0.0 or higher" in narrower.stdout
     assert "$.total" in narrower.stdout
     assert '{"total":' in narrower.stdout
+
+
+def contracts_of_a_shop(folder: Path) -> tuple[Path, Path]:
+    """Write a contract, and in a folder of its own a version without the field `coupon`."""
+    total, coupon = ({"name": name, "logicalType": kind} for name, kind in (("total", "number"), ("coupon", "string")))
+    files = (folder / "shop.odcs.yaml", folder / "next" / "shop.odcs.yaml")
+    files[1].parent.mkdir()
+    for file, version, properties in zip(files, ("1.0.0", "2.0.0"), ([total, coupon], [total]), strict=True):
+        head = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "piped", "version": version, "status": "active"}
+        file.write_text(yaml.safe_dump({**head, "schema": [{"name": "piped_orders", "properties": properties}]}))
+    return files
+
+
+def test_a_pipeline_is_told_whom_a_change_breaks_and_passes_once_they_have_left(up: Up, tmp_path: Path):
+    now, _ = contracts_of_a_shop(tmp_path)
+    key = (up.data / "admin.key").read_text().strip()
+    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}) as client:
+        submitted = client.post(
+            "/v1/contracts",
+            params={"activate": "true"},
+            content=now.read_bytes(),
+            headers={"content-type": "application/yaml"},
+        )
+        assert submitted.is_success, submitted.text
+        reader = {"name": "weekly report", "dataset": "piped_orders", "fields": ["coupon"], "owner": "finance"}
+        consumer = client.post("/v1/consumers", json=reader).json()
+        reports = {}
+        for name in ("json", "junit", "sarif"):
+            report = tmp_path / f"report.{name}"
+            checked = up.run("contract", "check", tmp_path, "--format", name, "--output", report)
+            assert checked.returncode == 1, checked.stderr
+            assert "weekly report (finance)" in checked.stdout
+            reports[name] = report.read_text()
+        assert [each["compatible"] for each in json.loads(reports["json"])["files"]] == [False, True]
+        assert 'failures="1"' in reports["junit"]
+        results = json.loads(reports["sarif"])["runs"][0]["results"]
+        assert [each["ruleId"] for each in results if each["level"] == "error"] == ["CONSUMER_BROKEN"]
+        gone = client.post(f"/v1/consumers/{consumer['consumer_id']}:remove", json={})
+        assert gone.is_success, gone.text
+    passed = up.run("contract", "check", tmp_path)
+    assert passed.returncode == 0, passed.stdout
+    assert "a major change" in passed.stdout
+
+
+def test_what_cannot_be_checked_is_told_from_what_is_found(up: Up, tmp_path: Path):
+    now, _ = contracts_of_a_shop(tmp_path)
+    assert up.run("contract", "check", now, COUNTERFOIL_URL="http://127.0.0.1:9").returncode == 2
+    assert up.run("contract", "check", now, COUNTERFOIL_API_KEY="cfk_unknown").returncode == 2
+    assert up.run("contract", "check", tmp_path / "none.yaml").returncode == 2
+    assert up.run("contract", "check").returncode == 2
+    (tmp_path / "empty").mkdir()
+    empty = up.run("contract", "check", tmp_path / "empty")
+    assert (empty.returncode, ".odcs.yaml" in empty.stderr) == (2, True)
+    (tmp_path / "large.yaml").write_text("a: " + "x" * (1 << 20))
+    large = up.run("contract", "check", tmp_path / "large.yaml", now)
+    assert large.returncode == 1, large.stderr
+    assert "can come into force" in large.stdout  # a document that is refused does not keep the others from the check
 
 
 def test_a_service_that_is_killed_comes_back_and_readiness_with_it(up: Up):

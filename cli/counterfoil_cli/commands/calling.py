@@ -22,6 +22,15 @@ def with_client(command: Callable[Concatenate[Client, P], None]) -> Callable[...
 
     A call that fails is one line on stderr and exit code 1.
     """
+    return _called(command, failure=1)
+
+
+def with_client_or_two(command: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
+    """Give a command the same; a call that fails is exit code 2, because 1 is an answer."""
+    return _called(command, failure=2)
+
+
+def _called(command: Callable[Concatenate[Client, P], None], *, failure: int) -> Callable[..., None]:
 
     @click.option(
         "--url",
@@ -46,7 +55,7 @@ def with_client(command: Callable[Concatenate[Client, P], None]) -> Callable[...
     )
     @data_option
     def called(url: str, key: str | None, ca_file: Path | None, data: Path, *args: P.args, **kwargs: P.kwargs) -> None:
-        with tell_failures(), Client(url, key or read_admin_key(data), ca_file=ca_file) as client:
+        with tell_failures(failure), Client(url, key or read_admin_key(data), ca_file=ca_file) as client:
             command(client, *args, **kwargs)
 
     return update_wrapper(called, command)
@@ -68,15 +77,19 @@ def read_admin_key(data: Path) -> str:
 
 
 @contextmanager
-def tell_failures() -> Iterator[None]:
-    """Turn a failed call into one line on stderr (and one per field at fault) and exit code 1."""
+def tell_failures(exit_code: int = 1) -> Iterator[None]:
+    """Turn a failed call into one line on stderr (and one per field at fault) and an exit code."""
     try:
         yield
     except StartError as error:
-        raise click.ClickException(str(error)) from error
+        click.ClickException(str(error)).show()
+        sys.exit(exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(max(exit_code, error.exit_code))
     except ApiError as error:
         click.echo(f"Error: {error}", err=True)
         if isinstance(error, ApiProblem):
             for fault in error.errors[:20]:
                 click.echo(f"  {fault.get('field', '')}: {fault.get('detail', '')}", err=True)
-        sys.exit(1)
+        sys.exit(exit_code)

@@ -1,18 +1,15 @@
 """`counterfoil contract`."""
 
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from counterfoil_cli.client import Client
-from counterfoil_cli.commands.calling import with_client
-from counterfoil_cli.commands.tables import show_table
-
-_COMPATIBLE = "PROVEN_COMPATIBLE"
+from counterfoil_cli.commands.calling import with_client_or_two
+from counterfoil_cli.contract_checks.checking import SUFFIXES, documents
+from counterfoil_cli.contract_checks.checking import check as check_document
+from counterfoil_cli.contract_checks.reports import FORMATS
 
 
 @click.group()
@@ -21,37 +18,44 @@ def contract() -> None:
 
 
 @contract.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@with_client
-def check(client: Client, file: Path) -> None:
-    """Check an ODCS document against the rules and against the versions in force, without keeping it.
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--format",
+    "report",
+    type=click.Choice(sorted(FORMATS)),
+    default="text",
+    show_default=True,
+    help="How what was found is told.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="A file for it; the text is printed all the same.",
+)
+@click.option(
+    "--records",
+    type=click.IntRange(0, 100_000),
+    default=0,
+    help="Also try each document on so many recent records; the exit code does not depend on it.",
+)
+@with_client_or_two
+def check(client: Client, paths: tuple[Path, ...], report: str, output: Path | None, records: int) -> None:
+    """Check ODCS documents against the rules, the versions in force and the consumers, without keeping them.
 
-    Exit code 1 when something is found, or when whoever sends records today might be refused.
+    PATH is a file, or a folder in which every file *.odcs.yaml, *.odcs.yml and *.odcs.json is checked.
+
+    Exit code 0 when each could come into force as it is; 1 when one could not: it has faults, its version number is too
+    low for what it changes, or it breaks a consumer, or nothing proves that it does not; 2 when none could be checked.
     """
-    answer = client.check_contract(file.read_bytes())
-    findings, comparisons = answer.get("findings", []), answer.get("comparisons", [])
-    if findings:
-        rows = [(found.get("path", ""), found.get("reason", ""), found.get("detail", "")) for found in findings]
-        show_table(f"{file}: {len(rows)} found", ("path", "reason", "what to do"), rows)
+    files = documents(paths)
+    if not files:
+        raise click.UsageError(f"There is no document in {paths[0]}; they are called {', '.join(SUFFIXES)}.")
+    try:
+        checked = [check_document(client, file, records=records) for file in files]
+        if output is not None:
+            output.write_text(FORMATS[report](checked), encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"{error.filename} cannot be read or written: {error.strerror}.") from error
+    click.echo(FORMATS["text" if output is not None else report](checked), nl=False)
+    if any(each.failed for each in checked):
         sys.exit(1)
-    datasets = ", ".join(compiled["dataset"] for compiled in answer.get("compiled", [])) or "no dataset"
-    click.echo(f"{file} can be submitted; it governs {datasets}.")
-    broken = [row for each in comparisons for row in _broken(each)]
-    if broken:
-        title = f"Compared with what is in force: {len(broken)} found"
-        show_table(title, ("dataset", "for whom", "what", "for example"), broken)
-    elif comparisons:
-        click.echo("Compared with what is in force: proven compatible, for those who send and for those who read.")
-    if any(each["backward"]["verdict"] != _COMPATIBLE for each in comparisons):
-        sys.exit(1)
-
-
-def _broken(comparison: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield a row for whatever is not proven compatible with a dataset's version in force."""
-    dataset, version = comparison["dataset"], comparison["version"]
-    for key, whom in (("backward", f"who sends {version}"), ("forward", f"who reads {version}")):
-        found = comparison[key]
-        for each in found.get("breaks", []):
-            yield dataset, whom, f"{each['path']}: {each['detail']}", json.dumps(each["witness"], ensure_ascii=False)
-        if found["verdict"] == "UNPROVEN":
-            yield dataset, whom, "neither a proof nor a counterexample was found; taken for breaking", ""
