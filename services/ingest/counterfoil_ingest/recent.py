@@ -115,7 +115,7 @@ def try_on(found: Recent, compiled: Compiled) -> Trial:
         findings = validation.contract_findings(compiled, orjson.loads(record.data), record.data)
         failed += bool(findings)
         told = {(anywhere(each.path), each.reason): each for each in findings}
-        counts.update(told)
+        counts.update(told.keys())
         newest.update((place, (each, record.offset)) for place, each in told.items())
     faults = [
         Fault(path, reason, newest[path, reason][0].detail, count, newest[path, reason][1])

@@ -87,11 +87,14 @@ class CheckRunner:
             _logger.warning("a check could not be run", extra={"check": check.check_id, "reason": error.reason})
             report.error_reason, report.error_detail = error.reason, str(error)[:1000]
         except ValueError as error:
-            _logger.warning("a check could not be run", extra={"check": check.check_id, "cause": str(error)})
+            _logger.warning("a check cannot be run", extra={"check": check.check_id, "cause": str(error)})
             report.error_reason = "CONTRACT_UNUSABLE"
             report.error_detail = (
                 "The contract compiles to what cannot be used here: its ingest may be older. Upgrade it."
             )
+        except Exception:  # what nobody foresaw of records and contracts must not keep ingest from taking records
+            _logger.exception("a check has failed", extra={"check": check.check_id})
+            report.error_reason, report.error_detail = "CHECK_FAILED", "The check has failed; ingest's log says how."
         return report
 
     def _try(self, check: pb.PendingCheck, compiled: Compiled) -> pb.DatasetTrial:
