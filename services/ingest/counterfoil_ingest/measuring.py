@@ -118,7 +118,7 @@ class Measurer:
             rows, *numbers = await self._first_row(compiled.workspace, sql, *([] if since is None else [since]))
         except SqlInvalidError as error:
             if len(rules) == 1:
-                return {rules[0]: Outcome(None, error.message)}
+                return {rules[0]: Outcome(None, _why(error))}
             return {each: (await self._count(compiled, [each], since=since))[each] for each in rules}
         except CounterfoilError as error:
             return dict.fromkeys(rules, Outcome(None, error.message))
@@ -202,16 +202,25 @@ class Measurer:
         return rows[0]
 
 
+_ABOUT_NAMES: Final = frozenset({"BinderException", "CatalogException", "ParserException"})
+"""The errors of DuckDB that come before it looks at a row; the library itself is imported where a query runs."""
+
 _RECEIVED: Final = Column("_received_at", ColumnType.TIMESTAMPTZ, True, "", "")
 
 
 async def _told(measuring: Awaitable[Outcome]) -> Outcome:
     try:
         return await measuring
-    except SqlInvalidError as error:
-        return Outcome(None, error.message)
     except CounterfoilError as error:
-        return Outcome(None, error.message)
+        return Outcome(None, _why(error))
+
+
+def _why(error: CounterfoilError) -> str:
+    """Return why a query failed. What DuckDB says of values is left out: incidents hold nothing of records."""
+    cause = error.__cause__
+    if cause is None or not isinstance(error, SqlInvalidError) or type(cause).__name__ in _ABOUT_NAMES:
+        return error.message
+    return "The query fails on a value of some record. Run it to see which."
 
 
 def _column(compiled: Compiled, name: str) -> Column | None:

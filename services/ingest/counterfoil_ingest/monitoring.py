@@ -98,10 +98,14 @@ class Monitoring:
         with HEALTH.checking("monitors", self._problem):
             while True:
                 self._awake.clear()
-                await self._end_told()
-                await self._forget_withdrawn()
-                await self._round()
+                await self.do_what_is_due()
                 await wait(self._awake, self._pause())
+
+    async def do_what_is_due(self) -> None:
+        """Release what was resumed elsewhere, forget what is promised no more, evaluate whatever is due."""
+        await self._end_told()
+        await self._forget_withdrawn()
+        await self._round()
 
     def watched(self, workspace: str) -> list[Watched]:
         """Return the monitors of a workspace's contracts in force, by id."""
