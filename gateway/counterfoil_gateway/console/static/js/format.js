@@ -29,6 +29,9 @@ export function number(value) {
   return decimal(value, size >= 1000 ? 0 : size >= 100 ? 1 : 2);
 }
 
+/** A number with at most two decimals, none that say nothing: `5`, `22.5`. */
+export const brief = (value) => new Intl.NumberFormat(NUMBERS, { maximumFractionDigits: 2 }).format(value);
+
 /** Plural with its count: `1 record`, `2 records`. */
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 

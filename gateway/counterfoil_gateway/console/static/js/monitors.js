@@ -1,7 +1,7 @@
 /** Monitors: what contracts promise of datasets as a whole, whether it is kept, and what is held because it is not. */
 import { get, post, segment } from "./api.js";
 import { announce, fill, h } from "./dom.js";
-import { count, number, percent, plural, words } from "./format.js";
+import { brief, percent, words } from "./format.js";
 import { at, badge, folded, nothing, pending, problemBox, since, table } from "./parts.js";
 
 export const incidentPath = (id) => `/console/trust/incidents/${segment(id)}`;
@@ -22,14 +22,14 @@ export function measured(value, unit) {
   if (value === undefined || value === null) return h("span", { class: "faint" }, "nothing");
   if (unit === "percent") return percent(value / 100, 2);
   if (unit === "seconds") return duration(value);
-  return `${Number.isInteger(value) ? count(value) : number(value)}${unit === "rows" ? (value === 1 ? " row" : " rows") : ""}`;
+  return `${brief(value)}${unit === "rows" ? (value === 1 ? " row" : " rows") : ""}`;
 }
 
 const UNITS = [["d", 86_400], ["h", 3_600], ["min", 60]];
 
 function duration(seconds) {
-  for (const [unit, length] of UNITS) if (seconds >= length) return `${number(seconds / length)} ${unit}`;
-  return `${number(seconds)} s`;
+  for (const [unit, length] of UNITS) if (seconds >= length) return `${brief(seconds / length)} ${unit}`;
+  return `${brief(seconds)} s`;
 }
 
 /** A table of monitors, each with its last results on asking. */
@@ -54,7 +54,7 @@ export const promise = (one) => h("span", {}, one.description || [one.metric.rep
 /** The last results of one monitor: a line, then the list. */
 export function resultsView(monitor) {
   if (!monitor.results.length) return h("p", { class: "faint" }, "It was not looked at yet.");
-  return h("div", { class: "stack results" }, sparkline(monitor), folded(`The last ${plural(Math.min(monitor.results.length, SHOWN), "result")}`, () => resultTable(monitor)));
+  return h("div", { class: "stack results" }, sparkline(monitor), folded(`Last results (${Math.min(monitor.results.length, SHOWN)})`, () => resultTable(monitor)));
 }
 
 const SHOWN = 20;

@@ -32,7 +32,7 @@ const list = (found) =>
     [
       { label: "Promise", head: "row", cell: (one) => [h("a", { href: incidentPath(one.incident_id) }, one.summary), h("div", { class: "faint" }, one.detail)] },
       { label: "Dataset", cell: (one) => h("span", { class: "mono" }, one.dataset) },
-      { label: "State", cell: (one) => [incidentBadge(one), one.holds_data && [" ", heldBadge()]] },
+      { label: "State", cell: (one) => [incidentBadge(one), one.holds_data && one.state !== "RESOLVED" && [" ", heldBadge()]] },
       { label: "Owner", cell: (one) => one.owner || h("span", { class: "faint" }, "nobody") },
       { label: "Severity", cell: (one) => one.severity },
       { label: "Noticed", align: "number", cell: (one) => at(one.opened_at) },

@@ -1,10 +1,12 @@
 /** Overview: what came in and how fresh it is, what is forecast from it, which models serve, how far the graph is. */
 import { all, get, once, segment } from "../api.js";
+import { contractPath } from "../contracts.js";
 import { contracts, markSynthetic, synthetic } from "../datasets.js";
 import { fill, h } from "../dom.js";
 import { forecastView, newestForecast } from "../forecast.js";
 import { ago, count, plural, shareOf, title } from "../format.js";
-import { badge, card, facts, figure, folded, hash, heading, nothing, pending, since, syntheticBadge, table, tierBadge, at } from "../parts.js";
+import { incidentPath } from "../monitors.js";
+import { badge, card, facts, figure, folded, hash, heading, nothing, pending, problemBox, since, syntheticBadge, table, tierBadge, at } from "../parts.js";
 import { follow } from "../tail.js";
 
 const STALE_SECONDS = 2 * 86_400;
@@ -17,6 +19,7 @@ export function overview({ signal }) {
     "div",
     { class: "stack" },
     heading("Overview", { intro: "What came in, how fresh it is, and what is made of it." }),
+    held(signal),
     figures({ datasets, models, graph, signal }),
     h(
       "div",
@@ -31,6 +34,18 @@ export function overview({ signal }) {
       card("Datasets", pending(datasets, (found) => datasetsView(found, signal), { height: 220 }), { note: "Every record lies under a contract; what breaks it waits in quarantine with the reason." }),
     ),
   );
+}
+
+/** Says which datasets are held; nothing while none is, or for a key that may not know. */
+function held(signal) {
+  const place = h("div", { role: "status" });
+  get("/v1/monitors", { held_only: true, page_size: 20 }, signal).then(
+    ({ monitors }) =>
+      monitors.length > 0 &&
+      fill(place, h("p", { class: "notice" }, "Held until an incident is resolved, so that nothing new is made from it: ", monitors.map((one, index) => [index ? ", " : "", h("a", { href: incidentPath(one.incident_id) }, h("code", {}, one.dataset)), ` (${one.detail})`]))),
+    (error) => error.name === "AbortError" || error.status === 403 || fill(place, problemBox(error)),
+  );
+  return place;
 }
 
 function figures({ datasets, models, graph, signal }) {
@@ -144,7 +159,7 @@ async function datasetsView(datasets, signal) {
   const shown = table(
     [
       { label: "Dataset", head: "row", sort: (row) => row.dataset, cell: (row) => [h("span", { class: "dataset-name mono" }, row.dataset), made.has(row.dataset) && [" ", syntheticBadge()]] },
-      { label: "Contract", sort: (row) => row.contract_id, cell: (row) => (row.contract_id ? [known.get(row.dataset)?.name ?? row.contract_id, " ", h("span", { class: "faint" }, row.contract_version)] : badge("no contract", "warn")) },
+      { label: "Contract", sort: (row) => row.contract_id, cell: (row) => (row.contract_id ? [h("a", { href: contractPath(row.contract_id) }, known.get(row.dataset)?.name ?? row.contract_id), " ", h("span", { class: "faint" }, row.contract_version)] : [badge("no contract", "warn"), " ", h("a", { href: "/console/sources/drafts" }, "draft one")]) },
       { label: "Records", align: "number", sort: (row) => row.records, cell: (row) => count(row.records) },
       { label: "Quarantined", align: "number", sort: (row) => row.quarantined, cell: (row) => (row.quarantined ? badge(count(row.quarantined), "warn") : h("span", { class: "faint" }, "0")) },
       { label: "Last received", align: "number", sort: (row) => row.last_received_at ?? "", cell: (row) => freshness(row.last_received_at) },
