@@ -18,13 +18,17 @@ from counterfoil_chassis.database import Database
 from counterfoil_ingest.append import Appender
 from counterfoil_ingest.arrow import Chunk
 from counterfoil_ingest.entities import Batch, Candidate
-from counterfoil_ingest.imports import Format, Import, ImportWorker, State
+from counterfoil_ingest.erasing import Eraser
+from counterfoil_ingest.import_jobs import Format, Import, State
+from counterfoil_ingest.import_mappings import load_mappings
+from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
 from counterfoil_ingest.snapshots import Snapshots
 from counterfoil_ingest.sql.imports import SqlImportStore
 from counterfoil_ingest.sql.log import SqlLog
+from counterfoil_ingest.sql.quarantine import SqlQuarantine
 from counterfoil_ingest.uploads import Spool
 
 JSON_TYPES = {
@@ -172,11 +176,14 @@ async def read_side(
     spool = Spool(rig.folder / "imports")
     imports = SqlImportStore(database)
     clock = SystemClock()
+    eraser = Eraser(rig.log, rig.appender, lake, SqlQuarantine(database))
     worker = ImportWorker(
         spool.folder,
         imports=imports,
         appender=rig.appender,
+        eraser=eraser,
         contracts=rig.contracts,
+        mappings=load_mappings(None),
         log=rig.log,
         lake=lake,
         clock=clock,

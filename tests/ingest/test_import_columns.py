@@ -134,7 +134,9 @@ def test_columns_and_rows_get_the_same_verdicts_and_findings(schema: dict[str, A
     proven = ColumnChecks(compiled.json_schema).proven(columns, len(lines))
     valid = [compiled.validator.is_valid(orjson.loads(line)) for line in lines]
     assert [not each or right for each, right in zip(proven.tolist(), valid, strict=True)] == [True] * len(lines)
-    judged = Judge(TARGET, new_id=lambda: "q").judge(Rows(7, lines, {}, columns), compiled, received_at=1)
+    judged = Judge(TARGET, new_id=lambda: "q").judge(
+        Rows(7, lines, {}, columns), {TARGET.dataset: compiled}, received_at=1
+    )
     by_row = {
         index: found
         for index, line in enumerate(lines)
@@ -371,7 +373,9 @@ def test_rows_keep_their_numbers_wherever_reading_begins(tmp_path: Path, monkeyp
 def test_a_row_without_what_is_required_is_refused_and_told_by_its_number() -> None:
     compiled = contract("sales", SALES, required=["sale_id"])
     columns = {"sale_id": csv_column(pa.array(["1", None, "x"]), ColumnType.BIGINT)}
-    judged = Judge(TARGET, new_id=lambda: "q").judge(Rows(1, _lines(columns), {}, columns), compiled, received_at=1)
+    judged = Judge(TARGET, new_id=lambda: "q").judge(
+        Rows(1, _lines(columns), {}, columns), {TARGET.dataset: compiled}, received_at=1
+    )
     assert {index: (each.record_id, each.findings[0].reason) for index, each in judged.refused.items()} == {
         1: ("f#2", "CONTRACT_REQUIRED"),
         2: ("f#3", "CONTRACT_TYPE"),
@@ -380,7 +384,9 @@ def test_a_row_without_what_is_required_is_refused_and_told_by_its_number() -> N
 
 def test_nothing_is_accepted_once_the_contract_is_gone() -> None:
     columns = {"a": csv_column(pa.array(["1"]), None)}
-    judged = Judge(TARGET, new_id=lambda: "q").judge(Rows(1, _lines(columns), {}, columns), None, received_at=1)
+    judged = Judge(TARGET, new_id=lambda: "q").judge(
+        Rows(1, _lines(columns), {}, columns), {TARGET.dataset: None}, received_at=1
+    )
     assert judged.refused[0].findings[0].reason == "NO_CONTRACT"
 
 
@@ -429,7 +435,9 @@ def test_a_row_that_is_too_long_or_nests_too_deep_is_refused_alone() -> None:
     shops = parquet_column(pa.array(["a", "b" * 2_000_000, "c"]), None)
     columns = {"shop": shops, "tags": json_columns.parsed([[1], None, deep])}
     compiled = contract("sales", {"shop": ColumnType.VARCHAR, "tags": ColumnType.JSON})
-    judged = Judge(TARGET, new_id=lambda: "q").judge(Rows(1, _lines(columns), {}, columns), compiled, received_at=1)
+    judged = Judge(TARGET, new_id=lambda: "q").judge(
+        Rows(1, _lines(columns), {}, columns), {TARGET.dataset: compiled}, received_at=1
+    )
     assert {index: each.findings[0].reason for index, each in judged.refused.items()} == {1: "TOO_LARGE", 2: "TOO_DEEP"}
 
 
@@ -470,7 +478,7 @@ def test_lines_read_as_columns_are_those_read_one_by_one(
     found = []
     for types in (SALES, {}):  # without types there are no columns
         (read,) = read_jsonl(path, types, skip=0)
-        judged = Judge(TARGET, new_id=lambda: "q").judge(read, compiled, received_at=1)
+        judged = Judge(TARGET, new_id=lambda: "q").judge(read, {TARGET.dataset: compiled}, received_at=1)
         found.append((list(read.datas), {index: each.findings for index, each in judged.refused.items()}))
     assert found[0] == found[1]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from counterfoil_ingest.errors import ContractsUnavailableError, LogBusyError
-from counterfoil_ingest.imports import Format, State
+from counterfoil_ingest.import_jobs import Format, State
 from counterfoil_ingest.read_errors import FileTooLargeError
 from counterfoil_ingest.registry import ColumnType
 from counterfoil_ingest.uploads import Spool
@@ -73,10 +73,11 @@ async def test_quarantines_csv_rows_that_do_not_fit_and_takes_their_neighbours(r
     assert [(row["sale_id"], row["_record_id"].rpartition("#")[2]) for row in rows] == [(1, "1"), (7, "7")]
 
 
-async def test_refuses_a_csv_that_is_not_utf8(rig: Any) -> None:
+async def test_refuses_a_csv_in_utf8_that_is_damaged(rig: Any) -> None:
     rig.contracts.put(contract("sales", SALES))
+    rows = "1,café,1,true,,\n2,Müller,1,true,,\n".encode() + b"3,caf\xe9,1,true,,\n"
     async with read_side(rig) as side:
-        done = await side.import_file("sales", HEADER + b"1,caf\xe9,1,true,,\n", Format.CSV)
+        done = await side.import_file("sales", HEADER + rows, Format.CSV)
     assert (done.state, done.error_reason) == (State.FAILED, "BAD_ENCODING")
 
 
@@ -181,7 +182,7 @@ async def test_fails_with_a_reason_on_what_is_no_file_of_its_format(rig: Any) ->
             done = await side.import_file("sales", data, kind)
             assert (done.state, done.error_reason) == (State.FAILED, "FILE_UNREADABLE"), kind
             assert "/" not in done.error_detail
-        twice = await side.import_file("sales", b"a,a\n1,2\n", Format.CSV)
+        twice = await side.import_file("sales", b"sale_id,sale_id\n1,2\n", Format.CSV)
         assert twice.error_reason == "COLUMN_REPEATED"
         gone = await side.import_file("other", b"a\n1\n", Format.CSV)
         assert (gone.state, gone.error_reason) == (State.FAILED, "NO_CONTRACT")

@@ -33,6 +33,7 @@ from counterfoil_chassis.watch import Feed
 from counterfoil_ingest import protocols
 from counterfoil_ingest.append import Appender, open_appender
 from counterfoil_ingest.erasing import Eraser
+from counterfoil_ingest.import_mappings import load_mappings
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.measuring import Measurer
@@ -171,11 +172,15 @@ async def _reading(
     snapshots = Snapshots(log, lake, contracts)
     spool = Spool(settings.data_dir / "imports", max_bytes=settings.max_import_bytes)
     store = SqlImportStore(engines.database)
+    mappings = load_mappings(settings.import_mappings)
+    eraser = Eraser(log, engines.appender, lake, SqlQuarantine(engines.database))
     worker = ImportWorker(
         spool.folder,
         imports=store,
         appender=engines.appender,
+        eraser=eraser,
         contracts=contracts,
+        mappings=mappings,
         log=log,
         lake=lake,
         clock=host.clock,
@@ -184,6 +189,8 @@ async def _reading(
     await worker.clean()
     imports = ImportServicer(
         store,
+        mappings=mappings,
+        trail=engines.trail,
         worker=worker,
         spool=spool,
         contracts=contracts,
@@ -210,7 +217,6 @@ async def _reading(
         at_once=settings.queries_at_once,
     )
     watching, watched = await _watching(settings, host, engines, lake=lake, snapshots=snapshots)
-    eraser = Eraser(log, engines.appender, lake, SqlQuarantine(engines.database))
     servicers: Registrations = [
         (add_RecordServiceServicer_to_server, records),
         (add_ImportServiceServicer_to_server, imports),

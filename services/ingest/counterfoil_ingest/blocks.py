@@ -4,6 +4,7 @@ The number of the layout stands beside the payload, in the block's row and in th
 not know it need not look inside, and `zstd -d` reads a payload.
 
 An erased record leaves a tombstone: a line with its offset and header, an empty dataset and id, and `null` for itself.
+That of a reverted one says so: releases that do not know it take it for erased.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 import orjson
 import zstandard
 
-from counterfoil_ingest.entities import Block, Erased, Header, LogRecord, RecordName
+from counterfoil_ingest.entities import Block, Erased, Header, LogRecord, RecordName, Reverted
 from counterfoil_ingest.errors import BlockUnreadableError
 
 LAYOUT = 1
@@ -48,13 +49,14 @@ class _NewLine(msgspec.Struct, gc=False):
 
 
 class Name(msgspec.Struct, frozen=True, gc=False):
-    """One line without its record: enough to tell which record lies where."""
+    """One line without its record: enough to tell which record lies where; `v` = it was reverted."""
 
     o: int
     h: int
     d: str
     i: str
     x: Erased | None = None
+    v: bool = False
 
 
 class _Codecs(threading.local):
@@ -131,21 +133,26 @@ def open_block(block: Block) -> tuple[bytes, str]:
 def names(block: Block) -> list[RecordName]:
     """Return what each record of a block is named, in order: what a duplicate is told by."""
     headers = block.headers
-    return [(headers[each.h].source_id, each.d, each.i) if each.x is None else each.x for each in _names(block)]
+    return [
+        (headers[each.h].source_id, each.d, each.i) if each.x is None else (Reverted(each.x.hash) if each.v else each.x)
+        for each in _names(block)
+    ]
 
 
 def erase(
-    block: Block, offsets: Collection[int], erased_name: Callable[[str, str, str], Erased]
+    block: Block, offsets: Collection[int], erased_name: Callable[[str, str, str], Erased], *, reverted: bool = False
 ) -> tuple[Block, list[tuple[int, str, str, str]]]:
     """Return the block with tombstones at some offsets; and where which records lay, by source id, dataset and id.
 
-    `erased_name` gives what stays of a name. Of a record that is erased already nothing is said.
+    `erased_name` gives what stays of a name, which a `reverted` record leaves free. Of a record that is erased already
+    nothing is said.
     """
-    lines, gone = _text(block).split(b"\n"), []
+    lines, gone, mark = _text(block).split(b"\n"), [], b',"v":true' if reverted else b""
     for index, each in enumerate(_names(block)):
         if each.o in offsets and each.x is None:
             name = (block.headers[each.h].source_id, each.d, each.i)
-            lines[index] = b'{"o":%d,"h":%d,"d":"","i":"","r":null,"x":[%d,%d]}' % (each.o, each.h, *erased_name(*name))
+            left = (each.o, each.h, *erased_name(*name), mark)
+            lines[index] = b'{"o":%d,"h":%d,"d":"","i":"","r":null,"x":[%d,%d]%b}' % left
             gone.append((each.o, *name))
     return replace(block, payload=_codecs.compressor.compress(b"\n".join(lines))) if gone else block, gone
 

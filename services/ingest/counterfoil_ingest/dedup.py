@@ -25,7 +25,7 @@ import numpy.typing as npt
 import xxhash
 
 from counterfoil_ingest import blocks
-from counterfoil_ingest.entities import Erased, RecordName
+from counterfoil_ingest.entities import Erased, RecordName, Reverted
 from counterfoil_ingest.store import LogWriter
 
 Hashes = npt.NDArray[np.uint64]
@@ -275,10 +275,10 @@ def load_table(path: Path, log: LogWriter, *, boot_id: str) -> DedupTable:
 
 
 def _hashes(workspace: str, names: Sequence[RecordName]) -> list[int]:
-    live = [each for each in names if not isinstance(each, Erased)]
+    live = [each for each in names if not isinstance(each, (Erased, Reverted))]
     seeds = {place: seed_of(workspace, *place) for place in {(source_id, dataset) for source_id, dataset, _ in live}}
     found = iter(hashes_of([seeds[each[:2]] for each in live], blocks.id_texts([each[2] for each in live])))
-    return [each.hash if isinstance(each, Erased) else next(found) for each in names]
+    return [each.hash if isinstance(each, (Erased, Reverted)) else next(found) for each in names]
 
 
 def boot_id() -> str:

@@ -131,6 +131,12 @@ class Verdicts(Sequence[Verdict]):
         """Return how many records have an outcome."""
         return self._counts.get(outcome, 0)
 
+    def first_offset(self) -> int:
+        """Return the offset of the first accepted record; -1 when there is none."""
+        if self._made is None:
+            return self._columns[3]
+        return next((each.offset for each in self._made if each.outcome is Outcome.ACCEPTED), -1)
+
     def __len__(self) -> int:
         return sum(self._counts.values())
 
@@ -180,7 +186,13 @@ class Erased(NamedTuple):
     check: int
 
 
-RecordName = tuple[str, str, str] | Erased
+class Reverted(NamedTuple):
+    """What is left of a record that was taken back: it may come again, so that no name is ever the one it had."""
+
+    hash: int
+
+
+RecordName = tuple[str, str, str] | Erased | Reverted
 """Source id, dataset and record id of a record; of an erased one, hashes of them."""
 
 

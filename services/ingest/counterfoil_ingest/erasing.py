@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -15,11 +15,15 @@ from counterfoil_chassis.texts import WholeTexts
 
 from counterfoil_ingest import blocks
 from counterfoil_ingest.append import Appender
+from counterfoil_ingest.entities import Erasure as LogErasure
 from counterfoil_ingest.errors import ErasureAheadError, LogReadError
 from counterfoil_ingest.lake import Lake
-from counterfoil_ingest.store import LogWriter, QuarantineStore
+from counterfoil_ingest.placing import PARTITION
+from counterfoil_ingest.store import LogWriter, QuarantineStore, Statements
 
 _FORGET_SECONDS: Final = 30.0
+_REVERTED_AT_ONCE: Final = 5_000_000  # offsets that the lake is rewritten for at once: 8 bytes of memory each
+_QUARANTINED_AT_ONCE: Final = 10_000
 _logger = logging.getLogger(__name__)
 
 
@@ -72,6 +76,36 @@ class Eraser:
         _logger.info("records are erased", extra=fields)
         return Erased(records, quarantined, revision, remaining)
 
+    async def revert(
+        self,
+        workspace: str,
+        records: Sequence[range],
+        *,
+        quarantined: Sequence[str],
+        effect: Callable[[Statements, LogErasure], None],
+    ) -> None:
+        """Erase records by ranges of offsets, and quarantined ones by id, so that all of them may come again.
+
+        `effect` is called in each transaction with what that has erased. Ends when it is durable and the lake is
+        rewritten; done again, it changes nothing. Raises LogUnavailableError, LogReadError, LakeUnavailableError.
+        """
+        pieces = [piece for each in records for piece in _pieces(each, _REVERTED_AT_ONCE)]
+        async with self._turn:
+            for ids in [
+                quarantined[at : at + _QUARANTINED_AT_ONCE] for at in range(0, len(quarantined), _QUARANTINED_AT_ONCE)
+            ]:
+                work = partial(self._log.erase, workspace, PARTITION, (), quarantined=ids, reverting=effect)
+                await self._appender.in_turn(work)
+            for piece in pieces:
+                left: Sequence[int] = piece
+                while left:
+                    work = partial(self._log.erase, workspace, PARTITION, left, quarantined=(), reverting=effect)
+                    left = left[(await self._appender.in_turn(work)).done :]
+            await self._forget()
+            for piece in pieces:
+                await self._lake.erase(workspace, piece)
+        _logger.info("records are taken back", extra={"workspace": workspace, "records": sum(map(len, records))})
+
     async def _forget(self) -> None:
         """Have the log overwritten where the records lay, as soon as nobody reads an older state of it."""
         try:
@@ -94,3 +128,7 @@ class Eraser:
             found += sum(each.offset in here for each in blocks.decode(block))
             index += len(here)
         return found
+
+
+def _pieces(offsets: range, size: int) -> list[range]:
+    return [offsets[start : start + size] for start in range(0, len(offsets), size)]

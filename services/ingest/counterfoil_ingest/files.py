@@ -46,6 +46,16 @@ class FileUnreadableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class CsvDialect:
+    """How the text of a CSV file is to be read; the header is in a line from 1 on."""
+
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    quote: str = '"'
+    header_line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Consecutive rows of a file, the first of them with the number `first`; indexes count from it.
 
@@ -60,9 +70,16 @@ class Rows:
     values: Sequence[Any] = ()
     apart: Sequence[int] = ()
     """The rows that `columns` do not show."""
+    datasets: Sequence[str] = ()
+    """Where each row goes; empty = all to the dataset of the import."""
+    ids: Sequence[str] = ()
+    """Each row's record id; empty = made of its number."""
+    origins: Sequence[bytes] = ()
+    """What each row was in the file, where a mapping made another of it."""
 
 
 Batches = Iterator[Rows]
+_RFC_4180 = CsvDialect()
 
 
 def read_parquet(path: Path, types: Types, *, skip: int) -> Batches:
@@ -91,21 +108,21 @@ def read_parquet(path: Path, types: Types, *, skip: int) -> Batches:
         raise _unreadable(error, "Parquet") from error
 
 
-def read_csv(path: Path, types: Types, *, skip: int) -> Batches:
+def read_csv(path: Path, types: Types, *, skip: int, dialect: CsvDialect = _RFC_4180) -> Batches:
     """Yield the rows of a CSV file after the first `skip`; a row of another width is quarantined on its own."""
     broken: dict[int, pv.InvalidRow] = {}
 
     def keep(row: pv.InvalidRow) -> Literal["skip"]:
-        if row.number is not None:  # it is, without threads; the header is row 1
-            broken[row.number - 1] = row
+        if row.number is not None:  # it is, without threads; the header is in a row as well
+            broken[row.number - dialect.header_line] = row
         return "skip"
 
     try:
-        names = _csv_header(path)
+        names = _csv_header(path, dialect)
         reader = pv.open_csv(
             path,
-            read_options=pv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK),
-            parse_options=pv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
+            read_options=_read_options(dialect),
+            parse_options=_parse_options(dialect, keep),
             convert_options=pv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
             ),
@@ -122,7 +139,7 @@ def read_csv(path: Path, types: Types, *, skip: int) -> Batches:
                     number += len(some)
                 for done in [each for each in broken if each < number]:
                     del broken[done]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise _unreadable(error, "CSV") from error
 
 
@@ -131,7 +148,7 @@ def read_jsonl(path: Path, types: Types, *, skip: int) -> Batches:
     number = 1
     flat: FlatLines | None = None
     with path.open("rb") as stream:
-        for texts in _texts(stream):
+        for texts in texts_of(stream):
             if number == 1:
                 flat = flat_lines(texts[0], types)
             left_out = max(0, min(len(texts), skip + 1 - number))
@@ -143,9 +160,6 @@ def read_jsonl(path: Path, types: Types, *, skip: int) -> Batches:
                     flat, rows = None, _json_rows(some, number)
                 yield rows
                 number += len(some)
-
-
-READERS: Mapping[str, Callable[..., Batches]] = {"PARQUET": read_parquet, "CSV": read_csv, "JSONL": read_jsonl}
 
 
 def count_rows(path: Path, kind: str) -> int:
@@ -257,14 +271,28 @@ def _csv_rows(
     return Rows(first, datas, findings, columns)
 
 
-def _csv_header(path: Path) -> list[str]:
+def _csv_header(path: Path, dialect: CsvDialect) -> list[str]:
     """Return the names of the header line; raise FileUnreadableError when it names a column twice."""
-    options = pv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK)
-    parsing = pv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda _: "skip")
-    with pv.open_csv(path, read_options=options, parse_options=parsing) as reader:
+    parsing = _parse_options(dialect, lambda _: "skip")
+    with pv.open_csv(path, read_options=_read_options(dialect), parse_options=parsing) as reader:
         names: list[str] = reader.schema.names
     _refuse_repeated(names)
     return names
+
+
+def _read_options(dialect: CsvDialect) -> pv.ReadOptions:
+    return pv.ReadOptions(
+        use_threads=False, block_size=_CSV_BLOCK, skip_rows=dialect.header_line - 1, encoding=dialect.encoding
+    )
+
+
+def _parse_options(dialect: CsvDialect, keep: Callable[[pv.InvalidRow], Literal["skip", "error"]]) -> pv.ParseOptions:
+    return pv.ParseOptions(
+        delimiter=dialect.delimiter,
+        quote_char=dialect.quote,
+        newlines_in_values=True,
+        invalid_row_handler=keep,
+    )
 
 
 def _refuse_repeated(names: Sequence[str]) -> None:
@@ -275,8 +303,10 @@ def _refuse_repeated(names: Sequence[str]) -> None:
 
 def _unreadable(error: Exception, kind: str) -> FileUnreadableError:
     text = _first_line(error)
-    if "UTF8" in text or "utf-8" in text:
-        return FileUnreadableError("BAD_ENCODING", "The file is not UTF-8. Save it as UTF-8 and upload it again.")
+    if isinstance(error, UnicodeError) or "UTF8" in text or "codec can't decode" in text:
+        return FileUnreadableError(
+            "BAD_ENCODING", "The file is not in its encoding. Save it as UTF-8 and upload it again."
+        )
     return FileUnreadableError(
         "FILE_UNREADABLE", f"The file is no readable {kind} file ({text}). Mend it and upload it again."
     )
@@ -286,7 +316,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
-def _texts(stream: BinaryIO) -> Iterator[list[bytes]]:
+def texts_of(stream: BinaryIO) -> Iterator[list[bytes]]:
     """Yield lines that are not blank, trimmed; of one longer than a record may be only enough to see that."""
     if stream.read(len(_BOM)) != _BOM:
         stream.seek(0)
@@ -324,7 +354,7 @@ def _flat_rows(texts: list[bytes], first: int, flat: FlatLines) -> Rows | None:
         return None
     broken = {}
     for index in apart:
-        datas[index], _, finding = _json_row(texts[index])
+        datas[index], _, finding = json_row(texts[index])
         if finding is not None:
             broken[index] = finding
     return Rows(first, datas, broken, columns, apart=apart)
@@ -337,7 +367,7 @@ def _json_rows(texts: list[bytes], first: int) -> Rows:
             raise ValueError("to be told line by line")
         values = list(map(orjson.loads, texts))
     except ValueError:
-        rows = list(map(_json_row, texts))
+        rows = list(map(json_row, texts))
         broken = {index: finding for index, (_, _, finding) in enumerate(rows) if finding}
         return Rows(first, [row[0] for row in rows], broken, values=[row[1] for row in rows])
     # Written anew, so that what is stored is what was checked: of a key that comes twice, readers differ on which wins.
@@ -348,7 +378,7 @@ def _may_nest_too_deep(texts: Sequence[bytes]) -> bool:
     return max(text.count(b"{") + text.count(b"[") for text in texts) > MAX_DEPTH
 
 
-def _json_row(text: bytes) -> tuple[bytes, Any, Finding | None]:
+def json_row(text: bytes) -> tuple[bytes, Any, Finding | None]:
     """Return a line as it is stored, its value, and what keeps it from being a record."""
     if len(text) > MAX_RECORD_BYTES:
         return text[: MAX_RECORD_BYTES + 1], None, validation.too_large()

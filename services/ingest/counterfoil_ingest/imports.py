@@ -4,107 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
-from counterfoil_chassis.clock import Clock, Ids, to_micros
+from counterfoil_chassis.clock import Clock, Ids, from_micros, to_micros
 from counterfoil_chassis.database import StoreUnavailableError
 from counterfoil_chassis.errors import CounterfoilError, ResourceExhaustedError, UnavailableError
 
 from counterfoil_ingest.append import Appender
-from counterfoil_ingest.entities import Verdicts
+from counterfoil_ingest.entities import Erasure, Quarantined, Verdicts
+from counterfoil_ingest.erasing import Eraser
 from counterfoil_ingest.errors import LogUnavailableError
-from counterfoil_ingest.files import READERS, Batches, FileUnreadableError, count_rows
+from counterfoil_ingest.files import Batches, FileUnreadableError, count_rows
+from counterfoil_ingest.import_files import Layout, OpenFile, open_file
+from counterfoil_ingest.import_jobs import SOURCE_ID, Import, ImportStore, State, file_of
+from counterfoil_ingest.import_mappings import ImportMapping
 from counterfoil_ingest.judging import Judge, Target
 from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.mapped_rows import Given
 from counterfoil_ingest.placing import Judged
 from counterfoil_ingest.read_errors import LakeBehindError
 from counterfoil_ingest.registry import Compiled, Contracts
 from counterfoil_ingest.store import Log, Statements
 
-SOURCE_ID = "import"
-"""The source of every imported record: the same file again finds its rows in the log already."""
-
 _PAUSE_SECONDS = 1.0  # before a batch that could not be kept is tried again
 _FLUSH_SECONDS = 60.0
 _logger = logging.getLogger(__name__)
-
-
-class Format(enum.IntEnum):
-    """What kind of file it is; the numbers are those of `ingest.v1.Import.Format`."""
-
-    CSV = 1
-    JSONL = 2
-    PARQUET = 3
-
-
-class State(enum.IntEnum):
-    """Where an import is; the numbers are those of `ingest.v1.Import.State`."""
-
-    PENDING = 1
-    RUNNING = 2
-    SUCCEEDED = 3
-    FAILED = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """One file on its way into a dataset. Times are microseconds UTC, 0 = none; `snapshot_offset` -1 = none yet."""
-
-    workspace: str
-    import_id: str
-    dataset: str
-    format: Format
-    file_name: str
-    file_bytes: int
-    file_sha256: str
-    created_by: str
-    traceparent: str
-    created_at: int
-    state: State = State.PENDING
-    rows_total: int = 0
-    rows_read: int = 0
-    rows_accepted: int = 0
-    rows_duplicate: int = 0
-    rows_quarantined: int = 0
-    error_reason: str = ""
-    error_detail: str = ""
-    finished_at: int = 0
-    snapshot_offset: int = -1
-    log_epoch: str = ""
-    erasure_revision: int = 0
-
-
-class ImportStore(Protocol):
-    """Imports; every call is a transaction of its own, but `count`, which is part of the log's."""
-
-    async def add(self, new: Import) -> None:
-        """Keep a new import."""
-        ...
-
-    async def get(self, workspace: str, import_id: str) -> Import:
-        """Return one import; raise ImportNotFoundError when absent or in another workspace."""
-        ...
-
-    async def list(self, workspace: str, *, before: str, limit: int) -> Sequence[Import]:
-        """Return the newest imports before an id, newest first."""
-        ...
-
-    async def unfinished(self) -> Sequence[Import]:
-        """Return every pending or running import of every workspace, oldest first."""
-        ...
-
-    async def save(self, changed: Import) -> None:
-        """Store an import's state, totals, error and snapshot; its row counters are `count`'s."""
-        ...
-
-    def count(self, statements: Statements, of: Import, verdicts: Verdicts) -> None:
-        """Add verdicts to an import's counters within the transaction that keeps their records."""
-        ...
 
 
 class ImportWorker:
@@ -116,7 +44,9 @@ class ImportWorker:
         *,
         imports: ImportStore,
         appender: Appender,
+        eraser: Eraser,
         contracts: Contracts,
+        mappings: Mapping[str, ImportMapping],
         log: Log,
         lake: Lake,
         clock: Clock,
@@ -125,7 +55,9 @@ class ImportWorker:
         self._spool = spool
         self._imports = imports
         self._appender = appender
+        self._eraser = eraser
         self._contracts = contracts
+        self._mappings = mappings
         self._log = log
         self._lake = lake
         self._clock = clock
@@ -148,7 +80,7 @@ class ImportWorker:
             self._wake.clear()
             waiting = await self._imports.unfinished()
             for each in waiting:
-                await self._import(each)
+                await (self._revert(each) if each.state is State.REVERTING else self._import(each))
             if not waiting:
                 await self._wake.wait()
 
@@ -178,37 +110,63 @@ class ImportWorker:
             raise FileUnreadableError(
                 "FILE_LOST", "The uploaded file is no longer in the data folder. Upload it again."
             )
-        compiled = await self._contract(job)
+        opened = await self._open(job, path)
         total = await asyncio.to_thread(count_rows, path, job.format.name)
-        job = replace(job, state=State.RUNNING, rows_total=total)
+        job = _read_as(replace(job, state=State.RUNNING, rows_total=total), opened)
         await self._imports.save(job)
-        types = {column.name: column.type for column in compiled.columns}
-        await self._append_all(job, READERS[job.format.name](path, types, skip=job.rows_read))
+        await self._append_all(job, opened.batches)
         head = self._log.head(job.workspace)
         await self._flush(job, head)
         now = await self._imports.get(job.workspace, job.import_id)
+        done = replace(now, state=State.SUCCEEDED, rows_total=now.rows_read, finished_at=to_micros(self._clock.now()))
+        if opened.airbyte is not None:
+            done = replace(done, source_state=opened.airbyte.state)
+            if opened.airbyte.problem:  # its states are good all the same: they follow the records they stand for
+                return replace(
+                    done, state=State.FAILED, error_reason="SOURCE_FAILED", error_detail=opened.airbyte.problem
+                )
+        if not job.dataset:
+            return done
         return replace(
-            now,
-            state=State.SUCCEEDED,
-            rows_total=now.rows_read,
-            finished_at=to_micros(self._clock.now()),
+            done,
             snapshot_offset=head,
             log_epoch=self._log.epoch,
             erasure_revision=self._log.erasure_revision,
         )
 
+    async def _open(self, job: Import, path: Path) -> OpenFile:
+        compiled = await self._contract(job) if job.dataset else None
+        mapping = given = None
+        if job.mapping:
+            mapping = self._mappings.get(job.mapping.partition("@")[0])
+            if mapping is None or mapping.title != job.mapping:
+                detail = f"The mapping {job.mapping} is here no longer. Upload the file again, by one that is."
+                raise FileUnreadableError("MAPPING_UNKNOWN", detail)
+            at = job.given.get("snapshot_at")
+            given = Given(datetime.fromisoformat(at) if at else from_micros(job.created_at), job.given)
+        layout = Layout(
+            job.format.name,
+            job.dataset,
+            {column.name: column.type for column in compiled.columns} if compiled else {},
+            mapping=mapping,
+            given=given,
+            encoding=job.given.get("encoding", ""),
+            delimiter=job.given.get("delimiter", ""),
+        )
+        return await asyncio.to_thread(open_file, path, layout, skip=job.rows_read)
+
     async def _contract(self, job: Import) -> Compiled:
-        compiled = await self._in_force(job)
+        compiled = await self._in_force(job, job.dataset)
         if compiled is None:
             detail = f"No contract is in force for `{job.dataset}`. Activate one and upload the file again."
             raise FileUnreadableError("NO_CONTRACT", detail)
         return compiled
 
-    async def _in_force(self, job: Import) -> Compiled | None:
+    async def _in_force(self, job: Import, dataset: str) -> Compiled | None:
         """Return the contract in force now, waiting until that can be said."""
         while True:
             try:
-                return await self._contracts.find(job.workspace, job.dataset)
+                return await self._contracts.find(job.workspace, dataset)
             except UnavailableError as error:
                 _logger.warning(
                     "import waits for its contract", extra={"import_id": job.import_id, "error": str(error)}
@@ -233,13 +191,14 @@ class ImportWorker:
         rows = await asyncio.to_thread(next, batches, None)
         if rows is None:
             return None
-        compiled = await self._in_force(job)
+        contracts = {name: await self._in_force(job, name) for name in set(rows.datasets) or {job.dataset}}
         received_at = to_micros(self._clock.now())
-        return await asyncio.to_thread(judge.judge, rows, compiled, received_at=received_at)
+        return await asyncio.to_thread(judge.judge, rows, contracts, received_at=received_at)
 
     async def _append(self, job: Import, judged: Judged) -> None:
         def effect(statements: Statements, verdicts: Verdicts) -> None:
-            self._imports.count(statements, job, verdicts)
+            new = [each.quarantine_id for index, each in judged.refused.items() if _is_new(verdicts, index, each)]
+            self._imports.count(statements, job, verdicts, new)
 
         while True:
             try:
@@ -252,6 +211,24 @@ class ImportWorker:
             else:
                 return
 
+    async def _revert(self, job: Import) -> None:
+        """Take back what an import brought; tried again later, with the others in between, when that cannot be now."""
+
+        def effect(statements: Statements, erasure: Erasure) -> None:
+            self._imports.count_reverted(statements, job, erasure)
+
+        try:
+            records, quarantined = await self._imports.records(job), await self._imports.quarantined(job)
+            await self._eraser.revert(job.workspace, records, quarantined=quarantined, effect=effect)
+        except (StoreUnavailableError, LogUnavailableError):
+            raise
+        except CounterfoilError as error:
+            _logger.warning("revert is tried again", extra={"import_id": job.import_id, "reason": error.reason})
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            now = await self._imports.get(job.workspace, job.import_id)
+            await self._imports.save(replace(now, state=State.REVERTED))
+
     async def _flush(self, job: Import, head: int) -> None:
         while True:
             try:
@@ -262,6 +239,20 @@ class ImportWorker:
                 return
 
 
-def file_of(spool: Path, import_id: str) -> Path:
-    """Return where an import's file is kept until its rows are in the log."""
-    return spool / f"{import_id}.file"
+def _read_as(job: Import, opened: OpenFile) -> Import:
+    """Return an import that says how its text is read."""
+    csv = opened.csv
+    if csv is None:
+        return job
+    return replace(
+        job,
+        csv_encoding=csv.encoding,
+        csv_delimiter=csv.delimiter,
+        csv_quote=csv.quote,
+        csv_header_line=csv.header_line,
+    )
+
+
+def _is_new(verdicts: Verdicts, index: int, refused: Quarantined) -> bool:
+    """Tell whether a row was put into quarantine by this very import: the same file may have done it before."""
+    return verdicts[index].quarantine_id == refused.quarantine_id

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-_AT_ONCE: Final = 1_000  # offsets of one commit: a condition of many thousands takes minutes to evaluate
+_AT_ONCE: Final = 1_000  # runs of offsets in one commit: a condition of many thousands takes minutes to evaluate
 
 Offsets = npt.NDArray[np.int64]
+_NONE: Final[Offsets] = np.empty(0, np.int64)
 
 
 def erase_rows(table: DeltaTable, folder: Path, offsets: Sequence[int]) -> int:
@@ -22,11 +23,15 @@ def erase_rows(table: DeltaTable, folder: Path, offsets: Sequence[int]) -> int:
 
     Readers that began before may find files gone. Done again, it changes nothing.
     """
-    wanted = np.array(sorted(offsets), np.int64)
-    held = [each for path, low, high in _files(table) for each in _held(folder / path, _between(wanted, low, high))]
-    for start in range(0, len(held), _AT_ONCE):
-        listed = ", ".join(map(str, held[start : start + _AT_ONCE]))
-        table.delete(f"_offset IN ({listed})")
+    wanted = np.unique(np.asarray(offsets, np.int64))
+    held = np.unique(
+        np.concatenate(
+            [_NONE, *(_held(folder / path, _between(wanted, low, high)) for path, low, high in _files(table))]
+        )
+    )
+    runs = np.split(held, np.flatnonzero(np.diff(held) > 1) + 1) if len(held) else []
+    for start in range(0, len(runs), _AT_ONCE):
+        table.delete(_condition(runs[start : start + _AT_ONCE]))
     table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
     _forget_log(table, folder / "_delta_log")
     return sum(len(_held(folder / path, _between(wanted, low, high))) for path, low, high in _files(table))
@@ -41,13 +46,21 @@ def _between(offsets: Offsets, low: int, high: int) -> Offsets:
     return offsets[np.searchsorted(offsets, low) : np.searchsorted(offsets, high, side="right")]
 
 
-def _held(path: Path, offsets: Offsets) -> list[int]:
+def _held(path: Path, offsets: Offsets) -> Offsets:
     """Return those of the offsets that a file has rows of."""
     if not len(offsets):
-        return []
-    column = pq.ParquetFile(path).read(["_offset"]).column("_offset").to_numpy()
-    found: list[int] = column[np.isin(column, offsets)].tolist()
-    return found
+        return _NONE
+    column: Offsets = pq.ParquetFile(path).read(["_offset"]).column("_offset").to_numpy()
+    return column[np.isin(column, offsets)]
+
+
+def _condition(runs: Sequence[Offsets]) -> str:
+    """Return what finds the rows of some runs of consecutive offsets."""
+    singles = [str(each[0]) for each in runs if len(each) == 1]
+    conditions = [f"(_offset >= {each[0]} AND _offset <= {each[-1]})" for each in runs if len(each) > 1]
+    if singles:
+        conditions.append(f"_offset IN ({', '.join(singles)})")
+    return " OR ".join(conditions)
 
 
 def _forget_log(table: DeltaTable, log: Path) -> None:

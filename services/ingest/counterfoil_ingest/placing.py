@@ -17,7 +17,17 @@ import msgspec
 
 from counterfoil_ingest import blocks
 from counterfoil_ingest.dedup import DedupTable, erased_name, hashes_of, seed_of
-from counterfoil_ingest.entities import Block, Erased, Header, Outcome, Quarantined, RecordName, Verdict, Verdicts
+from counterfoil_ingest.entities import (
+    Block,
+    Erased,
+    Header,
+    Outcome,
+    Quarantined,
+    RecordName,
+    Reverted,
+    Verdict,
+    Verdicts,
+)
 from counterfoil_ingest.store import LogTransaction, LogWriter
 
 PARTITION = 0
@@ -168,6 +178,8 @@ class Group:
             if offset >= self._log.head(batch.workspace, PARTITION):
                 continue  # of another workspace, whose log is longer
             name = self._log.identify(batch.workspace, PARTITION, offset)
+            if isinstance(name, Reverted):
+                continue  # it was taken back, so that it may come again
             if isinstance(name, Erased):
                 wanted: RecordName = erased_name(batch.workspace, source_id, dataset, record_id)
             else:

@@ -96,6 +96,18 @@ class ImportNotFoundError(NotFoundError):
     reason = "IMPORT_NOT_FOUND"
 
 
+class ImportNotRevertibleError(FailedPreconditionError):
+    """The import cannot be reverted: it has not ended, or nobody knows where its records lie."""
+
+    reason = "IMPORT_NOT_REVERTIBLE"
+
+
+class ImportParameterError(InvalidArgumentError):
+    """The import names a mapping or a parameter that there is not, or lacks one that its mapping needs."""
+
+    reason = "IMPORT_PARAMETER_INVALID"
+
+
 class NoContractError(FailedPreconditionError):
     """No contract in force governs the dataset of an import."""
 

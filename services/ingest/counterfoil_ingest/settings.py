@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from counterfoil_chassis.settings import METRICS_LISTEN, ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -18,6 +20,9 @@ class Settings(ServiceSettings):
     governance_target: str = Field(default="127.0.0.1:7105", description="Address of governance.")
     max_import_bytes: int = Field(
         default=10 << 30, gt=0, description="The largest file that can be imported, in bytes."
+    )
+    import_mappings: Path | None = Field(
+        default=None, description="A folder with mappings of files (YAML) beside those that are shipped."
     )
     lake_commit_seconds: float = Field(default=5.0, gt=0, description="How far the lake may stay behind, in seconds.")
     query_memory: str = Field(

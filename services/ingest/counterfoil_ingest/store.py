@@ -125,11 +125,20 @@ class LogWriter(Log, Protocol):
         """Return what the record at an offset is named."""
         ...
 
-    def erase(self, workspace: str, partition: int, offsets: Sequence[int], *, quarantined: Sequence[str]) -> Erasure:
+    def erase(
+        self,
+        workspace: str,
+        partition: int,
+        offsets: Sequence[int],
+        *,
+        quarantined: Sequence[str],
+        reverting: Callable[[Statements, Erasure], None] | None = None,
+    ) -> Erasure:
         """Replace records by tombstones in one transaction, as many as fit into one; `offsets` ascend.
 
         With them go their quarantined namesakes, and the `quarantined` records by id. The erasure revision rises when
-        anything was erased. Raises LogUnavailableError.
+        anything was erased. When `reverting`, which is called in the transaction, they may come again, and no namesakes
+        go. Raises LogUnavailableError.
         """
         ...
 

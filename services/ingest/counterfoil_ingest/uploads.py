@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from counterfoil_ingest.imports import file_of
+from counterfoil_ingest.import_jobs import file_of
 from counterfoil_ingest.read_errors import DiskFullError, FileTooLargeError
 
 MAX_FILE_BYTES = 10 << 30

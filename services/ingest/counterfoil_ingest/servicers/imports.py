@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import grpc
+import orjson
 from counterfoil.common.v1.snapshot_pb2 import PartitionOffset, Snapshot
 from counterfoil.ingest.v1 import imports_pb2 as pb
 from counterfoil.ingest.v1.imports_pb2_grpc import ImportServiceServicer
+from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.clock import Clock, Ids, from_micros, to_micros, to_timestamp
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.telemetry import current_traceparent
 from google.protobuf.message import Message
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_ingest.imports import Format, Import, ImportStore, ImportWorker, State
+from counterfoil_ingest.import_jobs import Format, Import, State
+from counterfoil_ingest.import_mappings import ImportMapping, faults_of
+from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.quotas import Quotas
-from counterfoil_ingest.read_errors import NoContractError, UploadInvalidError
+from counterfoil_ingest.read_errors import ImportParameterError, NoContractError, UploadInvalidError
 from counterfoil_ingest.registry import Contracts
+from counterfoil_ingest.sql.imports import SqlImportStore
 from counterfoil_ingest.uploads import Spool
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
 
 class ImportServicer(ImportServiceServicer):
-    """Takes files and shows how far their imports have come."""
+    """Takes files, shows how far their imports have come, and has them reverted."""
 
     def __init__(
         self,
-        imports: ImportStore,
+        imports: SqlImportStore,
         *,
+        mappings: Mapping[str, ImportMapping],
+        trail: AuditTrail,
         worker: ImportWorker,
         spool: Spool,
         contracts: Contracts,
@@ -39,6 +47,8 @@ class ImportServicer(ImportServiceServicer):
         ids: Ids,
     ) -> None:
         self._imports = imports
+        self._mappings = mappings
+        self._trail = trail
         self._worker = worker
         self._spool = spool
         self._contracts = contracts
@@ -54,12 +64,14 @@ class ImportServicer(ImportServiceServicer):
         caller = current_caller()
         messages = aiter(request_iterator)
         header = (await anext(messages, pb.UploadImportRequest())).header
-        if not header.dataset:
+        if not header.format:
             raise UploadInvalidError("The first message must be the header; send dataset and format first.")
-        if await self._contracts.find(caller.workspace, header.dataset) is None:
+        mapping = self._mapping(header)
+        dataset = header.dataset or (mapping.dataset if mapping is not None else "")
+        if dataset and await self._contracts.find(caller.workspace, dataset) is None:
             raise NoContractError(
-                f"No contract is in force for `{header.dataset}`. Activate one, then upload the file.",
-                metadata={"dataset": header.dataset},
+                f"No contract is in force for `{dataset}`. Activate one, then upload the file.",
+                metadata={"dataset": dataset},
             )
         if not caller.service:
             await self._quotas.require(caller.workspace)
@@ -69,7 +81,7 @@ class ImportServicer(ImportServiceServicer):
         new = Import(
             workspace=caller.workspace,
             import_id=import_id,
-            dataset=header.dataset,
+            dataset=dataset,
             format=Format(header.format),
             file_name=header.file_name,
             file_bytes=uploaded.size,
@@ -77,6 +89,8 @@ class ImportServicer(ImportServiceServicer):
             created_by=caller.principal,
             traceparent=current_traceparent(),
             created_at=to_micros(self._clock.now()),
+            mapping=mapping.title if mapping is not None else "",
+            parameters=orjson.dumps(list(header.parameter)).decode(),
         )
         await self._imports.add(new)
         self._worker.wake()
@@ -93,10 +107,66 @@ class ImportServicer(ImportServiceServicer):
         before = page.after[0] if page.after else ""
         found = await self._imports.list(workspace, before=before, limit=page.limit + 1)
         answer = pb.ListImportsResponse(imports=[to_proto(each) for each in found[: page.limit]])
+        for each in answer.imports:
+            each.ClearField("source_state")
         if len(found) > page.limit:
             last = answer.imports[-1].import_id
             answer.next_page_token = self._pager.token(request, method="ListImports", workspace=workspace, after=[last])
         return answer
+
+    async def RevertImport(self, request: pb.RevertImportRequest, context: Context) -> pb.Import:
+        """Have an ended import reverted; what is audited and decided in one transaction is carried out after it."""
+        caller = current_caller()
+
+        async def tell(connection: AsyncConnection) -> None:
+            await self._trail.record(
+                connection,
+                workspace=caller.workspace,
+                principal=caller.principal,
+                action="import.revert",
+                resource=f"imports/{request.import_id}",
+                details={"reason": request.reason},
+            )
+
+        reverted = await self._imports.revert(
+            caller.workspace,
+            request.import_id,
+            reason=request.reason,
+            by=caller.principal,
+            at=to_micros(self._clock.now()),
+            tell=tell,
+        )
+        self._worker.wake()
+        return to_proto(reverted)
+
+    async def ListImportMappings(
+        self, request: pb.ListImportMappingsRequest, context: Context
+    ) -> pb.ListImportMappingsResponse:
+        """List the mappings by name."""
+        workspace = current_caller().workspace
+        page = self._pager.open(request, method="ListImportMappings", workspace=workspace)
+        after = page.after[0] if page.after else ""
+        found = [each for name, each in self._mappings.items() if name > after]
+        answer = pb.ListImportMappingsResponse(mappings=[mapping_to_proto(each) for each in found[: page.limit]])
+        if len(found) > page.limit:
+            answer.next_page_token = self._pager.token(
+                request, method="ListImportMappings", workspace=workspace, after=[answer.mappings[-1].name]
+            )
+        return answer
+
+    def _mapping(self, header: pb.ImportHeader) -> ImportMapping | None:
+        """Return the mapping that a header names; raise when it, a parameter or the dataset is not as it must be."""
+        mapping = self._mappings.get(header.mapping) if header.mapping else None
+        if header.mapping and mapping is None:
+            names = ", ".join(self._mappings)
+            raise ImportParameterError(f"There is no mapping `{header.mapping}`. There are: {names}.")
+        kind = Format(header.format)
+        if not header.dataset and mapping is None and kind is not Format.AIRBYTE:
+            raise UploadInvalidError("Say which dataset the rows go to: `dataset`, or a `mapping` that names one.")
+        given = dict(text.split("=", 1) for text in header.parameter)
+        if fault := faults_of(mapping, kind.name.lower(), given):
+            raise ImportParameterError(fault)
+        return mapping
 
 
 async def _chunks(messages: AsyncIterator[pb.UploadImportRequest]) -> AsyncIterator[bytes]:
@@ -127,12 +197,30 @@ def to_proto(of: Import) -> pb.Import:
         rows_quarantined=of.rows_quarantined,
         created_by=of.created_by,
         created_at=to_timestamp(from_micros(of.created_at)),
+        mapping=of.mapping,
+        parameter=orjson.loads(of.parameters),
+        source_state=of.source_state,
     )
     if of.finished_at:
         answer.finished_at.CopyFrom(to_timestamp(from_micros(of.finished_at)))
-    if of.state is State.FAILED:
+    if of.error_reason:
         answer.error.CopyFrom(pb.ImportError(reason=of.error_reason, detail=of.error_detail))
-    if of.state is State.SUCCEEDED:
+    if of.csv_header_line:
+        answer.csv.encoding = of.csv_encoding
+        answer.csv.delimiter = of.csv_delimiter
+        answer.csv.quote = of.csv_quote
+        answer.csv.header_line = of.csv_header_line
+    if of.reverted_at:
+        answer.revert.CopyFrom(
+            pb.ImportRevert(
+                reason=of.revert_reason,
+                reverted_by=of.reverted_by,
+                reverted_at=to_timestamp(from_micros(of.reverted_at)),
+                records=of.reverted_records,
+                quarantined=of.reverted_quarantined,
+            )
+        )
+    if of.state is State.SUCCEEDED and of.snapshot_offset >= 0:
         answer.snapshot.CopyFrom(
             Snapshot(
                 dataset=of.dataset,
@@ -142,3 +230,20 @@ def to_proto(of: Import) -> pb.Import:
             )
         )
     return answer
+
+
+def mapping_to_proto(mapping: ImportMapping) -> pb.ImportMapping:
+    """Return a mapping as a message, with the parameters that files of its kinds take."""
+    parameters = mapping.parameters_of_files()
+    return pb.ImportMapping(
+        name=mapping.mapping,
+        version=mapping.version,
+        description=mapping.description,
+        dataset=mapping.dataset,
+        formats=[pb.Import.Format.Value(each.upper()) for each in mapping.formats],
+        parameters=[
+            pb.ImportParameter(name=name, description=each.description, required=each.required)
+            for name, each in parameters.items()
+        ],
+        document=mapping.document,
+    )

@@ -57,8 +57,12 @@ def erase(
     *,
     quarantined: Sequence[str],
     revision: int,
+    reverted: bool,
 ) -> Erasure:
-    """See `store.LogWriter.erase`; `revision` is the one before."""
+    """See `store.LogWriter.erase`; `revision` is the one before.
+
+    What is `reverted` leaves its name free and its namesakes in quarantine, which another import put there.
+    """
     erased: Counter[str] = Counter()
     firsts: dict[str, int] = {}
     names: set[tuple[str, str]] = set()
@@ -71,7 +75,7 @@ def erase(
         done += len(wanted)
         size += len(block.payload)
         rewritten += 1
-        changed, gone = blocks.erase(block, wanted, lambda *name: erased_name(workspace, *name))
+        changed, gone = blocks.erase(block, wanted, lambda *name: erased_name(workspace, *name), reverted=reverted)
         if gone:
             of_dataset = Counter(dataset for _, _, dataset, _ in gone)
             left = Counter(orjson.loads(datasets)) - of_dataset
@@ -81,7 +85,7 @@ def erase(
                 firsts.setdefault(dataset, offset)
                 names.add((source_id, record_id))
             erased += of_dataset
-    lost = _delete_quarantined(statements, workspace, names, quarantined)
+    lost = _delete_quarantined(statements, workspace, () if reverted else names, quarantined)
     if not names and not lost:
         return Erasure(done, 0, 0, revision)
     for dataset in sorted({*erased, *lost}):

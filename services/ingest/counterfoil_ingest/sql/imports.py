@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from counterfoil_chassis.database import Database
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_ingest.entities import Outcome, Verdicts
-from counterfoil_ingest.imports import Format, Import, State
-from counterfoil_ingest.read_errors import ImportNotFoundError
-from counterfoil_ingest.sql.tables import IMPORT
+from counterfoil_ingest.entities import Erasure, Outcome, Verdicts
+from counterfoil_ingest.import_jobs import Format, Import, State
+from counterfoil_ingest.read_errors import ImportNotFoundError, ImportNotRevertibleError
+from counterfoil_ingest.sql.tables import IMPORT, IMPORT_QUARANTINED, IMPORT_RECORDS
 from counterfoil_ingest.store import Statements
 
-_COUNTERS = frozenset({"rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined"})
+_COUNTERS = frozenset(
+    {"rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined", "reverted_records", "reverted_quarantined"}
+)
+_UNFINISHED = (State.PENDING, State.RUNNING, State.REVERTING)
 _COUNT = (
     "UPDATE import SET rows_read = rows_read + ?1, rows_accepted = rows_accepted + ?2,"
     " rows_duplicate = rows_duplicate + ?3, rows_quarantined = rows_quarantined + ?4"
     " WHERE workspace = ?5 AND import_id = ?6"
+)
+_KEEP_RECORDS = "INSERT INTO import_records (workspace, import_id, first_offset, records) VALUES (?1, ?2, ?3, ?4)"
+_KEEP_QUARANTINED = "INSERT INTO import_quarantined (workspace, import_id, quarantine_id) VALUES (?1, ?2, ?3)"
+_COUNT_REVERTED = (
+    "UPDATE import SET reverted_records = reverted_records + ?1, reverted_quarantined = reverted_quarantined + ?2"
+    " WHERE workspace = ?3 AND import_id = ?4"
 )
 
 
@@ -40,7 +50,7 @@ class SqlImportStore:
         async with self._database.read() as connection:
             row = (await connection.execute(one)).first()
         if row is None:
-            raise ImportNotFoundError("No import has this id. List the imports to find it.")
+            raise _not_found()
         return _import(row)
 
     async def list(self, workspace: str, *, before: str, limit: int) -> Sequence[Import]:
@@ -52,22 +62,96 @@ class SqlImportStore:
             return [_import(row) for row in await connection.execute(some)]
 
     async def unfinished(self) -> Sequence[Import]:
-        """Return every pending or running import, oldest first."""
-        some = select(IMPORT).where(IMPORT.c.state.in_((State.PENDING, State.RUNNING))).order_by(IMPORT.c.import_id)
+        """Return every pending, running or reverting import, oldest first."""
+        some = select(IMPORT).where(IMPORT.c.state.in_(_UNFINISHED)).order_by(IMPORT.c.import_id)
         async with self._database.read() as connection:
             return [_import(row) for row in await connection.execute(some)]
 
     async def save(self, changed: Import) -> None:
         """Store everything but the counters."""
-        values = {name: value for name, value in asdict(changed).items() if name not in _COUNTERS}
         one = (IMPORT.c.workspace == changed.workspace, IMPORT.c.import_id == changed.import_id)
         async with self._database.begin() as connection:
-            await connection.execute(update(IMPORT).where(*one).values(values))
+            await connection.execute(update(IMPORT).where(*one).values(_values(changed)))
 
-    def count(self, statements: Statements, of: Import, verdicts: Verdicts) -> None:
-        """Add verdicts to the counters."""
-        by = (verdicts.number(each) for each in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.QUARANTINED))
+    async def revert(
+        self,
+        workspace: str,
+        import_id: str,
+        *,
+        reason: str,
+        by: str,
+        at: int,
+        tell: Callable[[AsyncConnection], Awaitable[None]],
+    ) -> Import:
+        """Have an ended import reverted, and `tell` of it in the same transaction; one that is already stays as it is.
+
+        Raises ImportNotFoundError; ImportNotRevertibleError when it has not ended or where its records lie is not known.
+        """
+        one = (IMPORT.c.workspace == workspace, IMPORT.c.import_id == import_id)
+        told = (IMPORT_RECORDS.c.workspace == workspace, IMPORT_RECORDS.c.import_id == import_id)
+        async with self._database.begin() as connection:
+            row = (await connection.execute(select(IMPORT).where(*one))).first()
+            if row is None:
+                raise _not_found()
+            found = _import(row)
+            if found.state in (State.REVERTING, State.REVERTED):
+                return found
+            if found.state not in (State.SUCCEEDED, State.FAILED):
+                raise ImportNotRevertibleError("The import has not ended yet. Revert it when it has.")
+            known = await connection.scalar(select(func.coalesce(func.sum(IMPORT_RECORDS.c.records), 0)).where(*told))
+            if known != found.rows_accepted:
+                raise ImportNotRevertibleError(
+                    "The import was made by a release that did not note where its records lie. It stays as it is."
+                )
+            changed = replace(found, state=State.REVERTING, revert_reason=reason, reverted_by=by, reverted_at=at)
+            await connection.execute(update(IMPORT).where(*one).values(_values(changed)))
+            await tell(connection)
+        return changed
+
+    async def records(self, of: Import) -> Sequence[range]:
+        """Return the offsets of an import's records, in their order, what follows each other as one."""
+        t = IMPORT_RECORDS
+        some = (
+            select(t.c.first_offset, t.c.records)
+            .where(t.c.workspace == of.workspace, t.c.import_id == of.import_id)
+            .order_by(t.c.first_offset)
+        )
+        found: list[range] = []
+        async with self._database.read() as connection:
+            for first, count in await connection.execute(some):
+                if found and found[-1].stop == first:
+                    found[-1] = range(found[-1].start, first + count)
+                else:
+                    found.append(range(first, first + count))
+        return found
+
+    async def quarantined(self, of: Import) -> Sequence[str]:
+        """Return the ids of what an import put into quarantine."""
+        t = IMPORT_QUARANTINED
+        some = select(t.c.quarantine_id).where(t.c.workspace == of.workspace, t.c.import_id == of.import_id)
+        async with self._database.read() as connection:
+            return list((await connection.scalars(some)).all())
+
+    def count(self, statements: Statements, of: Import, verdicts: Verdicts, quarantined: Sequence[str]) -> None:
+        """Add verdicts to the counters, and keep where the records lie: accepted ones are consecutive."""
+        by = [verdicts.number(each) for each in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.QUARANTINED)]
         statements.execute(_COUNT, (len(verdicts), *by, of.workspace, of.import_id))
+        if by[0]:
+            statements.execute(_KEEP_RECORDS, (of.workspace, of.import_id, verdicts.first_offset(), by[0]))
+        if quarantined:
+            statements.execute_many(_KEEP_QUARANTINED, [(of.workspace, of.import_id, each) for each in quarantined])
+
+    def count_reverted(self, statements: Statements, of: Import, erasure: Erasure) -> None:
+        """Add what was taken back to the counters."""
+        statements.execute(_COUNT_REVERTED, (erasure.records, erasure.quarantined, of.workspace, of.import_id))
+
+
+def _values(of: Import) -> dict[str, Any]:
+    return {name: value for name, value in asdict(of).items() if name not in _COUNTERS}
+
+
+def _not_found() -> ImportNotFoundError:
+    return ImportNotFoundError("No import has this id. List the imports to find it.")
 
 
 def _import(row: Row[Any]) -> Import:

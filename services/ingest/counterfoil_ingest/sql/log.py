@@ -206,13 +206,29 @@ class SqlLog:
             self._named.popitem(last=False)
         return names[offset - block.first_offset]
 
-    def erase(self, workspace: str, partition: int, offsets: Sequence[int], *, quarantined: Sequence[str]) -> Erasure:
+    def erase(
+        self,
+        workspace: str,
+        partition: int,
+        offsets: Sequence[int],
+        *,
+        quarantined: Sequence[str],
+        reverting: Callable[[Statements, Erasure], None] | None = None,
+    ) -> Erasure:
         """Replace records by tombstones in one transaction, as many as fit into one; `offsets` ascend."""
         self._newest.clear()
         with self._connections.transaction() as statements:
             erasure = erasing.erase(
-                statements, workspace, partition, offsets, quarantined=quarantined, revision=self.erasure_revision
+                statements,
+                workspace,
+                partition,
+                offsets,
+                quarantined=quarantined,
+                revision=self.erasure_revision,
+                reverted=reverting is not None,
             )
+            if reverting is not None:
+                reverting(statements, erasure)
         self.erasure_revision = erasure.revision
         self._named.clear()
         return erasure
