@@ -21,6 +21,7 @@ NAMES_NOTHING = {
     "PrincipalService/CreatePrincipal": "makes a new one in the caller's workspace",
     "ContractService/CheckContract": "judges the document it is given",
     "ContractService/SubmitContract": "makes a new one in the caller's workspace",
+    "ConsumerService/RegisterConsumer": "makes a new one in the caller's workspace",
     "SourceService/CreateSource": "makes a new one in the caller's workspace",
     "RecordService/AppendRecords": "goes to the caller's own dataset of that name or to its quarantine",
     "QueryService/RunQuery": "names tables in its text; test_queries_see_no_other_workspace holds it",
@@ -48,6 +49,8 @@ SHIPPED = "events"
 
 NESTED_LISTS = {
     "ContractService/ListContractVersions",
+    "ContractService/ListChangelogEntries",
+    "ConsumerService/ListContractFields",
     "ModelService/ListModelVersions",
     "ModelService/ListModelEvents",
     "RecordService/ListRecords",

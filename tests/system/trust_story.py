@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.system.installation import until
+from tests.system.lifecycle_story import LIFECYCLE_STORY
 from tests.system.story import STORY, Step, World
 from tests.system.tenant import ok
 
@@ -381,5 +382,5 @@ TRUST_STORY: dict[str, Step] = {
 }
 
 
-WHOLE_STORY: dict[str, Step] = {**STORY, **TRUST_STORY}
+WHOLE_STORY: dict[str, Step] = {**STORY, **TRUST_STORY, **LIFECYCLE_STORY}
 """`Service/Method` to its question, in order."""
