@@ -13,6 +13,7 @@ from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.idempotency import Idempotency
+from counterfoil_chassis.lineage import LineageTrail
 from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.policy import PolicyChecker
@@ -126,6 +127,7 @@ async def _share(settings: Settings, host: Host, stack: AsyncExitStack) -> Share
 
 async def _all(shared: Shared) -> Service:
     host, database, stores = shared.host, shared.database, shared.stores
+    lineage = LineageTrail(database, shared.contracts, host.signer, host.clock)
     # A thread of its own: a training of minutes must not hold up a forecast of seconds.
     trainer = Trainer(
         stores=stores,
@@ -133,6 +135,7 @@ async def _all(shared: Shared) -> Service:
         worker=shared.worker("training"),
         clock=host.clock,
         libraries=shared.runtime.libraries,
+        tell=lineage.record,
     )
     await trainer.bring_in(ArtifactFiles(shared.settings.data_dir / "artifacts"))
     await trainer.end_interrupted()
@@ -178,10 +181,15 @@ async def _all(shared: Shared) -> Service:
         audit_added=audit.wake,
         reads_changed=reading.changed,
     )
+
+    def outputs_added() -> None:
+        relay.wake()
+        lineage.wake()
+
     return Service(
         servicers=[
             (models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(models)),
-            *_output_servicers(shared, policies, receipts_added=relay.wake),
+            *_output_servicers(shared, policies, receipts_added=outputs_added),
         ],
         unchanging=UNCHANGING,
         background=[
@@ -193,6 +201,7 @@ async def _all(shared: Shared) -> Service:
             freshness.run,
             reading.run,
             holds.run,
+            lineage.run,
         ],
     )
 

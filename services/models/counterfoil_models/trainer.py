@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -14,7 +14,8 @@ from counterfoil_chassis.telemetry import continued
 from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.entities import Change, ForecastSpec, Input
-from counterfoil_models.models import fail, finish
+from counterfoil_models.lineage import training_event
+from counterfoil_models.models import fail, fields_read, finish
 from counterfoil_models.reading import read_series
 from counterfoil_models.store import EarlierArtifacts, Ending, SnapshotSource, Stores
 from counterfoil_models.training import Training, train_version, verdict
@@ -57,12 +58,15 @@ class Trainer:
         worker: Worker,
         clock: Clock,
         libraries: Mapping[str, str],
+        tell: Callable[..., Awaitable[None]],
     ) -> None:
+        """Take also `tell`, which writes what lineage is told in the transaction that ends a training."""
         self._stores = stores
         self._source = source
         self._worker = worker
         self._clock = clock
         self._libraries = libraries
+        self._tell = tell
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
 
     def submit(self, job: Job) -> None:
@@ -155,3 +159,13 @@ class Trainer:
                 await transaction.artifacts.put(artifact)
             await transaction.models.end_training(job.workspace, job.model_id, job.version, ending)
             await transaction.models.append(job.workspace, job.model_id, changes, now=ending.finished_at)
+            told = training_event(
+                workspace=job.workspace,
+                model_id=job.model_id,
+                version=job.version,
+                inputs=job.inputs,
+                reads=fields_read(job.spec),
+                ended_at=ending.finished_at,
+                made=bool(artifact),
+            )
+            await self._tell(transaction.connection, workspace=job.workspace, event=told)

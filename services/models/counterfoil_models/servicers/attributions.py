@@ -40,6 +40,7 @@ from counterfoil_models.entities import (
 )
 from counterfoil_models.errors import GraphEmptyError
 from counterfoil_models.holds import require_released
+from counterfoil_models.lineage import JOURNEYS as JOURNEYS_DATASET
 from counterfoil_models.servicers.attribution_messages import attribution_message, spec_of_message
 from counterfoil_models.servicers.outputs import Outputs
 from counterfoil_models.servicers.provenance import PRODUCER, Made, inputs_of_receipt, make_receipt
@@ -201,7 +202,11 @@ class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
             contracts=costs.contracts,
             gaps=found.gaps,
         )
-        return await self._outputs.keep(output, receipt=_receipt(made, basis, runtime=self._outputs.runtime))
+        receipt = _receipt(made, basis, runtime=self._outputs.runtime)
+        reads: dict[str, Sequence[str]] = {JOURNEYS_DATASET: ()}
+        for one in asked.spec.costs:
+            reads[one.dataset] = [*reads.get(one.dataset, ()), *cost_columns(one, asked.spec.subject)]
+        return await self._outputs.keep(output, receipt=receipt, reads=reads)
 
 
 class AttributionReplayer:

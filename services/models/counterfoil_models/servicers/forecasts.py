@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from counterfoil.common.v1 import receipts_pb2
 from counterfoil.models.v1 import forecasts_pb2, forecasts_pb2_grpc
+from counterfoil_chassis import lineage
 from counterfoil_chassis.canonical import canonical_json, sha256_hex
 from counterfoil_chassis.clock import Clock, Ids
 from counterfoil_chassis.identity import Caller, current_caller, require_scope
@@ -21,6 +22,8 @@ from counterfoil_models.documents import inputs_document, output_document
 from counterfoil_models.entities import Forecast, Input, Model, ModelVersion
 from counterfoil_models.errors import NoChampionError
 from counterfoil_models.holds import require_released
+from counterfoil_models.lineage import Reads, output_event
+from counterfoil_models.models import fields_read
 from counterfoil_models.reading import Reading, read_series, take_inputs
 from counterfoil_models.servicers.messages import forecast_message
 from counterfoil_models.servicers.provenance import PRODUCER, Asked, asked_of, forecast_receipt, inputs_of_receipt
@@ -34,7 +37,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True)
 class ForecastServices:
-    """What ForecastService and replay need from elsewhere; `receipts_added` wakes the outbox relay."""
+    """What ForecastService and replay need from elsewhere; `receipts_added` wakes their relay and lineage's."""
 
     stores: Stores
     source: SnapshotSource
@@ -87,7 +90,7 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
             runtime=self._services.runtime,
             answers=answers,
         )
-        return forecast_message(await self._keep(forecast, receipt.SerializeToString(deterministic=True)))
+        return forecast_message(await self._keep(forecast, receipt, reads=fields_read(artifact.spec)))
 
     async def GetForecast(self, request: forecasts_pb2.GetForecastRequest, context: Context) -> forecasts_pb2.Forecast:
         """Return one forecast."""
@@ -161,14 +164,19 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
         asking += [use_question(dataset, purpose=model.purpose) for dataset in model.spec.datasets()]
         return [await self._services.policies.require(caller, question) for question in asking]
 
-    async def _keep(self, forecast: Forecast, receipt: bytes) -> Forecast:
-        """Keep forecast, receipt and outbox row together; the same question answered meanwhile wins."""
+    async def _keep(self, forecast: Forecast, receipt: receipts_pb2.Receipt, *, reads: Reads) -> Forecast:
+        """Keep forecast, receipt and outbox rows together; the same question answered meanwhile wins."""
+        payload = receipt.SerializeToString(deterministic=True)
         async with self._stores.begin() as transaction:
-            if not await transaction.forecasts.add(forecast, receipt=receipt):
+            if not await transaction.forecasts.add(forecast, receipt=payload):
                 known = await transaction.forecasts.find(forecast.workspace, forecast.question_sha256)
                 assert known is not None  # noqa: S101 - outputs are never deleted
                 return known
-            await enqueue(transaction.connection, topic=RECEIPTS_TOPIC, payload=receipt, now=forecast.created_at)
+            await enqueue(transaction.connection, topic=RECEIPTS_TOPIC, payload=payload, now=forecast.created_at)
+            told = output_event(receipt, reads=reads)
+            await lineage.record(
+                transaction.connection, workspace=forecast.workspace, event=told, now=forecast.created_at
+            )
         self._services.receipts_added()
         return forecast
 

@@ -113,7 +113,9 @@ class LiftServicer(lifts_pb2_grpc.LiftServiceServicer):
             created_at=self._outputs.clock.now(),
         )
         receipt = self._receipt(output, asked, inputs=inputs, reading=reading, consents=consents, answers=answers)
-        return lift_message(await self._outputs.keep(output, receipt=receipt))
+        columns = lift_columns(spec)
+        reads = {dataset: list(filter(None, columns[role])) for role, dataset in datasets.items()}
+        return lift_message(await self._outputs.keep(output, receipt=receipt, reads=reads))
 
     async def GetLift(self, request: lifts_pb2.GetLiftRequest, context: Context) -> lifts_pb2.Lift:
         """Return one lift."""

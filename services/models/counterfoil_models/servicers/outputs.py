@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from counterfoil.common.v1 import receipts_pb2
+from counterfoil_chassis import lineage
 from counterfoil_chassis.clock import Clock, Ids
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.outbox import enqueue
@@ -12,12 +13,13 @@ from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.runtime import Runtime
 
 from counterfoil_models.entities import Output, OutputKind
+from counterfoil_models.lineage import Reads, output_event
 from counterfoil_models.store import RECEIPTS_TOPIC, Stores
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The kept outputs of one kind; `receipts_added` wakes the outbox relay."""
+    """The kept outputs of one kind; `receipts_added` wakes the relays of receipts and of lineage."""
 
     kind: OutputKind
     stores: Stores
@@ -37,8 +39,11 @@ class Outputs:
         async with self.stores.read() as transaction:
             return await transaction.outputs.get(current_caller().workspace, self.kind, output_id)
 
-    async def keep(self, output: Output, *, receipt: receipts_pb2.Receipt) -> Output:
-        """Keep output, receipt and outbox row together; return the one that answered the question meanwhile instead."""
+    async def keep(self, output: Output, *, receipt: receipts_pb2.Receipt, reads: Reads) -> Output:
+        """Keep output, receipt and outbox rows together; return the one that answered the question meanwhile instead.
+
+        `reads` are the fields of each dataset that it was made of.
+        """
         payload = receipt.SerializeToString(deterministic=True)
         async with self.stores.begin() as transaction:
             if not await transaction.outputs.add(output, receipt=payload):
@@ -46,6 +51,8 @@ class Outputs:
                 assert known is not None  # noqa: S101 - outputs are never deleted
                 return known
             await enqueue(transaction.connection, topic=RECEIPTS_TOPIC, payload=payload, now=output.created_at)
+            told = output_event(receipt, reads=reads)
+            await lineage.record(transaction.connection, workspace=output.workspace, event=told, now=output.created_at)
         self.receipts_added()
         return output
 
