@@ -33,6 +33,7 @@ from counterfoil_graph.following import Followers, Means
 from counterfoil_graph.remote.consumers import Consumers
 from counterfoil_graph.remote.erasures import ErasureOffices
 from counterfoil_graph.remote.governance import Governance
+from counterfoil_graph.remote.lineage import Lineage
 from counterfoil_graph.remote.log import IngestLog
 from counterfoil_graph.servicers.exports import Exports, ExportServices, ReceiptProducerServicer
 from counterfoil_graph.servicers.graphs import GraphServicer
@@ -65,6 +66,12 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     for workspace in await stores.workspaces():
         followers.of(workspace)
     reading = Announcer(Consumers(contracts, host.signer, stores).announce, name="what mappings read")
+    made = Announcer(Lineage(contracts, host.signer, stores, host.clock).announce, name="what the graph is made of")
+
+    def reads_changed(workspace: str) -> None:
+        reading.changed(workspace)
+        made.changed(workspace)
+
     services = GraphServices(
         stores=stores,
         followers=followers,
@@ -74,16 +81,20 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         clock=host.clock,
         ids=host.ids,
         told=told.wake,
-        reads_changed=reading.changed,
+        reads_changed=reads_changed,
     )
     receipts = OutboxRelay(database, RECEIPTS_TOPIC, governance.put_receipts, host.clock)
 
     def on_workspace(workspace: str) -> None:
         followers.of(workspace)
-        reading.changed(workspace)
+        reads_changed(workspace)
+
+    def on_workspace_gone(workspace: str) -> None:
+        reading.forget(workspace)
+        made.forget(workspace)
 
     policies = PolicyChecker(
-        channel, host.signer, host.clock, on_workspace=on_workspace, on_workspace_gone=reading.forget
+        channel, host.signer, host.clock, on_workspace=on_workspace, on_workspace_gone=on_workspace_gone
     )
     exports = ExportServices(
         policies=policies,
@@ -112,6 +123,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             followers.run,
             policies.run,
             reading.run,
+            made.run,
             told.run,
             receipts.run,
             erasing.run,

@@ -35,19 +35,20 @@ def _reads(document: str, owner: str) -> list[Reads]:
         return []
     found = []
     for dataset, rules in mapping.datasets.items():
-        if paths := tuple(dict.fromkeys(path for path in _paths(rules) if path)):
+        if paths := tuple(dict.fromkeys(path for path in paths_in(rules) if path)):
             found.append(Reads(mapping.mapping_id, dataset, paths, owner))
     return found
 
 
-def _paths(part: Any) -> Iterator[tuple[str, ...]]:
+def paths_in(part: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the paths that a part of a mapping reads; an empty one is a constant's."""
     if isinstance(part, Value | Condition):
         yield part.path
     elif isinstance(part, tuple):
         for each in part:
-            yield from _paths(each)
+            yield from paths_in(each)
     elif is_dataclass(part):
         if isinstance(part, NodeRule):
             yield from part.attributes
         for each in fields(part):
-            yield from _paths(getattr(part, each.name))
+            yield from paths_in(getattr(part, each.name))
