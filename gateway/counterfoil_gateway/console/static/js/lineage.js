@@ -61,8 +61,8 @@ function nodeBox(node, { focus, more }) {
 
 /** What a node is, in a few words. */
 function described(node) {
-  const parts = [title(node.type || node.kind)];
-  if (node.kind === "JOB" && node.latest_run) parts.push(`${words(node.latest_run.state)} ${ago(node.latest_run.ended_at ?? node.latest_run.updated_at)}`);
+  const run = node.latest_run;
+  const parts = [run ? `${words(run.state)} ${ago(run.ended_at ?? run.updated_at)}` : title(node.type || node.kind)];
   if (node.dropped) parts.push("dropped");
   if (node.namespace !== OURS) parts.push(node.namespace);
   return parts.join(" · ");
