@@ -199,11 +199,9 @@ async def effective(stores: SchemaStores, workspace: str, subject: str) -> Subje
 async def config_of(stores: SchemaStores, *, workspace: str, subject: str, default_to_global: bool) -> SubjectSettings:
     """Return how a subject takes new versions; raise SubjectConfigNotFoundError when it says nothing itself."""
     own = await stores.schemas.settings(workspace, subject)
-    if subject == EVERY_SUBJECT or default_to_global:
-        return await effective(stores, workspace, subject)
-    if not own.says_config:
+    if not own.says_config and subject != EVERY_SUBJECT and not default_to_global:
         raise _no_config(subject)
-    return own
+    return await effective(stores, workspace, subject)
 
 
 async def set_config(stores: SchemaStores, *, workspace: str, subject: str, said: SubjectSettings) -> SubjectSettings:
