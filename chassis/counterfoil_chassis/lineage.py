@@ -75,10 +75,12 @@ def run_event(
     inputs: Iterable[LineageDataset] = (),
     outputs: Iterable[LineageDataset] = (),
     run_facets: Mapping[str, Any] | None = None,
+    processing: str = "BATCH",
 ) -> dict[str, Any]:
-    """Return the event that a run of a job is in a state: START, COMPLETE or FAIL."""
+    """Return the event that a run of a job is in a state: RUNNING, COMPLETE or FAIL."""
     run = {"runId": run_id, "facets": dict(run_facets or {})}
-    return {"eventType": state, "run": run, **job_event(service, job, at=at, inputs=inputs, outputs=outputs)}
+    told = job_event(service, job, at=at, inputs=inputs, outputs=outputs, processing=processing)
+    return {"eventType": state, "run": run, **told}
 
 
 def job_event(

@@ -24,6 +24,7 @@ from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.database import Database, lasting
 from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.idempotency import Idempotency
+from counterfoil_chassis.lineage import LineageTrail
 from counterfoil_chassis.memory import keep_freed_memory
 from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.paging import Pager
@@ -38,6 +39,7 @@ from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.measuring import Measurer
 from counterfoil_ingest.monitoring import Monitoring
+from counterfoil_ingest.openlineage import LakeShape, lake_event
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.reading import LogReader
@@ -80,6 +82,7 @@ class Engines:
     quotas: Quotas
     governance: GuardedChannel
     trail: AuditTrail
+    lineage: LineageTrail
     settled: Callable[[], bool]
     """Whether the contracts known are those in force."""
 
@@ -102,6 +105,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(appender.close)
     governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     trail = AuditTrail(database, governance, host.signer, ids=host.ids, clock=host.clock)
+    lineage = LineageTrail(database, channel, host.signer, host.clock)
     quotas = Quotas(log, host.clock, monotonic=time.monotonic)
     engines = Engines(
         database=database,
@@ -112,6 +116,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         quotas=quotas,
         governance=governance,
         trail=trail,
+        lineage=lineage,
         settled=lambda: follower.settled,
     )
     reading, background = await _reading(settings, host, engines)
@@ -125,6 +130,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             checks.run,
             follow_quotas(governance, quotas, signer=host.signer).run,
             trail.run,
+            lineage.run,
             *background,
         ],
     )
@@ -168,10 +174,15 @@ async def _reading(
 ) -> tuple[Registrations, list[Callable[[], Coroutine[Any, Any, None]]]]:
     log, contracts, pager = engines.log, engines.contracts, engines.pager
     folder = settings.data_dir / "lake"
-    lake = Lake(folder, log, contracts, commit_seconds=settings.lake_commit_seconds)
+
+    async def tell(workspace: str, dataset: str, shape: LakeShape) -> None:
+        event = lake_event(workspace, dataset, shape, at=host.clock.now())
+        await engines.lineage.tell(workspace=workspace, event=event)
+
+    lake = Lake(folder, log, contracts, commit_seconds=settings.lake_commit_seconds, tell=tell)
     snapshots = Snapshots(log, lake, contracts)
     spool = Spool(settings.data_dir / "imports", max_bytes=settings.max_import_bytes)
-    store = SqlImportStore(engines.database)
+    store = SqlImportStore(engines.database, engines.lineage)
     mappings = load_mappings(settings.import_mappings)
     eraser = Eraser(log, engines.appender, lake, SqlQuarantine(engines.database))
     worker = ImportWorker(

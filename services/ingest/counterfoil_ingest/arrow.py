@@ -128,6 +128,7 @@ class LakeRecords:
     def __init__(self, dataset: str, columns: tuple[LakeColumn, ...] | None) -> None:
         self.dataset = dataset
         self.columns = columns
+        self.sources: set[str] = set()
         self._tables: list[pa.Table] = []
         self._kind: type | None = None
         self._empty()
@@ -140,6 +141,8 @@ class LakeRecords:
         self._kind = kind
         first = len(self._headers)
         self._headers += headers
+        brought = headers if len(headers) == 1 else [headers[at] for at in {line.h for line in lines}]
+        self.sources.update(header.source_id for header in brought)
         self._header_of += [first + line.h for line in lines]
         self._lines += lines
         if len(self._lines) >= _SLICE:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +25,7 @@ from counterfoil_ingest.arrow import PARTITION, SYSTEM_SCHEMA, LakeColumn, LakeR
 from counterfoil_ingest.delta import LakeTable, WorkspaceTables
 from counterfoil_ingest.errors import BlockUnreadableError
 from counterfoil_ingest.metrics import LAKE_BEHIND, LAKE_BEHIND_SECONDS
+from counterfoil_ingest.openlineage import LakeShape
 from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
 from counterfoil_ingest.registry import Compiled
 from counterfoil_ingest.store import Log
@@ -104,12 +105,16 @@ class Lake:
         *,
         commit_seconds: float = COMMIT_SECONDS,
         commit_rows: int = COMMIT_ROWS,
+        tell: Callable[[str, str, LakeShape], Awaitable[None]] | None = None,
     ) -> None:
+        """Take also `tell`: it is awaited before a commit that changes what a workspace's dataset is made of."""
         self._directory = directory
         self._log = log
         self._contracts = contracts
         self._commit_seconds = commit_seconds
         self._commit_rows = commit_rows
+        self._tell = tell
+        self._told: dict[tuple[str, str], LakeShape] = {}
         self._progress: dict[str, _Progress] = {}
         self._wake = asyncio.Event()
         self._extras: dict[tuple[LakeColumn, ...], tuple[str, ...]] = {}
@@ -243,7 +248,19 @@ class Lake:
         for dataset, records in read.records.items():
             asked = records.columns is None and records.under_contract()
             columns[dataset] = lake_columns(await self._contracts.find(workspace, dataset) if asked else None)
+            if self._tell is not None:
+                await self._tell_shape(workspace, records, records.columns or columns[dataset])
         return await self._call(lambda: self._write(workspace, read, columns))
+
+    async def _tell_shape(self, workspace: str, records: LakeRecords, columns: Sequence[LakeColumn]) -> None:
+        """Tell a shape that is new to this process: most commits bring the same columns from the same sources."""
+        place = (workspace, records.dataset)
+        known = self._told.get(place, LakeShape())
+        kinds = tuple((column.name, column.type.name) for column in columns)
+        shape = LakeShape(kinds or known.columns, known.sources | records.sources)
+        if shape != known and self._tell is not None:
+            await self._tell(*place, shape)
+            self._told[place] = shape
 
     def _read(self, workspace: str) -> _Read:
         tables = self._tables(workspace)

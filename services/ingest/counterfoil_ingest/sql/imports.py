@@ -7,11 +7,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from counterfoil_chassis.database import Database
+from counterfoil_chassis.lineage import LineageTrail
 from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_ingest.entities import Erasure, Outcome, Verdicts
 from counterfoil_ingest.import_jobs import Format, Import, State
+from counterfoil_ingest.openlineage import import_event
 from counterfoil_ingest.read_errors import ImportNotFoundError, ImportNotRevertibleError
 from counterfoil_ingest.sql.tables import IMPORT, IMPORT_QUARANTINED, IMPORT_RECORDS
 from counterfoil_ingest.store import Statements
@@ -34,10 +36,11 @@ _COUNT_REVERTED = (
 
 
 class SqlImportStore:
-    """The imports of every workspace."""
+    """The imports of every workspace; how each ended is told to `lineage`, where there is one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lineage: LineageTrail | None = None) -> None:
         self._database = database
+        self._lineage = lineage
 
     async def add(self, new: Import) -> None:
         """Keep a new import."""
@@ -72,6 +75,8 @@ class SqlImportStore:
         one = (IMPORT.c.workspace == changed.workspace, IMPORT.c.import_id == changed.import_id)
         async with self._database.begin() as connection:
             await connection.execute(update(IMPORT).where(*one).values(_values(changed)))
+            if self._lineage is not None and (told := import_event(changed)) is not None:
+                await self._lineage.record(connection, workspace=changed.workspace, event=told)
 
     async def revert(
         self,
@@ -85,7 +90,7 @@ class SqlImportStore:
     ) -> Import:
         """Have an ended import reverted, and `tell` of it in the same transaction; one that is already stays as it is.
 
-        Raises ImportNotFoundError; ImportNotRevertibleError when it has not ended or where its records lie is not known.
+        Raises ImportNotFoundError; ImportNotRevertibleError when it has not ended, or where its records lie is unknown.
         """
         one = (IMPORT.c.workspace == workspace, IMPORT.c.import_id == import_id)
         told = (IMPORT_RECORDS.c.workspace == workspace, IMPORT_RECORDS.c.import_id == import_id)
