@@ -18,6 +18,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.system.installation import until
 from tests.system.lifecycle_story import LIFECYCLE_STORY
+from tests.system.lineage_story import LINEAGE_STORY
+from tests.system.monitors_story import MONITORS_STORY
 from tests.system.story import STORY, Step, World
 from tests.system.tenant import ok
 
@@ -382,5 +384,5 @@ TRUST_STORY: dict[str, Step] = {
 }
 
 
-WHOLE_STORY: dict[str, Step] = {**STORY, **TRUST_STORY, **LIFECYCLE_STORY}
+WHOLE_STORY: dict[str, Step] = {**STORY, **TRUST_STORY, **LIFECYCLE_STORY, **MONITORS_STORY, **LINEAGE_STORY}
 """`Service/Method` to its question, in order."""
