@@ -53,7 +53,8 @@ def refused(reason: str) -> Iterator[list[RemoteFailure]]:
 class Contracts:
     """The stub of one running contracts service."""
 
-    def __init__(self, channel: grpc.aio.Channel, keys: Path) -> None:
+    def __init__(self, channel: grpc.aio.Channel, keys: Path, *, address: str) -> None:
+        self.address = address
         self.channel = channel
         self.stub = ContractServiceStub(channel)
         self.consumers = ConsumerServiceStub(channel)
@@ -114,4 +115,4 @@ async def contracts_in(folder: Path, *, governance_target: str = "127.0.0.1:9") 
         started("contracts", settings, build, migrations="counterfoil_contracts") as running,
         connect(running.address) as channel,
     ):
-        yield Contracts(channel, keys)
+        yield Contracts(channel, keys, address=running.address)

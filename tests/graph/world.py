@@ -19,7 +19,7 @@ import pytest
 import zstandard
 from counterfoil.common.v1 import receipts_pb2_grpc
 from counterfoil.common.v1.verdict_pb2 import Verdict
-from counterfoil.contracts.v1 import contracts_pb2, contracts_pb2_grpc
+from counterfoil.contracts.v1 import consumers_pb2_grpc, contracts_pb2, contracts_pb2_grpc
 from counterfoil.governance.v1 import (
     changes_pb2_grpc,
     consents_pb2,
@@ -60,6 +60,7 @@ from counterfoil_ingest.settings import Settings as IngestSettings
 SCOPES = frozenset(
     {
         *("graph.read", "graph.write", "graph.export", "ingest.read", "ingest.write", "contracts.write"),
+        "contracts.read",
         *("governance.read", "governance.write", "governance.consent", "governance.approve"),
     }
 )
@@ -123,6 +124,7 @@ class Client:
         self.receipts: Any = receipts_pb2_grpc.ReceiptProducerServiceStub(graph)
         self.records: Any = records_pb2_grpc.RecordServiceStub(ingest)
         self.contracts: Any = contracts_pb2_grpc.ContractServiceStub(contracts)
+        self.consumers: Any = consumers_pb2_grpc.ConsumerServiceStub(contracts)
         self.consents: Any = consents_pb2_grpc.ConsentServiceStub(governance)
         self.changes: Any = changes_pb2_grpc.ChangeServiceStub(governance)
         self.principals: Any = principals_pb2_grpc.PrincipalServiceStub(governance)
@@ -311,7 +313,11 @@ async def peers_in(folder: Path) -> AsyncIterator[Peers]:
             migrations="counterfoil_ingest",
         ) as ingest,
     ):
-        targets = {"ingest_target": ingest.address, "governance_target": governance.address}
+        targets = {
+            "ingest_target": ingest.address,
+            "contracts_target": contracts.address,
+            "governance_target": governance.address,
+        }
         settings = Settings(**common, **targets, image_digest="sha256:graph")
         yield Peers(folder, signers, (ingest.address, contracts.address, governance.address), settings)
 
