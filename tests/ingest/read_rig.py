@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ class ReadSide:
         rows: list[dict[str, Any]] = arrow_of(list(reading.chunks)).to_pylist()
         return rows
 
-    async def upload(self, dataset: str, data: bytes, kind: Format, workspace: str = "acme") -> str:
+    async def upload(self, dataset: str, data: bytes, kind: Format, workspace: str = "acme", **changes: Any) -> str:
         """Keep a file as UploadImport does; return the import's id."""
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -145,22 +145,32 @@ class ReadSide:
 
         import_id = self.ids.new()
         uploaded = await self.spool.receive(import_id, chunks())
-        await self.imports.add(
-            Import(workspace, import_id, dataset, kind, "file", uploaded.size, uploaded.sha256, "ada", "", 1)
-        )
+        new = Import(workspace, import_id, dataset, kind, "file", uploaded.size, uploaded.sha256, "ada", "", 1)
+        await self.imports.add(replace(new, **changes))
         self.worker.wake()
         return import_id
 
     async def ended(self, import_id: str, workspace: str = "acme") -> Import:
         """Return an import once it has ended."""
         async with asyncio.timeout(30):
-            while (found := await self.imports.get(workspace, import_id)).state in (State.PENDING, State.RUNNING):
+            under_way = (State.PENDING, State.RUNNING, State.REVERTING)
+            while (found := await self.imports.get(workspace, import_id)).state in under_way:
                 await asyncio.sleep(0.02)
         return found
 
-    async def import_file(self, dataset: str, data: bytes, kind: Format) -> Import:
+    async def import_file(self, dataset: str, data: bytes, kind: Format, **changes: Any) -> Import:
         """Import a file to its end."""
-        return await self.ended(await self.upload(dataset, data, kind))
+        return await self.ended(await self.upload(dataset, data, kind, **changes))
+
+    async def revert(self, import_id: str, workspace: str = "acme") -> Import:
+        """Revert an import to the end."""
+
+        async def tell(_connection: Any) -> None:
+            """Nobody is told."""
+
+        await self.imports.revert(workspace, import_id, reason="wrong", by="ada", at=2, tell=tell)
+        self.worker.wake()
+        return await self.ended(import_id, workspace)
 
 
 @asynccontextmanager

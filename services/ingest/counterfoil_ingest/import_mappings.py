@@ -82,7 +82,7 @@ class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows that are no records, as the totals below a table: those whose column, "" when empty, is of a pattern."""
+    """Rows that are no records, as the totals below a table: those with a column whose value is of a pattern."""
 
     column: str
     matches: str

@@ -76,6 +76,10 @@ class Row:
             return Row(inner).get(tail) if isinstance(inner, Mapping) else None
         return value
 
+    def all(self, wanted: str) -> Sequence[Any]:
+        """Return the values of every column of a plain name or pattern."""
+        return [value for name, value in self._values.items() if fits(wanted, name)]
+
     def name(self, wanted: str) -> str | None:
         """Return the first name of a pattern that has a value."""
         return next((name for name in self._values if fits(wanted, name)), None)
@@ -153,8 +157,7 @@ def _require(mapping: ImportMapping, columns: Mapping[str, Any]) -> None:
 
 
 def _matches(row: Row, *, rule: LeftOut) -> bool:
-    value = row.get(rule.column)
-    return pattern(rule.matches).search("" if value is None else str(value)) is not None
+    return any(pattern(rule.matches).search(str(value)) is not None for value in row.all(rule.column))
 
 
 def _record(mapping: ImportMapping, given: Given) -> Callable[[Row], dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Mappings of files that come with the platform."""
