@@ -20,6 +20,8 @@ NAMES_NOTHING = {
     "WorkspaceService/SetQuotas": "sets any workspace's, and takes a scope that no workspace's own keys can have",
     "PrincipalService/CreatePrincipal": "makes a new one in the caller's workspace",
     "ContractService/CheckContract": "judges the document it is given",
+    "LineageService/AnalyzeSql": "analyses the statement it is given, with the caller's own contracts",
+    "CheckService/CreateCheck": "describes the caller's own records of a dataset that need not exist",
     "ContractService/SubmitContract": "makes a new one in the caller's workspace",
     "ConsumerService/RegisterConsumer": "makes a new one in the caller's workspace",
     "SourceService/CreateSource": "makes a new one in the caller's workspace",

@@ -16,6 +16,7 @@ from counterfoil.models.v1 import attributions_pb2, lifts_pb2
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tests.system.checks_story import CHECKS_STORY
 from tests.system.installation import until
 from tests.system.lifecycle_story import LIFECYCLE_STORY
 from tests.system.lineage_story import LINEAGE_STORY
@@ -384,5 +385,5 @@ TRUST_STORY: dict[str, Step] = {
 }
 
 
-WHOLE_STORY: dict[str, Step] = {**STORY, **TRUST_STORY, **LIFECYCLE_STORY, **MONITORS_STORY, **LINEAGE_STORY}
+WHOLE_STORY: dict[str, Step] = {**STORY, **TRUST_STORY, **CHECKS_STORY, **LIFECYCLE_STORY, **MONITORS_STORY, **LINEAGE_STORY}
 """`Service/Method` to its question, in order."""
