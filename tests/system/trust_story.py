@@ -385,5 +385,12 @@ TRUST_STORY: dict[str, Step] = {
 }
 
 
-WHOLE_STORY: dict[str, Step] = {**STORY, **TRUST_STORY, **CHECKS_STORY, **LIFECYCLE_STORY, **MONITORS_STORY, **LINEAGE_STORY}
+WHOLE_STORY: dict[str, Step] = {
+    **STORY,
+    **TRUST_STORY,
+    **CHECKS_STORY,
+    **LIFECYCLE_STORY,
+    **MONITORS_STORY,
+    **LINEAGE_STORY,
+}
 """`Service/Method` to its question, in order."""
