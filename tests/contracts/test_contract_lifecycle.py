@@ -13,6 +13,7 @@ import pytest
 from counterfoil.contracts.v1 import consumers_pb2
 from counterfoil.contracts.v1 import contracts_pb2 as pb
 from counterfoil.governance.v1 import audit_pb2, changes_pb2
+from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.clock import SystemClock, from_timestamp, to_timestamp
 
 from tests.contracts.calls import Contracts, contracts_in, document, refused
@@ -452,6 +453,44 @@ async def test_an_approval_given_while_contracts_was_away_is_carried_out_when_it
     await vote(governance, change_id)
     async with contracts_in(tmp_path, governance_target=governance.address) as contracts:
         assert (await reaches(contracts, "2.0.0", State.ACTIVE)).in_force
+
+
+async def test_an_activation_that_was_reported_before_the_process_died_is_done_when_it_is_back(
+    tmp_path: Path, governance: Governance
+) -> None:
+    await governance.hire("ada", roles=["engineer"])
+    await governance.hire("rex", roles=["reviewer"])
+    async with contracts_in(tmp_path, governance_target=governance.address) as contracts:
+        await contracts.submit(shop("1.0.0"), activate=True)
+        await read(contracts, "marketing", "coupon")
+        await contracts.submit(shop("2.0.0", TOTAL))
+        change_id = (await propose(contracts, "2.0.0")).version.change_id
+    await vote(governance, change_id)
+    change = await change_ends(governance, change_id, Change.APPROVED)
+    report = Changes(governance.channel, governance.signers["contracts"]).report
+    await report(
+        workspace="default", change_id=change_id, payload_sha256=change.payload_sha256, applied=True, detail="dying"
+    )
+    async with contracts_in(tmp_path, governance_target=governance.address) as contracts:
+        assert (await reaches(contracts, "2.0.0", State.ACTIVE)).in_force
+
+
+async def test_an_approved_version_whose_dataset_another_contract_took_is_a_draft_again(
+    tmp_path: Path, governance: Governance
+) -> None:
+    await governance.hire("ada", roles=["engineer"])
+    await governance.hire("rex", roles=["reviewer"])
+    async with contracts_in(tmp_path, governance_target=governance.address) as contracts:
+        await contracts.submit(shop("1.0.0"), activate=True)
+        await read(contracts, "marketing", "coupon")
+        text = document("shop", "2.0.0", datasets=("orders", "refunds"), properties=[TOTAL])
+        await contracts.submit(text)
+        change_id = (await propose(contracts, "2.0.0")).version.change_id
+        await contracts.submit(document("claims", datasets=("refunds",)), activate=True)
+        await vote(governance, change_id)
+        draft = await reaches(contracts, "2.0.0", State.DRAFT)
+        assert "'claims' governs dataset 'refunds'" in draft.reason
+        await change_ends(governance, change_id, Change.FAILED)
 
 
 async def test_a_proposal_that_breaks_nobody_any_more_is_activated_without_approval(

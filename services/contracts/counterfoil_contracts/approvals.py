@@ -19,14 +19,19 @@ from counterfoil_chassis.backoff import Backoff, wait
 from counterfoil_chassis.canonical import canonical_json, sha256_hex
 from counterfoil_chassis.changes import Changes, payload_sha256
 from counterfoil_chassis.clock import Clock, from_timestamp
-from counterfoil_chassis.errors import Code
-from counterfoil_chassis.status import failure_of
+from counterfoil_chassis.errors import (
+    AbortedError,
+    Code,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    UnavailableError,
+)
+from counterfoil_chassis.status import cause_of, failure_of
 from counterfoil_chassis.telemetry import tracer
 
 from counterfoil_contracts import contracts
 from counterfoil_contracts.contracts import Approval, Judged
 from counterfoil_contracts.entities import ContractVersion, VersionState
-from counterfoil_contracts.errors import DatasetTakenError, ReasonRequiredError, VersionStateError, VersionTooLowError
 from counterfoil_contracts.judging import Find, judge, judged
 from counterfoil_contracts.store import Stores, Transactions
 
@@ -137,11 +142,12 @@ class Approvals:
             self._awake.clear()
             try:
                 pause = await self._settle()
-            except grpc.aio.AioRpcError as error:
-                failure = failure_of(error)
+            except (grpc.aio.AioRpcError, AbortedError, UnavailableError) as error:
                 if backoff.attempt == 0:
-                    fields = {"cause": f"{failure.code.name}: {failure.detail}"}
-                    _logger.warning("an activation cannot be reported; it is tried again", extra=fields)
+                    cause = cause_of(error) if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                    _logger.warning(
+                        "an activation cannot be carried out now; it is tried again", extra={"cause": cause}
+                    )
                 await backoff.pause()
             else:
                 backoff.reset()
@@ -214,9 +220,9 @@ class Approvals:
                 detail = "The version in force, or whom this breaks, is not what it was when this was proposed."
                 await self._fail(version, change.payload_sha256, detail)
                 return
-            fault = await self._fault(found)
-            if fault and not applied:
-                await self._fail(version, sha256, fault)
+            if fault := await self._fault(found):
+                # one that was reported and not done before the process died cannot be taken back
+                await (self._withdraw(version, fault) if applied else self._fail(version, sha256, fault))
                 return
             detail = f"Version {version.version} of {version.contract_id} is in force."
             reported = await self._report(version.workspace, version.change_id, sha256, applied=True, detail=detail)
@@ -232,7 +238,7 @@ class Approvals:
             contracts.require_activable(found, reason=version.reason)
             async with self._transactions.read() as stores:
                 await contracts.require_free(stores, version)
-        except (DatasetTakenError, ReasonRequiredError, VersionStateError, VersionTooLowError) as error:
+        except (FailedPreconditionError, InvalidArgumentError) as error:
             return error.message
         return ""
 
