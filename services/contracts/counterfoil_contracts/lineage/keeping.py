@@ -195,12 +195,12 @@ def _joined(earlier: RunUse, use: RunUse) -> RunUse:
 
 
 async def _version(stores: LineageStores, told: Told, each: ToldDataset, known: Node | None, role: Role) -> str:
-    """Return the version an event names, kept if it is new; without a word on it, it is the newest known."""
+    """Return the version an event names, kept if it is new; without a word on it, it is the newest known, or none."""
     stated = _text((each.facets.get("version") or {}).get("datasetVersion"))
     lifecycle = _text((each.facets.get("lifecycleStateChange") or {}).get("lifecycleStateChange"))
     fields = schema_fields(each.facets)
-    if not (stated or lifecycle or fields) and known is not None and known.version:
-        return known.version
+    if not (stated or lifecycle or fields):
+        return "" if known is None else known.version
     if not fields and known is not None:
         fields = known.fields
     shape = canonical_json([[field.name, field.type] for field in fields]).decode()
@@ -230,7 +230,7 @@ async def _nodes(stores: LineageStores, told: Told, run: Run, versions: Mapping[
     nodes = []
     for name, some in facets.items():
         node = _node(NodeKind.DATASET, name, known.get(name.dataset()), some, at=told.at)
-        if told.at >= node.updated_at and name in versions:
+        if name in versions and (told.at >= node.updated_at or not node.version):
             node = replace(node, version=versions[name])
         nodes.append(node)
     if told.job is not None:
