@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from counterfoil.common.v1.calls_pb2 import CallItem, CallManyRequest, CallManyResponse, CallResult
 from counterfoil.common.v1.calls_pb2_grpc import CallServiceServicer
@@ -39,6 +39,8 @@ AT_ONCE = 4
 """How many items of one call are read side by side: two calls then need as many connections as a database keeps."""
 
 KEPT_BYTES = 16 << 20
+Answers: TypeAlias = Kept[tuple[str, str, bytes], bytes]
+"""Answers by workspace, method and request."""
 _OK = 0
 
 
@@ -76,12 +78,14 @@ class _Read:
 class CallServicer(CallServiceServicer):
     """Carries the process's own reads by id."""
 
-    def __init__(self, verifier: TokenVerifier, *, unchanging: Collection[str] = ()) -> None:
-        """Take the paths of reads whose answer, once there is one, stays the same for good: those are kept."""
+    def __init__(
+        self, verifier: TokenVerifier, *, unchanging: Collection[str] = (), kept: Answers | None = None
+    ) -> None:
+        """Take the paths of reads whose answer, once there is one, stays the same until `kept` is cleared."""
         self._verifier = verifier
         self._unchanging = frozenset(unchanging)
         self._reads: dict[str, _Read] = {}
-        self._kept: Kept[tuple[str, str, bytes], bytes] = Kept(KEPT_BYTES)
+        self._kept: Answers = Kept(KEPT_BYTES) if kept is None else kept
         self._left: set[asyncio.Task[CallResult]] = set()
 
     def carry(self, method: Method, handler: Handler) -> None:
@@ -164,7 +168,7 @@ class CallServicer(CallServiceServicer):
         return caller
 
     async def _answer(self, item: CallItem, remaining: float | None) -> CallResult:
-        read = self._reads[item.method]
+        read, generation = self._reads[item.method], self._kept.generation
         with (
             read.series.counted("CANCELLED") as counted,
             HotSpan(read.method.path, traceparent=item.traceparent, attributes=read.attributes) as span,
@@ -181,7 +185,7 @@ class CallServicer(CallServiceServicer):
                 return _failure(item.method, error, span=span, counted=counted)
             counted.outcome = "OK"
             span.set_attribute("rpc.grpc.status_code", _OK)
-        if read.unchanging:
+        if read.unchanging and generation == self._kept.generation:
             key = (caller.workspace, item.method, item.request)
             self._kept.put(key, response, size=len(item.request) + len(response))
         return CallResult(response=response)

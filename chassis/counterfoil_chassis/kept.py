@@ -19,6 +19,8 @@ class Kept(Generic[Key, Value]):
         self._most = most_bytes
         self._bytes = 0
         self._values: dict[Key, tuple[Value, int]] = {}
+        self.generation = 0
+        """How often everything was forgotten. Who reads something, to keep it then, looks whether this is the same."""
 
     def get(self, key: Key) -> Value | None:
         """Return a value that is kept."""
@@ -40,3 +42,9 @@ class Kept(Generic[Key, Value]):
         while self._bytes > self._most:
             _, gone = self._values.pop(next(iter(self._values)))
             self._bytes -= gone
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+        self._bytes = 0
+        self.generation += 1

@@ -23,7 +23,7 @@ from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
 from counterfoil_chassis import logs, telemetry, vitals
 from counterfoil_chassis.call import MESSAGE_OPTIONS, connect
-from counterfoil_chassis.calls import CallServicer
+from counterfoil_chassis.calls import Answers, CallServicer
 from counterfoil_chassis.clock import Clock, Ids, SystemClock, SystemIds
 from counterfoil_chassis.database import lasting
 from counterfoil_chassis.dependency import CALLS, Dependency
@@ -97,13 +97,14 @@ class Service:
 
     `ready` is awaited, with the background work running, before readiness says SERVING. A background task that raises
     ends the process with exit code 1; one that returns has done its work. `unchanging` are the paths of reads by id
-    whose answer stays the same for good, so that it may be kept.
+    whose answer stays the same for good, so that it may be kept; a service that does change one clears `kept` then.
     """
 
     servicers: Sequence[tuple[Callable[..., None], object]]
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     ready: Callable[[], Coroutine[Any, Any, None]] | None = None
     unchanging: Sequence[str] = ()
+    kept: Answers | None = None
 
 
 @dataclass
@@ -327,7 +328,7 @@ class _Server:
             await self._health.tell(name, serving=value)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         registrar = _Registrar(self._server)
-        shared = CallServicer(self._verifier, unchanging=self._service.unchanging)
+        shared = CallServicer(self._verifier, unchanging=self._service.unchanging, kept=self._service.kept)
         shared_too: tuple[Callable[..., None], object] = (add_CallServiceServicer_to_server, shared)
         for add, servicer in (*self._service.servicers, shared_too):
             add(servicer, registrar)

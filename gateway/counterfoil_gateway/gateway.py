@@ -45,7 +45,7 @@ from counterfoil_gateway.quotas import Bound, Quotas
 from counterfoil_gateway.readiness import Follower, Readiness
 from counterfoil_gateway.reads import ReadDoor
 from counterfoil_gateway.reflection import Reflection
-from counterfoil_gateway.schema_registry import SchemaRegistry
+from counterfoil_gateway.schema_registry import SchemaById, SchemaRegistry
 from counterfoil_gateway.serve import Endpoint, Rest
 from counterfoil_gateway.settings import Settings
 from counterfoil_gateway.streams import Following
@@ -114,7 +114,7 @@ def compose(
     ]
     rest = Rest(api, calls, access.rest, following=following, extra=by_hand)
     document = Document(api).text(routes)
-    reads = ReadDoor(rest.transcoded, calls, access.rest, untraced, signer=signer)
+    reads = ReadDoor(rest.transcoded, calls, access.rest, untraced, signer=signer, foreign=[SchemaById(api)])
     registry = SchemaRegistry(api, calls, access.rest)
     app = apps.build(rest, registry, reads, events, console, readiness=readiness, document=document)
     admission = _admission(settings)

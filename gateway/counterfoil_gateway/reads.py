@@ -7,6 +7,7 @@ by the same transcoders; whatever is not the plain case (a query, an escaped id,
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from counterfoil_chassis.status import DETAILS_KEY
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.status_pb2 import Status
 
+from counterfoil_gateway.api import Method
 from counterfoil_gateway.asgi import SECURITY, App, Fields, Receive, Reply, Scope, Send
 from counterfoil_gateway.calls import Calls
 from counterfoil_gateway.deadlines import timeout_of
@@ -71,38 +73,98 @@ class SharedReads:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Written:
     """An answer as it is sent."""
 
     fields: Fields
     content: bytes
 
 
-class _Read:
-    """One path that ends with the id."""
+class Readable(ABC):
+    """One path that ends with the id, and how it is spoken: what travels in between is the same for all."""
 
-    def __init__(self, transcoder: Transcoder, shared: SharedReads, calls: Calls) -> None:
-        self.method = transcoder.method
-        self.name = f"{transcoder.binding.verb} {transcoder.binding.path}"
+    takes_query = False
+    """Whether it is served with a query, too."""
+
+    def __init__(self, method: Method, path: str) -> None:
+        self.method = method
+        self.name = f"GET {path}"
+        self.prefix = path.rpartition("/")[0]
         self.series: Series = REQUESTS.of(self.name)
-        self.attributes = {
-            "http.request.method": transcoder.binding.verb,
-            "http.route": transcoder.binding.path,
-        }
-        self._variable = transcoder.binding.segments[-1][1:-1]
-        self._transcoder = transcoder
-        self._shared = shared
-        self._calls = calls
+        self.attributes = {"http.request.method": "GET", "http.route": path}
         self._requests: Kept[str, bytes] = Kept(KEPT_BYTES)
-        self._answers: Kept[bytes, _Answer] = Kept(KEPT_BYTES)
+        self._answers: Kept[tuple[bytes, bytes], Written] = Kept(KEPT_BYTES)
+
+    def headers(self, scope: Scope) -> dict[bytes, bytes]:
+        """Return the request's headers as `request`, `answer` and `refused` take them."""
+        return dict(scope["headers"])
 
     def request(self, found: str, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the request for an id; raise Problem when it breaks a rule."""
         known = self._requests.get(found)
         if known is None:
-            known = self._transcoder.request(Arrived({self._variable: found}, b"", b"", headers))
+            known = self.asked(found, headers)
             self._requests.put(found, known, size=2 * len(found))
         return known
+
+    def answer(self, raw: bytes, headers: Mapping[bytes, bytes]) -> tuple[int, Written]:
+        """Return the status and what is sent for a message's bytes; the same bytes are written as JSON once."""
+        key = (raw, headers.get(b"accept", b""))
+        known = self._answers.get(key)
+        if known is None:
+            known = whole(self.told(raw, headers))
+            self._answers.put(key, known, size=len(raw) + len(key[1]) + len(known.content))
+        return 200, known
+
+    @abstractmethod
+    def asked(self, found: str, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return the method's request for an id; raise Problem when it breaks a rule."""
+
+    @abstractmethod
+    def told(self, raw: bytes, headers: Mapping[bytes, bytes]) -> Reply:
+        """Return the answer that is made of the method's; all that it depends on beside is what is accepted."""
+
+    @abstractmethod
+    def refused(self, error: Exception, scope: Scope, headers: Mapping[bytes, bytes]) -> Reply | None:
+        """Return the answer to a read that failed; None when nobody waits for one."""
+
+
+class _Transcoded(Readable):
+    """A path of the generated door."""
+
+    def __init__(self, transcoder: Transcoder) -> None:
+        super().__init__(transcoder.method, transcoder.binding.path)
+        self._variable = transcoder.binding.segments[-1][1:-1]
+        self._transcoder = transcoder
+
+    def asked(self, found: str, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return the method's request for an id; raise Problem when it breaks a rule."""
+        return self._transcoder.request(Arrived({self._variable: found}, b"", b"", headers))
+
+    def answer(self, raw: bytes, headers: Mapping[bytes, bytes]) -> tuple[int, Written]:
+        """Return the status and what is sent; nothing of it when the caller has it already."""
+        if b"if-none-match" in headers:
+            reply = self._transcoder.reply(raw, headers)
+            return reply.status, whole(reply)
+        return super().answer(raw, {})
+
+    def told(self, raw: bytes, headers: Mapping[bytes, bytes]) -> Reply:
+        """Return the answer that is made of the method's."""
+        return self._transcoder.reply(raw, headers)
+
+    def refused(self, error: Exception, scope: Scope, headers: Mapping[bytes, bytes]) -> Reply | None:
+        """Return the problem document of a read that failed."""
+        return refused(error, scope)
+
+
+class _Read:
+    """A readable with the way to who has it."""
+
+    def __init__(self, readable: Readable, shared: SharedReads, calls: Calls) -> None:
+        self.readable = readable
+        self.method = readable.method
+        self._shared = shared
+        self._calls = calls
 
     async def read(self, request: bytes, *, token: str, traceparent: str, seconds: float) -> bytes:
         """Return the answer's bytes; raise AioRpcError as a call of its own does."""
@@ -123,17 +185,6 @@ class _Read:
         metadata = (("authorization", f"Bearer {token}"),)
         return await self._calls.unary(self.method)(request, timeout=left, metadata=metadata)
 
-    def answer(self, raw: bytes, headers: Mapping[bytes, bytes]) -> tuple[int, _Answer]:
-        """Return the status and what is sent for a message's bytes; the same bytes are written as JSON once."""
-        if b"if-none-match" in headers:
-            reply = self._transcoder.reply(raw, headers)
-            return reply.status, _whole(reply)
-        known = self._answers.get(raw)
-        if known is None:
-            known = _whole(self._transcoder.reply(raw, headers))
-            self._answers.put(raw, known, size=len(raw) + len(known.content))
-        return 200, known
-
 
 class ReadDoor:
     """Serves reads by id and passes every other request on."""
@@ -146,15 +197,16 @@ class ReadDoor:
         channels: Mapping[str, GuardedChannel],
         *,
         signer: TokenSigner,
+        foreign: Sequence[Readable] = (),
     ) -> None:
-        """Take the generated door's endpoints, and one untraced channel per service."""
+        """Take the generated door's endpoints, one untraced channel per service, and what foreign APIs read by id."""
         self.then: App = _nothing
         self._identify = identify
         shared = {name: SharedReads(channel, signer=signer) for name, channel in channels.items()}
+        own = [_Transcoded(one.transcoder) for one in endpoints if one.method.point_read and _ends_with_id(one)]
         self._reads = {
-            _prefix(one): _Read(one.transcoder, shared[home(one.method.owner, one.method.service, shared)], calls)
-            for one in endpoints
-            if one.method.point_read and _ends_with_id(one)
+            one.prefix: _Read(one, shared[home(one.method.owner, one.method.service, shared)], calls)
+            for one in (*own, *foreign)
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,19 +215,20 @@ class ReadDoor:
         if read is None:
             await self.then(scope, receive, send)
             return
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        readable = read.readable
+        headers = readable.headers(scope)
         traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         with (
-            read.series.counted(LEFT) as counted,
-            HotSpan(read.name, traceparent=traceparent, attributes=read.attributes) as span,
+            readable.series.counted(LEFT) as counted,
+            HotSpan(readable.name, traceparent=traceparent, attributes=readable.attributes) as span,
         ):
             try:
                 status, answer = await self._answer(read, found, scope, headers, span=span)
-            except Exception as error:  # noqa: BLE001 - every failure becomes a problem document
-                reply = refused(error, scope)
+            except Exception as error:  # noqa: BLE001 - every failure becomes an answer
+                reply = readable.refused(error, scope, headers)
                 if reply is None:
                     return
-                status, answer = reply.status, _whole(reply)
+                status, answer = reply.status, whole(reply)
             span.set_attribute("http.response.status_code", status)
             counted.outcome = str(status)
             await send({"type": "http.response.start", "status": status, "headers": answer.fields})
@@ -183,23 +236,25 @@ class ReadDoor:
 
     async def _answer(
         self, read: _Read, found: str, scope: Scope, headers: Mapping[bytes, bytes], *, span: HotSpan
-    ) -> tuple[int, _Answer]:
+    ) -> tuple[int, Written]:
         seconds = timeout_of(headers, read.method)
         assert seconds is not None  # noqa: S101 - only streams have none
         enter_deadline(seconds)
         [(_, authorization)] = await self._identify(scope, headers, read.method)
-        request = read.request(found, headers)
+        request = read.readable.request(found, headers)
         token = str(authorization).removeprefix("Bearer ")
         raw = await read.read(request, token=token, traceparent=span.traceparent, seconds=seconds)
-        return read.answer(raw, headers)
+        return read.readable.answer(raw, headers)
 
     def _find(self, scope: Scope) -> tuple[_Read | None, str]:
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["query_string"]:
+        if scope["type"] != "http" or scope["method"] != "GET":
             return None, ""
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         prefix, _, last = path.decode("latin-1").rpartition("/")
         read = self._reads.get(prefix)
         if read is None or not last or ":" in last or "%" in last or not last.isascii():
+            return None, ""
+        if scope["query_string"] and not read.readable.takes_query:
             return None, ""
         return read, last
 
@@ -210,13 +265,10 @@ def _ends_with_id(endpoint: Transcoded) -> bool:
     return last.startswith("{") and "." not in last and not any("{" in part for part in literals)
 
 
-def _prefix(endpoint: Transcoded) -> str:
-    return "/" + "/".join(endpoint.binding.segments[:-1])
-
-
-def _whole(reply: Reply) -> _Answer:
+def whole(reply: Reply) -> Written:
+    """Return an answer as it is sent at once."""
     length: Fields = [] if reply.status in (204, 304) else [(b"content-length", str(len(reply.content)).encode())]
-    return _Answer([*reply.fields, *length, *SECURITY], reply.content)
+    return Written([*reply.fields, *length, *SECURITY], reply.content)
 
 
 def _error(code: grpc.StatusCode, message: str, status: bytes) -> grpc.aio.AioRpcError:

@@ -133,6 +133,11 @@ def _schema_id(asked: Asked) -> int:
     return _number(asked.found["schema_id"], "the id")
 
 
+def schema_request(asked: Asked) -> Message:
+    """Return the request for a schema by its id; raise Problem when that is no number."""
+    return pb.GetSchemaRequest(schema_id=_schema_id(asked))
+
+
 def _register(asked: Asked) -> Message:
     given = {name: asked.body.get(name) or 0 for name in ("id", "version")}
     if not all(type(each) is int and -1 <= each < 1 << 31 for each in given.values()):
@@ -478,7 +483,7 @@ OPERATIONS: Final[Sequence[Operation]] = (
         "/schemas/ids/{schema_id}",
         "GetSchema",
         "Return a schema by its id.",
-        lambda asked: pb.GetSchemaRequest(schema_id=_schema_id(asked)),
+        schema_request,
         _schema_json,
         parameters={"subject": "Has no effect: ids hold for the whole registry."},
     ),
@@ -487,7 +492,7 @@ OPERATIONS: Final[Sequence[Operation]] = (
         "/schemas/ids/{schema_id}/schema",
         "GetSchema",
         "Return a schema by its id, and nothing else.",
-        lambda asked: pb.GetSchemaRequest(schema_id=_schema_id(asked)),
+        schema_request,
         lambda answer, _: answer.text.encode(),
         name="GetSchemaText",
     ),

@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import orjson
+from counterfoil.contracts.v1.schemas_pb2 import Schema
 from counterfoil_chassis.call import enter_deadline
 from google.protobuf.message import Message
 
@@ -24,7 +25,8 @@ from counterfoil_gateway.calls import Calls, Metadata
 from counterfoil_gateway.deadlines import left, timeout_of
 from counterfoil_gateway.metrics import REFUSALS
 from counterfoil_gateway.problems import C, Problem
-from counterfoil_gateway.registry_operations import ALL, OPERATIONS, Asked, Operation
+from counterfoil_gateway.reads import Readable
+from counterfoil_gateway.registry_operations import ALL, OPERATIONS, Asked, Operation, schema_json, schema_request
 from counterfoil_gateway.routes import Routes
 from counterfoil_gateway.serve import Identify, answered, named, problem_of
 
@@ -188,3 +190,28 @@ def written(value: Any, headers: Mapping[bytes, bytes], *, status: int = 200) ->
     kind = next((each for each in MEDIA_TYPES if each in accepted), MEDIA_TYPES[0])
     content = value if isinstance(value, bytes) else orjson.dumps(value)
     return Reply(status, content, [(b"content-type", kind.encode())])
+
+
+class SchemaById(Readable):
+    """`GET /schemas/ids/{id}`, which every consumer asks for each schema that it meets; a query says nothing more."""
+
+    takes_query = True
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api.named(SERVICE + "GetSchema"), f"{PREFIX}/schemas/ids/{{schema_id}}")
+
+    def headers(self, scope: Scope) -> dict[bytes, bytes]:
+        """Return the request's headers, the password of Basic authentication among them as an API key."""
+        return with_key(super().headers(scope))
+
+    def asked(self, found: str, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return the method's request for an id; raise Problem when it is no number."""
+        return schema_request(Asked({"schema_id": found}, (), {})).SerializeToString()
+
+    def told(self, raw: bytes, headers: Mapping[bytes, bytes]) -> Reply:
+        """Return the schema as clients of registries know it."""
+        return written(schema_json(Schema.FromString(raw)), headers)
+
+    def refused(self, error: Exception, scope: Scope, headers: Mapping[bytes, bytes]) -> Reply | None:
+        """Return the error body of a read that failed."""
+        return refusal(error, scope, headers)

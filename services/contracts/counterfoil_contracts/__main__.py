@@ -10,9 +10,11 @@ from counterfoil.contracts.v1.contracts_pb2_grpc import add_ContractServiceServi
 from counterfoil.contracts.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
 from counterfoil.contracts.v1.schemas_pb2_grpc import add_SchemaServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
+from counterfoil_chassis.calls import KEPT_BYTES, Answers
 from counterfoil_chassis.changes import Changes
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
+from counterfoil_chassis.kept import Kept
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
@@ -26,7 +28,7 @@ from counterfoil_contracts.servicers.checks import CheckServicer
 from counterfoil_contracts.servicers.consumers import ConsumerServicer
 from counterfoil_contracts.servicers.contracts import ContractServicer
 from counterfoil_contracts.servicers.lineage import LineageServicer
-from counterfoil_contracts.servicers.schemas import SchemaServicer
+from counterfoil_contracts.servicers.schemas import GET_SCHEMA, SchemaServicer
 from counterfoil_contracts.servicers.translation import to_compiled
 from counterfoil_contracts.settings import Settings
 from counterfoil_contracts.shipping import Shipping
@@ -75,7 +77,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     apart = Apart()
     stack.push_async_callback(apart.close)
     subjects = SqlSchemaTransactions(database, trail)
-    schemas = SchemaServicer(subjects, Registrar(subjects, apart, host.clock))
+    kept: Answers = Kept(KEPT_BYTES)
+    schemas = SchemaServicer(subjects, Registrar(subjects, apart, host.clock), kept=kept)
     return Service(
         servicers=[
             (add_SchemaServiceServicer_to_server, schemas),
@@ -84,6 +87,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (add_ConsumerServiceServicer_to_server, consumers),
             (add_CheckServiceServicer_to_server, checks),
         ],
+        unchanging=[GET_SCHEMA],
+        kept=kept,
         background=[trail.run, approvals.run],
     )
 

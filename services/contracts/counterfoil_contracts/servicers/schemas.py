@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from counterfoil.contracts.v1 import schemas_pb2 as pb
 from counterfoil.contracts.v1.schemas_pb2_grpc import SchemaServiceServicer
+from counterfoil_chassis.calls import Answers
 from counterfoil_chassis.identity import current_caller
 from google.protobuf.message import Message
 
@@ -26,15 +27,18 @@ from counterfoil_contracts.servicers.schema_translation import (
     to_version,
 )
 
+GET_SCHEMA: Final = "/counterfoil.contracts.v1.SchemaService/GetSchema"
 Context = grpc.aio.ServicerContext[Message, Message]
 
 
 class SchemaServicer(SchemaServiceServicer):
     """Serves the schema subjects of the caller's workspace."""
 
-    def __init__(self, transactions: SchemaTransactions, registrar: Registrar) -> None:
+    def __init__(self, transactions: SchemaTransactions, registrar: Registrar, *, kept: Answers) -> None:
+        """Take the answers to GetSchema that are kept: deletions for good clear them."""
         self._transactions = transactions
         self._registrar = registrar
+        self._kept = kept
 
     async def RegisterSchemaVersion(
         self, request: pb.RegisterSchemaVersionRequest, context: Context
@@ -127,6 +131,8 @@ class SchemaServicer(SchemaServiceServicer):
             )
             details = {"versions": [gone], "permanent": request.permanent}
             await _record(stores, "schema.delete", f"subjects/{subject}/versions/{gone}", details)
+        if request.permanent:
+            self._kept.clear()
         return pb.DeleteSchemaVersionResponse(version=gone)
 
     async def DeleteSchemaSubject(
@@ -140,6 +146,8 @@ class SchemaServicer(SchemaServiceServicer):
             )
             details = {"versions": list(gone), "permanent": request.permanent}
             await _record(stores, "schema.delete", f"subjects/{subject}", details)
+        if request.permanent:
+            self._kept.clear()
         return pb.DeleteSchemaSubjectResponse(versions=gone)
 
     async def GetSchema(self, request: pb.GetSchemaRequest, context: Context) -> pb.Schema:
