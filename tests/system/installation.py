@@ -18,7 +18,7 @@ import grpc
 import httpx
 import psutil
 
-from tests.postgres import Server
+from tests.postgres import Server, die_with_parent
 
 COMMAND = Path(sys.executable).parent / "counterfoil"
 PORTS = (8080, 8081, *range(7101, 7106), *range(9100, 9106), 4317, 4318, 16686)
@@ -98,6 +98,7 @@ class Installation:
                 }
                 | {**cls.database(data), **(settings or {})},
                 start_new_session=True,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         made = cls(data, offset, process, output)
         try:
