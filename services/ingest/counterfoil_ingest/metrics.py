@@ -12,3 +12,13 @@ LAKE_BEHIND_SECONDS = Sampled(
     "Seconds since the lake had every record of the log, of the workspace that waits longest; 0 = it has them.",
     by=(),
 )
+MONITORS_FAILING = Sampled(
+    "counterfoil_ingest_monitors_failing",
+    "Monitors whose promise is broken, or that could not be evaluated, of all workspaces.",
+    by=(),
+)
+DATASETS_HELD = Sampled(
+    "counterfoil_ingest_datasets_held",
+    "Datasets that a monitor holds, of all workspaces: nothing new is made from them until somebody resumes them.",
+    by=(),
+)

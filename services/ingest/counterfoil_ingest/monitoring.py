@@ -16,6 +16,7 @@ from counterfoil_chassis.health import HEALTH
 
 from counterfoil_ingest.errors import MonitorFailingError, MonitorNotFoundError, NothingToResumeError
 from counterfoil_ingest.measuring import Measurer
+from counterfoil_ingest.metrics import DATASETS_HELD, MONITORS_FAILING
 from counterfoil_ingest.monitors import (
     ITSELF,
     WITHDRAWN,
@@ -95,7 +96,11 @@ class Monitoring:
 
     async def run(self) -> None:
         """Evaluate every monitor in its time, for ever."""
-        with HEALTH.checking("monitors", self._problem):
+        with (
+            HEALTH.checking("monitors", self._problem),
+            MONITORS_FAILING.reading(read=self._failing),
+            DATASETS_HELD.reading(read=self._held),
+        ):
             while True:
                 self._awake.clear()
                 await self.do_what_is_due()
@@ -308,6 +313,12 @@ class Monitoring:
         )
         soonest = min(nexts, default=now + self._period)
         return min(max(0.0, (soonest - now).total_seconds()), self._period.total_seconds())
+
+    def _failing(self) -> int:
+        return sum(each.state in (State.FAILING, State.ERROR) for each in self._monitors.values())
+
+    def _held(self) -> int:
+        return len({(each.workspace, each.dataset) for each in self._monitors.values() if each.held})
 
     def _problem(self) -> str:
         if self._late_by <= _LATE_ROUNDS * self._period:
