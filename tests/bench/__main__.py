@@ -9,7 +9,7 @@ import sys
 
 from tests.bench.measuring import Options, Report, table
 
-BENCHMARKS = ("events", "reads", "imports", "start", "policies", "graph", "attribution")
+BENCHMARKS = ("events", "reads", "imports", "start", "policies", "graph", "attribution", "contracts")
 
 
 def main() -> int:
