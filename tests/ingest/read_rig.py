@@ -17,7 +17,7 @@ from counterfoil_chassis.clock import SystemClock, SystemIds
 from counterfoil_chassis.database import Database
 from counterfoil_ingest.append import Appender
 from counterfoil_ingest.arrow import Chunk
-from counterfoil_ingest.entities import Batch, Candidate
+from counterfoil_ingest.entities import Batch, Candidate, Quarantined
 from counterfoil_ingest.erasing import Eraser
 from counterfoil_ingest.import_jobs import Format, Import, State
 from counterfoil_ingest.import_mappings import load_mappings
@@ -114,6 +114,8 @@ class ReadSide:
     worker: ImportWorker
     spool: Spool
     ids: SystemIds
+    quarantine: SqlQuarantine
+    eraser: Eraser
 
     async def append(
         self, *candidates: Candidate, workspace: str = "acme", received_at: int = 1_700_000_000_000_000
@@ -161,6 +163,10 @@ class ReadSide:
     async def import_file(self, dataset: str, data: bytes, kind: Format, **changes: Any) -> Import:
         """Import a file to its end."""
         return await self.ended(await self.upload(dataset, data, kind, **changes))
+
+    async def kept(self, quarantine_id: str, workspace: str = "acme") -> Quarantined:
+        """Return a quarantined record."""
+        return await self.quarantine.get(workspace, quarantine_id)
 
     async def revert(self, import_id: str, workspace: str = "acme") -> Import:
         """Revert an import to the end."""
@@ -211,6 +217,8 @@ async def read_side(
         worker,
         spool,
         SystemIds(clock),
+        SqlQuarantine(database),
+        eraser,
     )
     tasks = [asyncio.create_task(work()) for work in ((lake.run, worker.run) if run else ())]
     try:

@@ -172,7 +172,7 @@ def _rule(rule: Rule, given: Given) -> Read:
     if rule.value is not None:
         return lambda _: rule.value
     found = _source(rule, given)
-    write = _writer(rule, given)
+    write = _as_it_is if rule.first else _writer(rule, given)
     told = given.parameter(rule.parameter) if rule.parameter else None
     fallback = rule.otherwise if told is None else told
 
@@ -254,7 +254,7 @@ def _writer(rule: Rule, given: Given) -> Callable[[Any], Any]:
         "timestamp": _timestamp,
         "timestamp_micros": _timestamp_micros,
         "params": _params,
-        "json": lambda value: value,
+        "json": _as_it_is,
     }
     write = writers[rule.as_]
 
@@ -267,6 +267,10 @@ def _writer(rule: Rule, given: Given) -> Callable[[Any], Any]:
         return _is_older(written, given.day, rule.older_than_days) if rule.older_than_days else written
 
     return read
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _cut(text: str, rule: Rule) -> str:
