@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -28,7 +29,7 @@ def test_contracts_are_listed_with_what_came_in_under_them(shop_console: Console
     [row] = [row for row in shown if CONTRACT in row[0]]
     counted = shop.tenant.datasets()[DATASET]
     assert HOSTILE in row[0]
-    assert row[1:6] == [DATASET, IN_FORCE, BREAKING, f"{counted['records']}", f"{counted['quarantined']}"]
+    assert row[1:7] == [DATASET, IN_FORCE, BREAKING, "none", f"{counted['records']}", f"{counted['quarantined']}"]
 
 
 def test_a_contract_says_who_reads_each_field_and_which_nobody_does(shop_console: Console, shop: Shop):
@@ -223,6 +224,48 @@ def test_an_unknown_contract_version_and_draft_say_where_to_go(shop_console: Con
         expect(page.get_by_text(says)).to_be_visible()
         assert page.locator(".problem").count() == 0, path
     shop_console.complaints.clear()
+
+
+WIDE = (
+    "/console/sources/contracts",
+    PAGE,
+    f"{PAGE}?version={BREAKING}",
+    f"{PAGE}/compare?from={IN_FORCE}&to={BREAKING}",
+    f"{EDITOR}?contract={CONTRACT}&version={BREAKING}",
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [900, 1280])
+def test_no_page_of_contracts_is_wider_than_its_window(
+    shop_console: Console, shop: Shop, scheme: Literal["light", "dark"], width: int
+):
+    shop_console.page.emulate_media(color_scheme=scheme)
+    shop_console.page.set_viewport_size({"width": width, "height": 900})
+    for path in WIDE:
+        page = shop_console.open(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    shop_console.page.set_viewport_size({"width": 1280, "height": 900})
+    shop_console.page.emulate_media(color_scheme="light")
+
+
+UNNAMED = """() => ['input', 'select', 'textarea', 'button', 'a[href]', 'svg']
+    .flatMap(name => [...document.querySelectorAll(`main ${name}`)])
+    .filter(one => !one.closest('[aria-hidden=true]'))
+    .filter(one => !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim()))
+    .map(one => one.outerHTML)"""
+LEVELS = "() => [...document.querySelectorAll('main h1, main h2, main h3')].map(one => Number(one.tagName[1]))"
+
+
+@pytest.mark.parametrize("path", WIDE)
+def test_everything_that_can_be_used_has_a_name_and_headings_do_not_skip(shop_console: Console, shop: Shop, path: str):
+    page = shop_console.open(path)
+    if path.startswith(EDITOR):
+        page.wait_for_selector(CHECKED)
+    assert page.evaluate(UNNAMED) == []
+    levels = page.evaluate(LEVELS)
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
 
 
 @pytest.mark.parametrize("seed", range(3))

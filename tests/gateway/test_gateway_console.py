@@ -190,7 +190,8 @@ async def test_plotly_is_served_from_its_own_package_and_kept_by_version(doors: 
 async def test_paths_that_are_no_files_are_pages_and_files_that_are_not_there_are_missing(doors: Doors):
     home = await doors.http.get("/console/")
     assert (await doors.http.get("/console/persons/per_1")).content == home.content
-    assert (await doors.http.get("/console/trust/receipts/models.0198-1")).content == home.content
+    for page in ("trust/receipts/models.0198-1", "sources/contracts/shop.orders", "sources/contracts/shop.js/compare"):
+        assert (await doors.http.get(f"/console/{page}")).content == home.content, page
     assert (await doors.http.head("/console/persons/per_1")).headers["etag"] == home.headers["etag"]
     moved = await doors.http.get("/console")
     assert (moved.status_code, moved.headers["location"]) == (303, "/console/")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 INDEX = "index.html"
 PLOTLY = "vendor/plotly.min.js"
-RECEIPTS = "trust/receipts/"
+DOTTED = ("trust/receipts/", "sources/contracts/")
+"""Where pages are whose ids may have dots, as names of files do."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -49,9 +50,9 @@ class Files:
     def find(self, name: str) -> File | None:
         """Return a file, None when there is none; a path without a dot is a page of the console, thus its index.
 
-        So is a receipt's, whose id has one.
+        So is every path in a folder of `DOTTED`.
         """
-        if name.startswith(RECEIPTS) or "." not in name.rpartition("/")[2]:
+        if name.startswith(DOTTED) or "." not in name.rpartition("/")[2]:
             name = INDEX
         path = self._path(name)
         if path is None or not path.is_file():

@@ -8,10 +8,10 @@ export const incidentPath = (id) => `/console/trust/incidents/${segment(id)}`;
 
 const STATES = { PASSING: ["kept", "good"], FAILING: ["broken", "bad"], ERROR: ["nobody knows", "warn"], PENDING: ["not looked at yet", "plain"] };
 
-/** Whether a promise is kept. */
-export function monitorBadge(state) {
+/** Whether a promise is kept, or how many are. */
+export function monitorBadge(state, many) {
   const [text, kind] = STATES[state] ?? [words(state), "plain"];
-  return badge(text, kind);
+  return badge(many === undefined ? text : `${many} ${text}`, kind);
 }
 
 /** Says that nothing new is made from a dataset. */

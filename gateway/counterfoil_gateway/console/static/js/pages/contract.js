@@ -59,6 +59,7 @@ function view({ it, versions, shown }, { path, signal, go }) {
       card(h("span", {}, `What is next for ${shown.version} `, versionBadges(shown)), nextSteps(shown, versions, again), { span: 5 }),
     ),
     shown.compiled.map((one) => card(h("span", {}, "Dataset ", h("code", {}, one.dataset)), pending(() => readers(path, shown, signal), (known) => fields(one, known), { height: 200 }), { note: `As version ${shown.version} says${shown.in_force ? ", and who reads it" : ""}.` })),
+    shown.compiled.length === 0 && card("Datasets", nothing("This version cannot come into force.", { hint: h("a", { href: editorPath(it.contract_id, shown.version) }, "See in the editor what has to be mended") })),
     card("Consumers", pending(() => consumersOf(it.datasets, signal), consumerTable, { height: 80 }), { note: "Who says that they read. A change is held up only where it breaks one of them, and names them." }),
     card("Quality and service levels", pending(() => monitorsOf(it.datasets, signal), (found) => monitorTable(found, { signal, dataset: it.datasets.length > 1 }), { height: 80 }), { note: "What the contract promises of a dataset as a whole, looked at again and again. A breach opens an incident with its owner." }),
     card("Document", documentView(shown), { aside: versionBadges(shown), note: `Version ${shown.version}, as it was submitted.` }),
