@@ -40,7 +40,6 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 _BOUNDS: Final[Mapping[Kind, Sequence[str]]] = {
     Kind.STRING: ("maxLength", "minLength"),
-    Kind.NUMBER: ("maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum"),
     Kind.OBJECT: ("maxProperties", "minProperties"),
     Kind.ARRAY: ("maxItems", "minItems", "maxContains", "minContains"),
 }
@@ -419,11 +418,38 @@ def _bounds(writer: View, reader: View) -> Iterator[Difference]:
         yield Difference(f"{_NAMES[keyword]}_{how}", (keyword,))
 
 
+def _limits(writer: View, reader: View, *, sign: int) -> Iterator[Difference]:
+    """Compare the lower bounds of numbers, or the upper ones with the sign -1: including their value or not."""
+    before, after = (_limit(each, sign) for each in (writer, reader))
+    if before == after:
+        return
+    name = _NAMES[_KEYWORDS[sign][(after or before or (0, False))[1]]]
+    if before is None or after is None:
+        yield Difference(f"{name}_{_ADDED if before is None else _REMOVED}")
+    elif before[0] == after[0]:
+        exclusive = _NAMES[_KEYWORDS[sign][True]]
+        yield Difference(f"{exclusive}_{_ADDED if after[1] else _REMOVED}")
+    else:
+        rises = (after[0] > before[0]) is (sign > 0)
+        yield Difference(f"{name}_{'INCREASED' if rises else 'DECREASED'}")
+
+
+_KEYWORDS: Final = {1: ("minimum", "exclusiveMinimum"), -1: ("maximum", "exclusiveMaximum")}
+
+
+def _limit(view: View, sign: int) -> tuple[float, bool] | None:
+    """Return the tighter of the two bounds of a side, times the sign, and whether it excludes its value."""
+    said = [(view.schema.get(keyword), bool(exclusive)) for exclusive, keyword in enumerate(_KEYWORDS[sign])]
+    return max(((value * sign, exclusive) for value, exclusive in said if value is not None), default=None)
+
+
 def _strings(writer: View, reader: View) -> Iterator[Difference]:
     yield from _said("PATTERN", writer.schema.get("pattern"), reader.schema.get("pattern"), "pattern")
 
 
 def _numbers(writer: View, reader: View) -> Iterator[Difference]:
+    for sign in _KEYWORDS:
+        yield from _limits(writer, reader, sign=sign)
     if writer.is_whole != reader.is_whole:
         yield Difference("TYPE_EXTENDED" if writer.is_whole else "TYPE_NARROWED", ("type",))
     before, after = writer.schema.get("multipleOf"), reader.schema.get("multipleOf")
