@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from counterfoil.contracts.v1 import lineage_pb2 as pb
@@ -25,6 +25,9 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.outbox import OutboxRelay, enqueue
 from counterfoil_chassis.status import DOMAIN
+
+if TYPE_CHECKING:
+    from counterfoil.contracts.v1.lineage_pb2_grpc import LineageServiceAsyncStub
 
 TOPIC: Final = "lineage"
 NAMESPACE: Final = "counterfoil"
@@ -137,7 +140,7 @@ async def record(connection: AsyncConnection, *, workspace: str, event: Mapping[
     await enqueue(connection, topic=TOPIC, payload=told.SerializeToString(), now=now)
 
 
-async def emit(stub: LineageServiceStub, events: Sequence[pb.LineageEvent], signer: TokenSigner) -> None:
+async def emit(stub: LineageServiceAsyncStub, events: Sequence[pb.LineageEvent], signer: TokenSigner) -> None:
     """Have events kept; one that is refused is a bug of its producer: it is logged, and holds up none after it."""
     answer = await stub.EmitLineage(pb.EmitLineageRequest(events=events), **outgoing(default=_SECONDS, signer=signer))
     for result in answer.results:

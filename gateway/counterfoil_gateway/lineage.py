@@ -72,7 +72,7 @@ class Lineage:
             raise bad_request([Fault(name, "format", "must be a time such as 2026-03-01T12:00:00Z")]) from None
         return at
 
-    def page(self) -> dict[str, int]:
+    def page(self) -> dict[str, Any]:
         """Return which items are asked for."""
         return {
             "page_size": self.number("limit", 100, most=1000) or 1,

@@ -30,7 +30,7 @@ def _links(source: Mapping[str, Any], target_field: str, entry: Mapping[str, Any
     if source.get("type") == "JOB" or "name" not in source:
         return
     name, field = Name(source["namespace"], source["name"]), source.get("field") or ""
-    older = {"type": "DIRECT", "subtype": entry.get("transformationType"), "masking": False}
+    older: dict[str, Any] = {"type": "DIRECT", "subtype": entry.get("transformationType"), "masking": False}
     older["description"] = entry.get("transformationDescription")
     if older["subtype"] == "MASKED":
         older["masking"] = True

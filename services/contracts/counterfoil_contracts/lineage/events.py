@@ -53,10 +53,10 @@ def read_event(content: bytes) -> Told:
         raise EventRefusedError("EVENT_INVALID", f"${fault.path}", fault.detail)
     at = _time(event["eventTime"], "$.eventTime")
     event_id = hashlib.sha256(orjson.dumps(event, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    job, run = event.get("job"), event.get("run")
+    job, run = event.get("job"), event.get("run") or {}
+    inputs: tuple[ToldDataset, ...] = ()
     if kind is EventKind.DATASET:
-        dataset = _dataset(event["dataset"], "$.dataset", role=None)
-        inputs, outputs, job = (), (dataset,), None
+        outputs: tuple[ToldDataset, ...] = (_dataset(event["dataset"], "$.dataset", role=None),)
     else:
         listed = _listed(event)
         inputs = tuple(_dataset(each, path, role=Place.INPUT) for each, path in listed["inputs"])

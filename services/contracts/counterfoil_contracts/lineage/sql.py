@@ -341,7 +341,7 @@ class _Walk:
         if known is None:
             known = self._subqueries[id(scope)] = {}
             for inner in scope.subquery_scopes:
-                node = inner.expression
+                node: exp.Expr | None = inner.expression
                 while node is not None and node is not scope.expression:
                     known.setdefault(id(node), []).append(inner)
                     node = node.parent

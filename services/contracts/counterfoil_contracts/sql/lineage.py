@@ -202,7 +202,8 @@ class SqlLineageRuns(_Part):
     async def next_completion(self, job: str, *, after: int) -> int | None:
         """Return when a job next told all it reads and writes after a time, None = not since."""
         query = select(func.min(RUNS.c.completed_at)).where(self._mine(RUNS, job=job), RUNS.c.completed_at > after)
-        return (await self._connection.execute(query)).scalar()
+        found: int | None = (await self._connection.execute(query)).scalar()
+        return found
 
     async def later_uses(self, job: str, *, after: int) -> Sequence[tuple[RunUse, int | None]]:
         """Return what a job's runs used that was told, or completed, at a time or after, with the completion's time."""
