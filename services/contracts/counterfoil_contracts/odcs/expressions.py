@@ -38,7 +38,7 @@ _RESERVED: Final = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
     | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
 )
-_PLACE: Final = re.compile(r"<input>:(\d+):(\d+): ")
+_PLACE: Final = re.compile(r"<input>:(-?\d+):(-?\d+): ")
 
 
 class Each(enum.Enum):
@@ -141,8 +141,8 @@ def _reason(message: str) -> str:
     line = message.split("\n", 1)[0].removeprefix("INVALID_ARGUMENT: ").removeprefix("CANCELLED: ")
     line = line.removeprefix("ERROR: ").removesuffix(" [CANCELLED]").removesuffix(" [INVALID_ARGUMENT]")
     place = _PLACE.match(line)
-    where = f"Line {place[1]}, column {place[2]}: " if place else ""
-    return f"{where}{line[place.end() if place else 0 :][:300]}."
+    where = f"Line {place[1]}, column {place[2]}: " if place and int(place[1]) > 0 else ""
+    return f"{where}{line[place.end() if place else 0 :][:300].rstrip('.')}."
 
 
 def _words(text: str) -> list[str]:
