@@ -67,20 +67,24 @@ class Tenant:
         answer = ok(self.http.post(f"/v1/datasets/{dataset}/records", content=orjson.dumps(records), headers=headers))
         return answer["verdicts"]
 
-    def upload(self, dataset: str, content: bytes, *, form: str, name: str = "file") -> dict[str, Any]:
+    def upload(self, dataset: str, content: bytes, *, form: str, name: str = "file", **params: Any) -> dict[str, Any]:
         """Import a file to its end."""
         begun = ok(
             self.http.post(
                 "/v1/imports",
-                params={"dataset": dataset, "format": form, "file_name": name},
+                params={"dataset": dataset, "format": form, "file_name": name, **params},
                 content=content,
                 headers={"content-type": "application/octet-stream"},
             )
         )
+        return self.ended_import(begun["import_id"])
+
+    def ended_import(self, import_id: str) -> dict[str, Any]:
+        """Return an import once nothing is done with it any more."""
 
         def ended() -> dict[str, Any] | None:
-            found = ok(self.http.get(f"/v1/imports/{begun['import_id']}"))
-            return found if found["state"] in ("SUCCEEDED", "FAILED") else None
+            found = ok(self.http.get(f"/v1/imports/{import_id}"))
+            return found if found["state"] in ("SUCCEEDED", "FAILED", "REVERTED") else None
 
         return until(ended, seconds=300, what="the import has not ended")
 

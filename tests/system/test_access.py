@@ -64,7 +64,11 @@ NESTED_LISTS = {
 ASKS_FOR_MORE = {"ConsentService/ListConsents", "NodeService/ListNodes"}
 """Lists that do not answer to an empty request."""
 
-OF_THE_PLATFORM = {"PrincipalService/ListRoles", "PolicyService/ListPolicies"}
+OF_THE_PLATFORM = {
+    "PrincipalService/ListRoles",
+    "PolicyService/ListPolicies",
+    "ImportService/ListImportMappings",
+}
 """Lists of what every workspace begins with."""
 
 NAMES_RESOURCE = annotated_methods().keys() - NAMES_NOTHING.keys() - (LISTS - NESTED_LISTS)

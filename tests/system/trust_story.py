@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.system.checks_story import CHECKS_STORY
+from tests.system.imports_story import IMPORTS_STORY
 from tests.system.installation import until
 from tests.system.lifecycle_story import LIFECYCLE_STORY
 from tests.system.lineage_story import LINEAGE_STORY
@@ -392,5 +393,6 @@ WHOLE_STORY: dict[str, Step] = {
     **LIFECYCLE_STORY,
     **MONITORS_STORY,
     **LINEAGE_STORY,
+    **IMPORTS_STORY,
 }
 """`Service/Method` to its question, in order."""
