@@ -198,13 +198,13 @@ def test_a_contract_is_drafted_from_unplanned_events_finished_and_proposed(shop_
     shop_console.settle()
     page.get_by_label("Reason").first.fill("checkouts are planned for")
     page.get_by_role("button", name="Propose").click()
-    expect(page.locator(".contract-head")).to_contain_text("in force")
+    expect(page.locator(".contract-head")).to_contain_text("1.0.0 in force")
     shop_console.settle()
-    assert shop.get("/v1/contracts/checkout-started")["active_version"]
+    assert shop.get("/v1/contracts/checkout-started")["active_version"] == "1.0.0"
 
 
 def test_a_key_that_may_not_write_is_told_so(shop_console: Console, sign_in: Callable[..., Console], shop: Shop):
-    scopes = ["contracts.read", "ingest.read", "governance.read"]
+    scopes = [f"{service}.read" for service in ("contracts", "ingest", "governance", "graph", "models")]
     key = shop.post("/v1/keys", {"principal_id": "admin", "display_name": "reader", "scopes": scopes})["api_key"]
     reader = sign_in(key).sign_in()
     page = reader.open(PAGE)
