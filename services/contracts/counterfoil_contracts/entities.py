@@ -5,6 +5,11 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+READERS: Final = "x-readers"
+"""The keyword of a compiled schema, beside `additionalProperties: false`, of an object that is open for readers."""
+OPEN_TO_READERS: Final = "open"
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-READERS: Final = "x-readers"
-"""The keyword, beside `additionalProperties: false`, of an object that is open for readers."""
-OPEN_TO_READERS: Final = "open"
+from counterfoil_contracts.entities import OPEN_TO_READERS, READERS
 
 
 def for_readers(schema: Any) -> Any:

@@ -18,7 +18,8 @@ def check_document(text: str) -> CheckedDocument:
     """Return every finding of an ODCS document and, when there is none, what it compiles to.
 
     A text that cannot be read has only those findings; one that breaks the official schema only those, since our own
-    rules stand on it. One that breaks our own rules alone can be stored, but not come into force. It may take a second for the largest documents: run it in a thread.
+    rules stand on it. One that breaks our own rules alone can be stored, but not come into force. It may take a
+    second for the largest documents: run it in a thread.
     """
     found = Findings()
     document = read_document(text, found)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 
-from counterfoil_contracts.compatibility.readers import OPEN_TO_READERS, READERS
+from counterfoil_contracts.entities import OPEN_TO_READERS, READERS
 from counterfoil_contracts.odcs.findings import Findings, Path
 from counterfoil_contracts.odcs.names import check_nested
 from counterfoil_contracts.odcs.quality import record_rules
