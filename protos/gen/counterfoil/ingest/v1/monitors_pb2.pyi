@@ -211,7 +211,7 @@ Global___MonitorResult: _TypeAlias = MonitorResult  # noqa: Y015
 
 @_typing.final
 class Hold(_message.Message):
-    """A dataset that is held: nothing new is made from it until it is resumed."""
+    """A dataset whose contract is broken. While it is held, nothing new is made from it until it is resumed; while it is not, what is made from it says so."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -222,16 +222,19 @@ class Hold(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     RECOVERED_AT_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace."""
     dataset: _builtins.str
     """The dataset."""
     monitor_id: _builtins.str
-    """The monitor that holds it."""
+    """The monitor that noticed."""
     incident_id: _builtins.str
-    """The incident that tells about it."""
+    """The incident that tells about it; empty = somebody has put up with the breach."""
     detail: _builtins.str
     """What was found when it began, in a sentence."""
+    held: _builtins.bool
+    """Whether the dataset is held. If not, the contract does not ask for it, or somebody has put up with the breach."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
@@ -250,10 +253,11 @@ class Hold(_message.Message):
         detail: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         recovered_at: _timestamp_pb2.Timestamp | None = ...,
+        held: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recovered_at", b"recovered_at", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "detail", b"detail", "incident_id", b"incident_id", "monitor_id", b"monitor_id", "recovered_at", b"recovered_at", "since", b"since", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "detail", b"detail", "held", b"held", "incident_id", b"incident_id", "monitor_id", b"monitor_id", "recovered_at", b"recovered_at", "since", b"since", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -97,8 +97,8 @@ class MonitorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchHolds(self, request, context):
-        """Follow the datasets that are held, of every workspace: the state first, then changes. Each resource is a `Hold`,
-        keyed by `<workspace>/<monitor_id>`.
+        """Follow the datasets that are held or whose promises are broken, of every workspace: the state first, then changes.
+        Each resource is a `Hold`, keyed by `<workspace>/<monitor_id>`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,8 +45,8 @@ class MonitorServiceStub:
     unless the breach is accepted. The audit log tells who did it and why.
     """
     WatchHolds: _grpc.UnaryStreamMultiCallable[_monitors_pb2.WatchHoldsRequest, _watch_pb2.WatchResponse]
-    """Follow the datasets that are held, of every workspace: the state first, then changes. Each resource is a `Hold`,
-    keyed by `<workspace>/<monitor_id>`.
+    """Follow the datasets that are held or whose promises are broken, of every workspace: the state first, then changes.
+    Each resource is a `Hold`, keyed by `<workspace>/<monitor_id>`.
     """
 
 @_typing.type_check_only
@@ -65,8 +65,8 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     unless the breach is accepted. The audit log tells who did it and why.
     """
     WatchHolds: _aio.UnaryStreamMultiCallable[_monitors_pb2.WatchHoldsRequest, _watch_pb2.WatchResponse]  # type: ignore[assignment]
-    """Follow the datasets that are held, of every workspace: the state first, then changes. Each resource is a `Hold`,
-    keyed by `<workspace>/<monitor_id>`.
+    """Follow the datasets that are held or whose promises are broken, of every workspace: the state first, then changes.
+    Each resource is a `Hold`, keyed by `<workspace>/<monitor_id>`.
     """
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -112,8 +112,8 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _monitors_pb2.WatchHoldsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchResponse], _abc.AsyncIterator[_watch_pb2.WatchResponse]]:
-        """Follow the datasets that are held, of every workspace: the state first, then changes. Each resource is a `Hold`,
-        keyed by `<workspace>/<monitor_id>`.
+        """Follow the datasets that are held or whose promises are broken, of every workspace: the state first, then changes.
+        Each resource is a `Hold`, keyed by `<workspace>/<monitor_id>`.
         """
 
 def add_MonitorServiceServicer_to_server(servicer: MonitorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
