@@ -293,7 +293,7 @@ async def test_a_breach_is_told_with_its_owner_and_holds_the_dataset(watch: Watc
     assert told.detail == "1 rows, and it must be at least 3 rows."
     (hold,) = (await watch.holds()).values()
     assert (hold.workspace, hold.dataset, hold.monitor_id) == ("acme", "sales", "sales.rule")
-    assert hold.incident_id == found.incident_id
+    assert (hold.incident_id, hold.held) == (found.incident_id, True)
     assert not hold.HasField("recovered_at")
     await watch.look()
     assert len(await watch.told()) == 1, "nothing new, nothing told"
@@ -333,6 +333,21 @@ async def test_a_person_accepts_the_breach_and_is_not_bothered_again(watch: Watc
     assert (await watch.told())[-1].breach_accepted
     again = (await watch.look())["rule"].monitor
     assert (again.state, again.incident_id) == (State.FAILING, "")
+    (told,) = (await watch.holds()).values()
+    assert (told.held, told.incident_id) == (False, ""), "outputs have to say so"
+    await watch.sell({}, {}, {})
+    await watch.look()
+    assert await watch.holds() == {}
+
+
+async def test_outputs_learn_of_a_broken_promise_that_holds_nothing(watch: Watch) -> None:
+    watch.promise(replace(BREAKER, data_breaker=False))
+    found = (await watch.look())["rule"].monitor
+    (told,) = (await watch.holds()).values()
+    assert (told.held, told.incident_id) == (False, found.incident_id)
+    assert await watch.audited() == []
+    await watch.sell({}, {}, {})
+    await watch.look()
     assert await watch.holds() == {}
 
 
@@ -355,7 +370,7 @@ async def test_ending_the_incident_at_governance_releases_the_dataset(watch: Wat
     assert not (await watch.look())["rule"].monitor.held
     over = (await watch.told())[-1]
     assert (over.incident_id, over.resolved_by) == (incident_id, "grace")
-    assert await watch.holds() == {}
+    assert [each.held for each in (await watch.holds()).values()] == [False]
 
 
 async def test_an_incident_that_no_monitor_knows_is_told_to_be_over(watch: Watch) -> None:

@@ -158,13 +158,16 @@ class Holds(monitors_pb2_grpc.MonitorServiceServicer):
     def __init__(self) -> None:
         self.state = State()
 
-    def hold(self, dataset: str, *, workspace: str = "acme", recovered: bool = False) -> None:
+    def hold(
+        self, dataset: str, *, workspace: str = "acme", recovered: bool = False, held: bool = True, incident: str = "?"
+    ) -> None:
         hold = monitors_pb2.Hold(
             workspace=workspace,
             dataset=dataset,
             monitor_id=f"{dataset}.latency",
-            incident_id=f"incident-of-{dataset}",
+            incident_id=f"incident-of-{dataset}" if incident == "?" else incident,
             detail="2 d, and it must be at most 1 d.",
+            held=held,
         )
         hold.since.GetCurrentTime()
         if recovered:

@@ -137,6 +137,47 @@ async def test_a_hold_outlives_a_restart_and_ends_when_it_ended_meanwhile(shop: 
         await released(lambda: forecast(client))
 
 
+async def until_noted(client: Client) -> forecasts_pb2.Forecast:
+    """Forecast, each time something else, until a forecast says that its data breaks a promise."""
+    async with asyncio.timeout(60):
+        for days in range(1, 15):
+            made = await forecast(client, horizon_days=days)
+            if any(note.reason == "PROMISE_BROKEN" for note in made.completeness.notes):
+                return made
+            await asyncio.sleep(0.1)
+    raise AssertionError("nobody says that the promise is broken")
+
+
+@pytest.mark.parametrize(
+    ("incident", "why"),
+    [("incident-7", "incident incident-7"), ("", "which somebody has put up with")],
+)
+async def test_receipts_say_that_data_was_used_which_breaks_its_contract(
+    shop: World, client: Client, incident: str, why: str
+) -> None:
+    await serve(client)
+    shop.holds.hold("sales", held=False, incident=incident)
+    made = await until_noted(client)
+    receipt = await client(client.receipts.GetReceipt, receipts_pb2.GetReceiptRequest(receipt_id=made.receipt_id))
+    (note,) = (each for each in receipt.completeness.notes if each.reason == "PROMISE_BROKEN")
+    assert "'sales'" in note.detail
+    assert why in note.detail
+    assert "2 d, and it must be at most 1 d." in note.detail
+    assert not receipt.completeness.complete
+    assert (await replay(client, made.receipt_id)).outcome == R.MATCH
+
+
+async def test_receipts_of_lifts_and_attributions_say_so_too(world: World, market: World, client: Client) -> None:
+    put_experiment(world)
+    world.holds.hold("visits", held=False)
+    market.holds.hold("mail_costs")  # told later: once it is known, so is the other
+    await held(lambda: attribute(client))
+    market.holds.hold("mail_costs", held=False)
+    for made in (await measured(client), await released(lambda: attribute(client, lookback_days=5))):
+        receipt = await client(client.receipts.GetReceipt, receipts_pb2.GetReceiptRequest(receipt_id=made.receipt_id))
+        assert "PROMISE_BROKEN" in {note.reason for note in receipt.completeness.notes}
+
+
 @pytest.mark.both_engines
 async def test_a_process_that_only_serves_knows_what_is_held(shop: World, postgres: Server) -> None:
     url = postgres.database("models")

@@ -253,11 +253,8 @@ class Monitoring:
         await store.put(after)
         if step.is_news:
             await store.report(step, now=self._clock.now())
-        if after.held:
-            if step.is_news:
-                await store.hold(after)
-        elif before.held:
-            await store.release(after)
+        if step.moves_outputs:
+            await (store.hold(after) if after.concerns_outputs else store.release(after))
         if after.held is not before.held:
             end = step.ended or WITHDRAWN
             action, by = ("dataset.hold", ITSELF) if after.held else ("dataset.resume", end.by)
@@ -297,6 +294,8 @@ class Monitoring:
             async with self._turn, self._transactions.begin() as store:
                 if monitor.incident_id:
                     await self._keep(store, ended(monitor, WITHDRAWN))
+                if monitor.concerns_outputs:
+                    await store.release(monitor)
                 await store.delete(monitor)
                 store.after_commit(partial(self._forget, monitor))
 

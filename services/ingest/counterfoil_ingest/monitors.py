@@ -172,6 +172,11 @@ class Monitor:
         """Return what it is known by."""
         return self.workspace, self.monitor_id
 
+    @property
+    def concerns_outputs(self) -> bool:
+        """Tell whether outputs are held for it, or must say that the data breaks its contract."""
+        return self.held or self.failing_since is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -203,6 +208,13 @@ class Step:
     before: Monitor
     after: Monitor
     ended: End | None = None
+
+    @property
+    def moves_outputs(self) -> bool:
+        """Tell whether those who make outputs have to hear of it."""
+        before, after = self.before, self.after
+        told = (before.concerns_outputs, before.held, before.recovered_at is None, before.incident_id)
+        return told != (after.concerns_outputs, after.held, after.recovered_at is None, after.incident_id)
 
     @property
     def is_news(self) -> bool:

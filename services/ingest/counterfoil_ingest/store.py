@@ -266,11 +266,11 @@ class MonitorStore(Protocol):
         ...
 
     async def hold(self, monitor: Monitor) -> None:
-        """Let the watchers know that a monitor holds its dataset, and whether it may be resumed."""
+        """Let the watchers know that a promise of a dataset is broken, whether it is held, and may be resumed."""
         ...
 
     async def release(self, monitor: Monitor) -> None:
-        """Let the watchers know that a monitor no longer holds its dataset."""
+        """Let the watchers know that a monitor neither holds its dataset nor finds its promise broken."""
         ...
 
     async def report(self, step: Step, *, now: datetime) -> None:

@@ -351,7 +351,7 @@ class LogBlock:
 
 @dataclass(frozen=True)
 class Hold:
-    """A dataset that a monitor of ingest holds: nothing new is made from it until its incident is resolved."""
+    """A dataset whose contract is broken: nothing new is made from it while it is `held`; else outputs say so."""
 
     workspace: str
     dataset: str
@@ -360,6 +360,7 @@ class Hold:
     detail: str
     since: datetime
     recovered_at: datetime | None = None
+    held: bool = True
 
     @property
     def key(self) -> tuple[str, str]:

@@ -3,31 +3,35 @@
 import asyncio
 from collections import deque
 from collections.abc import Collection
+from typing import Final
 
 from counterfoil_chassis.database import lasting
 
-from counterfoil_models.entities import Hold
+from counterfoil_models.entities import Gap, Hold
 from counterfoil_models.errors import DataHeldError
 from counterfoil_models.store import HoldSource, Stores
 
 Key = tuple[str, str]
 
+PROMISE_BROKEN: Final = "PROMISE_BROKEN"
+"""What a receipt says of data that breaks its contract and was used all the same."""
 
-async def require_released(stores: Stores, workspace: str, datasets: Collection[str]) -> None:
-    """Raise DataHeldError, which names the incident, when one of the datasets is held."""
+
+async def require_released(stores: Stores, workspace: str, datasets: Collection[str]) -> tuple[Gap, ...]:
+    """Return what outputs have to say of datasets that break their contracts without being held.
+
+    Raises DataHeldError, which names the incident, when one of them is held.
+    """
     async with stores.read() as transaction:
-        held = await transaction.holds.of(workspace, datasets)
+        known = await transaction.holds.of(workspace, datasets)
+    held = [each for each in known if each.held]
     if not held:
-        return
+        return tuple(Gap(PROMISE_BROKEN, _told(each), 0) for each in known)
     first = held[0]
-    then = (
-        "It passes again: resume it, then ask again."
-        if first.recovered_at
-        else "Mend the data and resume it, then ask again."
-    )
+    then = "It passes again: resume it," if first.recovered_at else "Mend the data and resume it,"
     raise DataHeldError(
         f"Dataset {first.dataset!r} is held by monitor {first.monitor_id!r} (incident {first.incident_id}): "
-        f"{first.detail} {then} What was made before can still be read.",
+        f"{first.detail} {then} then ask again. What was made before can still be read.",
         metadata={
             "dataset": first.dataset,
             "monitor_id": first.monitor_id,
@@ -35,6 +39,11 @@ async def require_released(stores: Stores, workspace: str, datasets: Collection[
             "datasets": ",".join(sorted({each.dataset for each in held})),
         },
     )
+
+
+def _told(hold: Hold) -> str:
+    why = f"incident {hold.incident_id}" if hold.incident_id else "which somebody has put up with"
+    return f"Dataset {hold.dataset!r} breaks its contract (monitor {hold.monitor_id!r}, {why}): {hold.detail}"
 
 
 class Holds:

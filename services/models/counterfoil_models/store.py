@@ -187,13 +187,13 @@ class EarlierArtifacts(Protocol):
 
 
 class HoldStore(Protocol):
-    """Which datasets are held, as ingest said last."""
+    """Which datasets are held or break their contracts, as ingest said last."""
 
     async def all(self) -> Sequence[Hold]:
         """Return every workspace's holds."""
 
     async def of(self, workspace: str, datasets: Collection[str]) -> Sequence[Hold]:
-        """Return the holds of some datasets, the oldest first."""
+        """Return what is known of some datasets, the oldest first."""
 
     async def put(self, hold: Hold) -> None:
         """Keep a hold as it now is."""

@@ -121,15 +121,16 @@ def monitor_message(watched: Watched, results: Sequence[Result] = ()) -> pb.Moni
 
 
 def hold_message(monitor: Monitor) -> pb.Hold:
-    """Return what a monitor holds, as services see it."""
+    """Return what a monitor holds or finds broken, as services see it."""
     return pb.Hold(
         workspace=monitor.workspace,
         dataset=monitor.dataset,
         monitor_id=monitor.monitor_id,
         incident_id=monitor.incident_id,
         detail=monitor.detail,
-        since=_time(monitor.opened_at),
+        since=_time(monitor.opened_at or monitor.failing_since),
         recovered_at=_time(monitor.recovered_at),
+        held=monitor.held,
     )
 
 

@@ -171,11 +171,11 @@ class SqlMonitors:
         return [Result(from_micros(row.evaluated_at), State(row.state), row.measured, row.detail) for row in rows]
 
     async def hold(self, monitor: Monitor) -> None:
-        """Let the watchers know that a monitor holds its dataset, and whether it may be resumed."""
+        """Let the watchers know that a promise of a dataset is broken, whether it is held, and may be resumed."""
         await self._transactions.hold(self._connection, monitor)
 
     async def release(self, monitor: Monitor) -> None:
-        """Let the watchers know that a monitor no longer holds its dataset."""
+        """Let the watchers know that a monitor neither holds its dataset nor finds its promise broken."""
         await self._transactions.release(self._connection, monitor)
 
     async def report(self, step: Step, *, now: datetime) -> None:

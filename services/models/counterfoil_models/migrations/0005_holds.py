@@ -1,7 +1,7 @@
 """Which datasets are held."""
 
 from alembic import op
-from sqlalchemy import BigInteger, Column, Text
+from sqlalchemy import BigInteger, Boolean, Column, Text
 
 revision = "0005"
 down_revision = "0004"
@@ -17,4 +17,5 @@ def upgrade() -> None:
         Column("detail", Text, nullable=False),
         Column("since", BigInteger, nullable=False),
         Column("recovered_at", BigInteger),
+        Column("held", Boolean, nullable=False),
     )

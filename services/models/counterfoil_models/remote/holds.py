@@ -53,4 +53,5 @@ def _hold(message: monitors_pb2.Hold) -> Hold:
         detail=message.detail,
         since=from_timestamp(message.since),
         recovered_at=from_timestamp(message.recovered_at) if message.HasField("recovered_at") else None,
+        held=message.held,
     )

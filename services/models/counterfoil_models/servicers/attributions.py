@@ -31,6 +31,7 @@ from counterfoil_models.documents import Document, gap_document, inputs_document
 from counterfoil_models.entities import (
     ConsentState,
     Contract,
+    Gap,
     GraphState,
     ImpactTier,
     Input,
@@ -111,12 +112,16 @@ class Costs:
 
 @dataclass(frozen=True)
 class Basis:
-    """What an attribution rests on: data, persons and the policies' answers; the question names the first two."""
+    """What an attribution rests on: data, persons, the policies' answers, and which promises of the data are broken.
+
+    The question names the first two.
+    """
 
     inputs: tuple[Input, ...]
     reading: JourneyReading
     answers: Sequence[Answer]
     question_sha256: str
+    broken: tuple[Gap, ...]
 
 
 class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
@@ -167,10 +172,10 @@ class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
         people = {"people": reading.persons, "without_consent": reading.persons_without_consent}
         questions = [use_question(one, purpose=asked.purpose, **people) for one in reading.datasets or (JOURNEYS,)]
         spent = dict.fromkeys(one.dataset for one in asked.spec.costs)
-        await require_released(self._outputs.stores, caller.workspace, {*reading.datasets, *spent})
+        broken = await require_released(self._outputs.stores, caller.workspace, {*reading.datasets, *spent})
         questions += [use_question(dataset, purpose=asked.purpose) for dataset in spent]
         answers = [await self._services.policies.require(caller, question) for question in questions]
-        return Basis(inputs, reading, answers, _question(asked, inputs, reading))
+        return Basis(inputs, reading, answers, _question(asked, inputs, reading), broken)
 
     async def _keep(self, workspace: str, asked: Asked, basis: Basis, *, costs: Costs, found: Attributed) -> Output:
         """Keep the attribution with its receipt, or return the one that answered the question meanwhile."""
@@ -200,7 +205,7 @@ class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
             inputs=basis.inputs,
             rows=costs.rows,
             contracts=costs.contracts,
-            gaps=found.gaps,
+            gaps=(*found.gaps, *basis.broken),
         )
         receipt = _receipt(made, basis, runtime=self._outputs.runtime)
         reads: dict[str, Sequence[str]] = {JOURNEYS_DATASET: ()}

@@ -19,7 +19,7 @@ from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.artifact import Artifact, decode
 from counterfoil_models.documents import inputs_document, output_document
-from counterfoil_models.entities import Forecast, Input, Model, ModelVersion
+from counterfoil_models.entities import Forecast, Gap, Input, Model, ModelVersion
 from counterfoil_models.errors import NoChampionError
 from counterfoil_models.holds import require_released
 from counterfoil_models.lineage import Reads, output_event
@@ -65,7 +65,7 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
         require_scope(caller, "ingest.read")
         model, champion = await self._champion(caller.workspace, request.model_id)
         answers = await self._allowed(caller, model)
-        await require_released(self._stores, caller.workspace, model.spec.datasets())
+        broken = await require_released(self._stores, caller.workspace, model.spec.datasets())
         artifact = await _artifact(self._stores, champion.artifact_sha256)
         asked = Asked(
             model.model_id,
@@ -79,7 +79,9 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
             known = await transaction.forecasts.find(caller.workspace, question)
         if known is not None:
             return forecast_message(known)
-        forecast, reading = await self._make(artifact, champion, asked=asked, inputs=inputs, question=question)
+        forecast, reading = await self._make(
+            artifact, champion, asked=asked, inputs=inputs, question=question, broken=broken
+        )
         receipt = forecast_receipt(
             forecast,
             model=model,
@@ -127,7 +129,14 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
             return model, await transaction.models.get_version(workspace, model_id, model.champion_version)
 
     async def _make(
-        self, artifact: Artifact, champion: ModelVersion, *, asked: Asked, inputs: tuple[Input, ...], question: str
+        self,
+        artifact: Artifact,
+        champion: ModelVersion,
+        *,
+        asked: Asked,
+        inputs: tuple[Input, ...],
+        question: str,
+        broken: tuple[Gap, ...],
     ) -> tuple[Forecast, Reading]:
         reading = await read_series(
             self._services.source,
@@ -153,7 +162,7 @@ class ForecastServicer(forecasts_pb2_grpc.ForecastServiceServicer):
             question_sha256=question,
             output=output,
             inputs=inputs,
-            gaps=serving_gaps(artifact, reading.table),
+            gaps=(*serving_gaps(artifact, reading.table), *broken),
             created_at=self._services.clock.now(),
         )
         return forecast, reading

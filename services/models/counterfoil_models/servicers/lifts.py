@@ -18,7 +18,7 @@ from counterfoil_chassis.policy import Answer, PolicyChecker
 from counterfoil_chassis.worker import Worker
 
 from counterfoil_models.documents import gap_of, inputs_document
-from counterfoil_models.entities import ConsentState, Contract, ImpactTier, Input, Output, OutputKind
+from counterfoil_models.entities import ConsentState, Contract, Gap, ImpactTier, Input, Output, OutputKind
 from counterfoil_models.errors import SpecInvalidError
 from counterfoil_models.holds import require_released
 from counterfoil_models.lift_spec import (
@@ -92,7 +92,7 @@ class LiftServicer(lifts_pb2_grpc.LiftServiceServicer):
         spec = completed_lift_spec(lift_spec_of_message(request.spec))
         asked = Asked(spec, _purpose(request.purpose), await self._services.timezone(caller.workspace))
         datasets = spec.datasets()
-        await require_released(self._outputs.stores, caller.workspace, datasets.values())
+        broken = await require_released(self._outputs.stores, caller.workspace, datasets.values())
         inputs = tuple([Input(role, await self._services.source.take(name)) for role, name in datasets.items()])
         reading = await read_units(self._services, asked, inputs, workspace=caller.workspace)
         consents = await check_consents(self._services, asked, reading.table, workspace=caller.workspace)
@@ -112,7 +112,9 @@ class LiftServicer(lifts_pb2_grpc.LiftServiceServicer):
             meta={},
             created_at=self._outputs.clock.now(),
         )
-        receipt = self._receipt(output, asked, inputs=inputs, reading=reading, consents=consents, answers=answers)
+        receipt = self._receipt(
+            output, asked, inputs=inputs, reading=reading, consents=consents, answers=answers, broken=broken
+        )
         columns = lift_columns(spec)
         reads = {dataset: list(filter(None, columns[role])) for role, dataset in datasets.items()}
         return lift_message(await self._outputs.keep(output, receipt=receipt, reads=reads))
@@ -148,6 +150,7 @@ class LiftServicer(lifts_pb2_grpc.LiftServiceServicer):
         reading: Reading,
         consents: ConsentsFound | None,
         answers: Sequence[Answer],
+        broken: tuple[Gap, ...],
     ) -> receipts_pb2.Receipt:
         made = Made(
             workspace=output.workspace,
@@ -161,7 +164,7 @@ class LiftServicer(lifts_pb2_grpc.LiftServiceServicer):
             inputs=inputs,
             rows=reading.rows,
             contracts=reading.contracts,
-            gaps=tuple(gap_of(one) for one in output.document["gaps"]),
+            gaps=(*(gap_of(one) for one in output.document["gaps"]), *broken),
         )
         receipt = make_receipt(made, runtime=self._outputs.runtime)
         cite_policies(receipt, answers)

@@ -39,6 +39,7 @@ class SqlHoldStore:
                 detail=hold.detail,
                 since=to_micros(hold.since),
                 recovered_at=None if hold.recovered_at is None else to_micros(hold.recovered_at),
+                held=hold.held,
             )
         )
 
@@ -58,4 +59,5 @@ def _hold(row: Row[Any]) -> Hold:
         detail=row.detail,
         since=from_micros(row.since),
         recovered_at=None if row.recovered_at is None else from_micros(row.recovered_at),
+        held=row.held,
     )

@@ -2,7 +2,7 @@
 
 from counterfoil_chassis.stores import Store
 from counterfoil_chassis.tables import add_to
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
 
 METADATA = MetaData()
 CHASSIS = add_to(METADATA)
@@ -114,6 +114,7 @@ HOLD = Table(
     Column("detail", Text, nullable=False),
     Column("since", BigInteger, nullable=False),
     Column("recovered_at", BigInteger),
+    Column("held", Boolean, nullable=False),
 )
 
 ARTIFACT = Table(
