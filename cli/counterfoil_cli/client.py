@@ -1,7 +1,7 @@
 """A small client of the REST API: one request function, problems as exceptions, and the calls that commands use."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -176,13 +176,12 @@ class Client:
         self,
         path: Path,
         *,
-        dataset: str,
-        file_format: str,
+        asked: Mapping[str, str | Sequence[str]],
         on_bytes: Callable[[int], None] | None = None,
     ) -> Json:
-        """Stream a file into a dataset and return the import; `on_bytes` hears how many bytes went with each chunk.
+        """Stream a file in and return the import; `on_bytes` hears how many bytes went with each chunk.
 
-        `file_format` is `csv`, `jsonl` or `parquet`.
+        `asked` are the query's parameters: `format`, and `dataset` or `mapping`, at the least.
         """
         with path.open("rb") as file:
 
@@ -195,14 +194,14 @@ class Client:
             return self.request(
                 "POST",
                 "/v1/imports",
-                params={"dataset": dataset, "format": file_format, "file_name": path.name},
+                params={**{name: value for name, value in asked.items() if value}, "file_name": path.name},
                 content=chunks(),
                 headers={"content-type": "application/octet-stream", "content-length": str(path.stat().st_size)},
                 timeout=300.0,
             )
 
     def follow_import(self, import_id: str, *, interval: float = 0.25) -> Iterator[Json]:
-        """Yield the import every `interval` seconds until it SUCCEEDED or FAILED; the last one is the outcome.
+        """Yield the import every `interval` seconds until it has ended; the last one is the outcome.
 
         One lost or overloaded answer is not the end: a minute of them is.
         """
@@ -212,7 +211,7 @@ class Client:
                 found = self.get(f"/v1/imports/{import_id}")
                 silent_since = None
                 yield found
-                if found["state"] in ("SUCCEEDED", "FAILED"):
+                if found["state"] in ("SUCCEEDED", "FAILED", "REVERTED"):
                     return
             except ApiError as error:
                 now = time.monotonic()

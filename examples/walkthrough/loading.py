@@ -79,7 +79,9 @@ def import_file(api: Client, file: Path, *, dataset: str, progress: Progress, ta
     """Upload a file and follow its import to the end; every row must be accepted or known already."""
     progress.update(task, total=file.stat().st_size, completed=0, unit="bytes")
     started = api.upload_import(
-        file, dataset=dataset, file_format=file.suffix[1:], on_bytes=lambda count: progress.advance(task, count)
+        file,
+        asked={"dataset": dataset, "format": file.suffix[1:]},
+        on_bytes=lambda count: progress.advance(task, count),
     )
     found = started
     for found in api.follow_import(started["import_id"]):

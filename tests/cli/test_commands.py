@@ -164,6 +164,23 @@ def test_an_import_need_not_be_waited_for(up: Up, tmp_path: Path):
     assert f"{up.url}/v1/imports/" in result.stdout
 
 
+def test_a_file_is_read_by_a_mapping_that_names_its_dataset(up: Up, tmp_path: Path):
+    event = {"event_timestamp": "1743500000123456", "event_name": "scroll", "event_bundle_sequence_id": 1}
+    (tmp_path / "ga4.jsonl").write_text(json.dumps(event | {"user_pseudo_id": "1.2"}) + "\n")
+    result = up.run("import", tmp_path / "ga4.jsonl", "--mapping", "ga4")
+    assert "SUCCEEDED: 1 rows read, 1 accepted" in result.stdout, result
+    unknown = up.run("import", tmp_path / "ga4.jsonl", "--mapping", "ga4", "--parameter", "colour=red")
+    assert "IMPORT_PARAMETER_INVALID" in failed(unknown)
+
+
+def test_what_an_airbyte_source_wrote_is_imported(up: Up, tmp_path: Path):
+    data = {"message_id": "airbyte-1", "type": "track", "timestamp": "2026-01-31T09:30:00Z"}
+    message = {"type": "RECORD", "record": {"stream": "events", "data": data, "emitted_at": 1}}
+    (tmp_path / "run.txt").write_text(json.dumps(message) + "\n")
+    result = up.run("import", tmp_path / "run.txt", "--format", "airbyte")
+    assert "SUCCEEDED: 1 rows read, 1 accepted" in result.stdout, result
+
+
 def test_a_contract_is_checked_and_its_faults_are_listed(up: Up, tmp_path: Path):
     bad = tmp_path / "bad.yaml"
     bad.write_text("apiVersion: v3.0.0\nkind: Nonsense\n")
@@ -306,6 +323,13 @@ def test_a_file_of_unknown_kind_is_a_usage_error(counterfoil: Run, tmp_path: Pat
     result = counterfoil("import", "x.bin", "--dataset", "events", "--key", "cfk_x")
     assert result.returncode == 2
     assert "say --format" in result.stderr
+
+
+def test_a_file_that_goes_nowhere_is_a_usage_error(counterfoil: Run, tmp_path: Path):
+    (tmp_path / "x.csv").write_text("")
+    result = counterfoil("import", "x.csv", "--key", "cfk_x")
+    assert result.returncode == 2
+    assert "--dataset" in result.stderr
 
 
 def test_the_table_of_commands_says_what_each_command_says_of_itself():

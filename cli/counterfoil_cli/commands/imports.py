@@ -1,6 +1,7 @@
 """`counterfoil import`."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -15,18 +16,35 @@ FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "pa
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dataset", required=True, help="The dataset to import into.")
+@click.option(
+    "--dataset", default="", help="The dataset to import into; else the mapping's, or that of each Airbyte stream."
+)
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["auto", "csv", "jsonl", "parquet"]),
+    type=click.Choice(["auto", "csv", "jsonl", "parquet", "airbyte"]),
     default="auto",
     show_default=True,
     help="What the file is; auto = by its ending.",
 )
+@click.option(
+    "--mapping", default="", help="Read the file by a mapping, e.g. google_ads; GET /v1/import-mappings lists them."
+)
+@click.option(
+    "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="What the mapping asks for beyond the file."
+)
 @click.option("--no-wait", is_flag=True, help="Return once the file is uploaded.")
 @with_client
-def import_file(client: Client, file: Path, dataset: str, file_format: str, no_wait: bool) -> None:
+def import_file(
+    client: Client,
+    file: Path,
+    *,
+    dataset: str,
+    file_format: str,
+    mapping: str,
+    parameters: tuple[str, ...],
+    no_wait: bool,
+) -> None:
     """Import a file into a dataset.
 
     The same file again adds nothing. Rows that break the dataset's contract are kept in quarantine.
@@ -35,8 +53,11 @@ def import_file(client: Client, file: Path, dataset: str, file_format: str, no_w
         if file.suffix.lower() not in FORMATS:
             raise click.UsageError(f"{file.name} does not end in {', '.join(FORMATS)}; say --format.")
         file_format = FORMATS[file.suffix.lower()]
+    if not dataset and not mapping and file_format != "airbyte":
+        raise click.UsageError("Say which --dataset the file goes to, or a --mapping that names one.")
     console = Console(stderr=True)
-    found = upload(client, file, dataset=dataset, file_format=file_format, console=console)
+    asked = {"dataset": dataset, "format": file_format, "mapping": mapping, "parameter": parameters}
+    found = upload(client, file, asked=asked, console=console)
     if no_wait:
         click.echo(f"{found['import_id']} is {found['state']}; GET {client.url}/v1/imports/{found['import_id']}")
         return
@@ -44,14 +65,12 @@ def import_file(client: Client, file: Path, dataset: str, file_format: str, no_w
     _report(found, client.url)
 
 
-def upload(client: Client, file: Path, *, dataset: str, file_format: str, console: Console) -> Json:
-    """Upload the file behind a progress bar and return the import."""
+def upload(client: Client, file: Path, *, asked: Mapping[str, str | Sequence[str]], console: Console) -> Json:
+    """Upload the file behind a progress bar and return the import; `asked` are the query's parameters."""
     bar = Progress(TextColumn("Uploading"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), console=console)
     with bar:
         task = bar.add_task("upload", total=file.stat().st_size)
-        return client.upload_import(
-            file, dataset=dataset, file_format=file_format, on_bytes=lambda count: bar.advance(task, count)
-        )
+        return client.upload_import(file, asked=asked, on_bytes=lambda count: bar.advance(task, count))
 
 
 def follow(client: Client, found: Json, *, console: Console) -> Json:
