@@ -1,0 +1,81 @@
+"""The process in which schemas are judged: it answers, it is ended when it takes too long, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psutil
+import pytest
+from counterfoil_contracts.apart import Apart
+from counterfoil_contracts.schema_entities import Policy
+
+ONE_OF = [{"oneOf": [{"required": [f"{letter}{number}"]} for letter in "abc"]} for number in range(14)]
+"""A proof of anything about it takes minutes."""
+TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
+
+
+@pytest.fixture
+async def apart() -> AsyncIterator[Apart]:
+    made = Apart(seconds=2.0)
+    yield made
+    await made.close()
+    assert children() == []
+
+
+def children() -> list[psutil.Process]:
+    """Return the processes that judge."""
+    return [each for each in psutil.Process().children() if "counterfoil_contracts.apart" in each.cmdline()]
+
+
+async def test_it_says_what_breaks_with_a_record(apart: Apart):
+    assert await apart.breaks(WHOLE, {"type": "number"}, Policy.EXACT) == []
+    [found] = await apart.breaks({"type": "number"}, WHOLE, Policy.EXACT)
+    assert (found.path, found.rule) == ("$", "type")
+    assert found.witness
+    [found] = await apart.breaks({"type": "number"}, WHOLE, Policy.CONFLUENT_STRICT)
+    assert (found.path, found.rule) == ("#/type", "TYPE_NARROWED")
+    assert len(children()) == 1
+
+
+async def test_what_takes_too_long_is_unproven_and_the_next_is_answered(apart: Apart):
+    begun = time.monotonic()
+    hard = {"allOf": ONE_OF}
+    [found] = await apart.breaks(hard, {**hard, "required": ["z"]}, Policy.EXACT)
+    assert found.rule == "UNPROVEN"
+    assert time.monotonic() - begun < 60
+    assert await apart.breaks(TEXT, TEXT, Policy.EXACT) == []
+
+
+async def test_it_survives_what_ends_the_process(apart: Apart):
+    """References that lead on for long are followed by recursion until there is no stack left."""
+    chain: dict[str, Any] = {f"d{number}": {"$ref": f"#/$defs/d{number + 1}"} for number in range(30_000)}
+    document = {"$defs": {**chain, "d30000": TEXT}, "$ref": "#/$defs/d0"}
+    for policy in Policy:
+        [found] = await apart.breaks(document, WHOLE, policy)
+        assert found.rule in ("UNPROVEN", "TYPE_CHANGED")
+    assert await apart.fault_of(TEXT) == ""
+
+
+async def test_a_caller_who_leaves_ends_the_work(apart: Apart):
+    hard = {"allOf": ONE_OF}
+    waiting = asyncio.create_task(apart.breaks(hard, {**hard, "required": ["z"]}, Policy.EXACT))
+    while not children():
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert children() == []
+
+
+async def test_hostile_patterns_and_references_are_faults_in_bounded_time(apart: Apart):
+    begun = time.monotonic()
+    slow = {"allOf": [{"pattern": f"^((a{{1,{number}}}){{1,100}}){{1,9}}$"} for number in range(2, 400)] * 10}
+    await apart.fault_of(slow)
+    assert "Retrieval is disabled" in await apart.fault_of({"$ref": "https://example.com/other.json"})
+    assert await apart.fault_of({"$ref": "#/nowhere"})
+    assert "strin" in await apart.fault_of({"properties": {"a": {"type": "strin"}}})
+    assert "['properties']['a']['type']" in await apart.fault_of({"properties": {"a": {"type": "strin"}}})
+    assert time.monotonic() - begun < 60
