@@ -4,6 +4,8 @@ import { fieldChanges, levelBadge } from "../comparisons.js";
 import { comparisonPath, contractPath, editorPath, versionBadges } from "../contracts.js";
 import { append, h, icon } from "../dom.js";
 import { count, plural, title, words } from "../format.js";
+import { impactCard } from "../impact.js";
+import { OURS, nodePath } from "../lineage.js";
 import { monitorTable } from "../monitors.js";
 import { nextSteps } from "../nextsteps.js";
 import { at, badge, card, facts, folded, hash, heading, nothing, paged, pending, table } from "../parts.js";
@@ -58,10 +60,11 @@ function view({ it, versions, shown }, { path, signal, go }) {
       ),
       card(h("span", {}, `What is next for ${shown.version} `, versionBadges(shown)), nextSteps(shown, versions, again), { span: 5 }),
     ),
-    shown.compiled.map((one) => card(h("span", {}, "Dataset ", h("code", {}, one.dataset)), pending(() => readers(path, shown, signal), (known) => fields(one, known), { height: 200 }), { note: `As version ${shown.version} says${shown.in_force ? ", and who reads it" : ""}.` })),
+    shown.compiled.map((one) => card(h("span", {}, "Dataset ", h("code", {}, one.dataset)), pending(() => readers(path, shown, signal), (known) => fields(one, known), { height: 200 }), { aside: h("a", { class: "button", href: nodePath(`dataset:${OURS}:${one.dataset}`) }, icon("link"), "Lineage"), note: `As version ${shown.version} says${shown.in_force ? ", and who reads it" : ""}.` })),
     shown.compiled.length === 0 && card("Datasets", nothing("This version cannot come into force.", { hint: h("a", { href: editorPath(it.contract_id, shown.version) }, "See in the editor what has to be mended") })),
     card("Consumers", pending(() => consumersOf(it.datasets, signal), consumerTable, { height: 80 }), { note: "Who says that they read. A change is held up only where it breaks one of them, and names them." }),
     card("Quality and service levels", pending(() => monitorsOf(it.datasets, signal), (found) => monitorTable(found, { signal, dataset: it.datasets.length > 1 }), { height: 80 }), { note: "What the contract promises of a dataset as a whole, looked at again and again. A breach opens an incident with its owner." }),
+    shown.compiled.length > 0 && impactCard({ contract_id: it.contract_id, version: shown.in_force ? "" : shown.version }, { signal, note: shown.in_force ? "If anything of its datasets changes." : `What ${shown.version} would change of the version in force.` }),
     card("Document", documentView(shown), { aside: versionBadges(shown), note: `Version ${shown.version}, as it was submitted.` }),
   );
 }
