@@ -67,6 +67,7 @@ def _shots(api: httpx.Client) -> list[Shot]:
     most = max(_persons(api), key=lambda one: (one["touchpoints"] > 0, len(one["identifiers"])), default=None)
     if most is not None:
         shots.append(Shot("person", f"/console/customers/{most['person_id']}"))
+    shots += _of_contracts(api)
     shots += [
         Shot("customers", "/console/customers"),
         Shot("receipts", "/console/trust/receipts"),
@@ -75,6 +76,25 @@ def _shots(api: httpx.Client) -> list[Shot]:
         Shot("audit", "/console/trust/audit", _verify),
     ]
     return shots
+
+
+def _of_contracts(api: httpx.Client) -> Iterator[Shot]:
+    """Yield contracts, the one with most versions side by side, lineage of the dataset that most came in to, incidents."""
+    yield Shot("contracts", "/console/sources/contracts")
+    contracts = [one["contract_id"] for one in _get(api, "/v1/contracts")["contracts"]]
+    versions = {one: _get(api, f"/v1/contracts/{one}/versions")["versions"] for one in contracts}
+    longest = max(contracts, key=lambda one: len(versions[one]))
+    yield Shot("contract", f"/console/sources/contracts/{longest}")
+    if len(versions[longest]) > 1:
+        compare = f"/console/sources/contracts/{longest}/compare"
+        yield from (Shot("comparison", compare), Shot("comparison-dark", compare, dark=True))
+    known = {one["name"] for one in _get(api, "/v1/lineage/nodes", kind="DATASET", page_size=1000)["nodes"]}
+    datasets = [one for one in _get(api, "/v1/datasets")["datasets"] if one["dataset"] in known]
+    if datasets:
+        largest = max(datasets, key=lambda one: one["records"])["dataset"]
+        yield Shot("lineage", f"/console/sources/lineage?node=dataset:counterfoil:{largest}")
+    for incident in _get(api, "/v1/incidents", page_size=1)["incidents"]:
+        yield Shot("incident", f"/console/trust/incidents/{incident['incident_id']}")
 
 
 def _persons(api: httpx.Client) -> Iterator[dict[str, Any]]:
