@@ -215,6 +215,15 @@ async def test_a_removal_that_somebody_reads_is_refused_and_names_them(contracts
     assert (await contracts.activate("shop", "2.0.0")).state == State.ACTIVE
 
 
+async def test_a_required_field_that_is_gone_is_told_once_with_a_record_that_lacks_it(contracts: Contracts) -> None:
+    await contracts.submit(shop("1.0.0"), activate=True)
+    await read(contracts, "finance", "total", "coupon")
+    [broken] = (await check(contracts, shop("2.0.0", COUPON))).comparison.consumers
+    [found] = broken.breaks
+    assert (found.path, found.keyword) == ("$.total", "properties")
+    assert "total" not in json.loads(found.witness)
+
+
 async def test_a_consumer_is_broken_by_values_it_does_not_know_with_a_record_that_shows_it(
     contracts: Contracts,
 ) -> None:

@@ -10,7 +10,7 @@ import orjson
 from counterfoil_chassis.jsonpath import json_path
 
 from counterfoil_contracts import versions
-from counterfoil_contracts.compatibility.comparing import compare
+from counterfoil_contracts.compatibility.comparing import Rules, compare
 from counterfoil_contracts.compatibility.fields import (
     FieldPath,
     Reading,
@@ -39,6 +39,7 @@ from counterfoil_contracts.evolution import (
     Situation,
     VersionComparison,
 )
+from counterfoil_contracts.odcs.expressions import holds
 
 _MOST_READINGS: Final = 100
 """Different sets of fields that are compared one by one; whoever reads a further one counts as unproven."""
@@ -88,10 +89,38 @@ def compare_version(situation: Situation) -> Compared:
 
 
 def _both_ways(old: CompiledDataset, new: CompiledDataset) -> tuple[Comparison, Comparison]:
-    if old.sha256 == new.sha256:
+    ended, begun = changed_rules(old, new)
+    if old.sha256 == new.sha256 and not ended and not begun:
         return _COMPATIBLE, _COMPATIBLE
     before, after = orjson.loads(old.json_schema), orjson.loads(new.json_schema)
-    return compare(before, after), compare(after, for_readers(before))
+    examples = [orjson.loads(each) for each in (*old.golden_records, *new.golden_records)]
+    return (
+        compare(before, after, examples=examples, rules=_rules(old, begun)),
+        compare(after, for_readers(before), examples=examples, rules=_rules(new, ended)),
+    )
+
+
+@dataclass(frozen=True)
+class _BrokenRule:
+    """A rule that a record does not keep, told as a fault of a schema is."""
+
+    message: str
+    schema_path: tuple[str | int, ...]
+    instance_path: tuple[str | int, ...] = ()
+
+
+def _rules(writer: CompiledDataset, demanded: Sequence[RecordRule]) -> Rules:
+    """Return what the rules say of a change: those that hold before it, and those that are new with it."""
+
+    def kept(record: Any) -> bool:
+        return all(holds(rule.expression, record) for rule in writer.record_rules)
+
+    def broken(record: Any) -> Iterator[_BrokenRule]:
+        for index, rule in enumerate(demanded):
+            if not holds(rule.expression, record):
+                yield _BrokenRule(f"the rule {rule.rule_id} does not hold", (index, "quality"))
+
+    return Rules(kept, broken, demanding=bool(demanded))
 
 
 class _Pair:
@@ -126,13 +155,16 @@ class _Pair:
         return self._known[paths]
 
     def _compare(self, paths: frozenset[FieldPath]) -> tuple[Verdict, tuple[Break, ...]]:
-        gone = tuple(
-            Break(json_path(path), "properties", "is read, and not declared any more", b"")
-            for path in no_longer_there(self._before, self._after, paths)
-        )
         found = self._compared.forward
         if found.verdict is not Verdict.PROVEN_COMPATIBLE:
             found = compare(self._after, as_read(self._before, Reading.of(paths)))
+        left = {(each.path, each.keyword, each.detail): each for each in found.breaks}
+        gone = []
+        for path in no_longer_there(self._before, self._after, paths):
+            # that a required field is missing is the same break, and has a record to show
+            missing = left.pop((json_path(path[:-1]), "required", f'"{path[-1]}" is a required property'), None)
+            witness = b"" if missing is None else missing.witness
+            gone.append(Break(json_path(path), "properties", "is read, and not declared any more", witness))
         missed = tuple(
             Break(rule.path, "quality", f"the rule {rule.rule_id} does not hold any more", b"")
             for rule in self._ended
@@ -141,7 +173,7 @@ class _Pair:
         verdict = Verdict.PROVEN_BREAKING if gone else found.verdict
         if missed and verdict is Verdict.PROVEN_COMPATIBLE:
             verdict = Verdict.UNPROVEN
-        return verdict, (*gone, *found.breaks, *missed)
+        return verdict, (*gone, *left.values(), *missed)
 
 
 def _concerns(rule: FieldPath, read: frozenset[FieldPath]) -> bool:
