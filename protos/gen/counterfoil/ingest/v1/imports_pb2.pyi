@@ -266,7 +266,7 @@ class Import(_message.Message):
 
     @_builtins.property
     def snapshot(self) -> _snapshot_pb2.Snapshot:
-        """The dataset right after it; absent until it succeeded."""
+        """The dataset right after it; absent until it succeeded, and when there are several."""
 
     @_builtins.property
     def parameter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -71,7 +71,7 @@ class ImportServiceServicer:
         The initial metadata `upload: accepted` arrives as soon as the header is found good; who waits for it before sending
         the file sees a refusal instead of a broken stream.
         A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file again adds nothing.
-        By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
+        By REST: `POST /v1/imports?dataset=&format=` with the file as the body; `mapping=`, `parameter=name=value`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +95,8 @@ class ImportServiceServicer:
         """Take back what an ended import brought: its records leave tombstones in the log, their rows leave the lake, what it
         put into quarantine is deleted, and every count is as before. Answers once that is decided and noted in the audit
         log; the import is REVERTING until it is done. The same file may be imported again after that.
-        A snapshot that held any of the records can no longer be read, as after an erasure.
+        A snapshot that held any of the records can no longer be read, as after an erasure. What the graph made of them stays
+        until `POST /v1/graph:rebuild`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class ImportServiceStub:
     The initial metadata `upload: accepted` arrives as soon as the header is found good; who waits for it before sending
     the file sees a refusal instead of a broken stream.
     A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file again adds nothing.
-    By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
+    By REST: `POST /v1/imports?dataset=&format=` with the file as the body; `mapping=`, `parameter=name=value`.
     """
     GetImport: _grpc.UnaryUnaryMultiCallable[_imports_pb2.GetImportRequest, _imports_pb2.Import]
     """Return one import with its progress."""
@@ -48,7 +48,8 @@ class ImportServiceStub:
     """Take back what an ended import brought: its records leave tombstones in the log, their rows leave the lake, what it
     put into quarantine is deleted, and every count is as before. Answers once that is decided and noted in the audit
     log; the import is REVERTING until it is done. The same file may be imported again after that.
-    A snapshot that held any of the records can no longer be read, as after an erasure.
+    A snapshot that held any of the records can no longer be read, as after an erasure. What the graph made of them stays
+    until `POST /v1/graph:rebuild`.
     """
     ListImportMappings: _grpc.UnaryUnaryMultiCallable[_imports_pb2.ListImportMappingsRequest, _imports_pb2.ListImportMappingsResponse]
     """List the mappings that `UploadImport` can read a file by, by name."""
@@ -63,7 +64,7 @@ class ImportServiceAsyncStub(ImportServiceStub):
     The initial metadata `upload: accepted` arrives as soon as the header is found good; who waits for it before sending
     the file sees a refusal instead of a broken stream.
     A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file again adds nothing.
-    By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
+    By REST: `POST /v1/imports?dataset=&format=` with the file as the body; `mapping=`, `parameter=name=value`.
     """
     GetImport: _aio.UnaryUnaryMultiCallable[_imports_pb2.GetImportRequest, _imports_pb2.Import]  # type: ignore[assignment]
     """Return one import with its progress."""
@@ -73,7 +74,8 @@ class ImportServiceAsyncStub(ImportServiceStub):
     """Take back what an ended import brought: its records leave tombstones in the log, their rows leave the lake, what it
     put into quarantine is deleted, and every count is as before. Answers once that is decided and noted in the audit
     log; the import is REVERTING until it is done. The same file may be imported again after that.
-    A snapshot that held any of the records can no longer be read, as after an erasure.
+    A snapshot that held any of the records can no longer be read, as after an erasure. What the graph made of them stays
+    until `POST /v1/graph:rebuild`.
     """
     ListImportMappings: _aio.UnaryUnaryMultiCallable[_imports_pb2.ListImportMappingsRequest, _imports_pb2.ListImportMappingsResponse]  # type: ignore[assignment]
     """List the mappings that `UploadImport` can read a file by, by name."""
@@ -91,7 +93,7 @@ class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
         The initial metadata `upload: accepted` arrives as soon as the header is found good; who waits for it before sending
         the file sees a refusal instead of a broken stream.
         A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file again adds nothing.
-        By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
+        By REST: `POST /v1/imports?dataset=&format=` with the file as the body; `mapping=`, `parameter=name=value`.
         """
 
     @_abc_1.abstractmethod
@@ -119,7 +121,8 @@ class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Take back what an ended import brought: its records leave tombstones in the log, their rows leave the lake, what it
         put into quarantine is deleted, and every count is as before. Answers once that is decided and noted in the audit
         log; the import is REVERTING until it is done. The same file may be imported again after that.
-        A snapshot that held any of the records can no longer be read, as after an erasure.
+        A snapshot that held any of the records can no longer be read, as after an erasure. What the graph made of them stays
+        until `POST /v1/graph:rebuild`.
         """
 
     @_abc_1.abstractmethod

@@ -496,7 +496,8 @@ class Block(_message.Message):
     """How many records it holds."""
     layout: _builtins.int
     """The layout of `payload`; 1 = zstd of JSON lines, each `{"o":offset,"h":header index,"d":dataset,"i":record id,"r":record}`.
-    Of an erased record a tombstone is left: dataset and record id are empty, the record is null, and "x" is there.
+    Of an erased record a tombstone is left: dataset and record id are empty, the record is null, and "x" is there;
+    with "v" it was reverted and may come again.
     """
     payload: _builtins.bytes
     """The records."""
