@@ -149,7 +149,9 @@ def _sample(path: Path, encoding: str) -> Sequence[str]:
 
 
 def _quote(lines: Sequence[str], delimiter: str) -> str:
-    """Return what stands around values: DuckDB's sniffer knows it when there is any."""
+    """Return what stands around values: DuckDB's sniffer knows whether it is the other one."""
+    if not any("'" in line for line in lines[:_SNIFFED_LINES]):
+        return '"'
     with tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8") as sample, duckdb.connect() as connection:
         sample.write("\n".join(lines[:_SNIFFED_LINES]))
         sample.flush()
