@@ -50,6 +50,7 @@ def read_event(content: bytes) -> Told:
     kind = _kind(event)
     fault = event_fault(kind, event)
     if fault is not None:
+        _name_the_facet(event)
         raise EventRefusedError("EVENT_INVALID", f"${fault.path}", fault.detail)
     at = _time(event["eventTime"], "$.eventTime")
     event_id = hashlib.sha256(orjson.dumps(event, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -124,6 +125,21 @@ def _parse(content: bytes) -> dict[str, Any]:
         if not level:
             return event
     raise EventRefusedError("EVENT_TOO_LARGE", "$", f"nested deeper than {MOST_DEPTH} levels")
+
+
+def _name_the_facet(event: Mapping[str, Any]) -> None:
+    """Raise for the facet that makes an event invalid, if one does: the schema of the whole says only where they are."""
+    places = [("run", Place.RUN, "facets"), ("job", Place.JOB, "facets"), ("dataset", Place.DATASET, "facets")]
+    found = [(event.get(name), f"$.{name}", place, key) for name, place, key in places]
+    for name, role, role_key in (("inputs", Place.INPUT, "inputFacets"), ("outputs", Place.OUTPUT, "outputFacets")):
+        listed = event.get(name)
+        for at, each in enumerate(listed if isinstance(listed, list) else ()):
+            path = f"$.{name}[{at}]"
+            found += [(each, path, Place.DATASET, "facets"), (each, path, role, role_key)]
+    for value, path, place, key in found:
+        facets = value.get(key) if isinstance(value, dict) else None
+        if isinstance(facets, dict) and all(isinstance(facet, dict) for facet in facets.values()):
+            _facets({key: facets}, f"{path}.{key}", place, key=key)
 
 
 def _kind(event: Mapping[str, Any]) -> EventKind:

@@ -47,10 +47,10 @@ def event_fault(kind: EventKind, event: Mapping[str, Any]) -> Fault | None:
 
 
 def facet_fault(place: Place, name: str, facet: Mapping[str, Any]) -> Fault | None:
-    """Return the first thing that a facet's own schema has against it; a facet of no known name has none."""
-    reference = _references().get((place, name))
-    if reference is None or facet.get("_deleted") is True:
-        return None
+    """Return the first thing that a facet's own schema has against it, or that of all facets of its place."""
+    reference = f"{_CORE}#/$defs/{place.value}"
+    if facet.get("_deleted") is not True:
+        reference = _references().get((place, name), reference)
     return _fault(_definition(reference), facet)
 
 
