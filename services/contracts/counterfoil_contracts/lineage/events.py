@@ -128,7 +128,7 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 
 def _name_the_facet(event: Mapping[str, Any]) -> None:
-    """Raise for the facet that makes an event invalid, if one does: the schema of the whole says only where they are."""
+    """Raise for the facet that makes an event invalid, if one does: the whole's schema says only where facets are."""
     places = [("run", Place.RUN, "facets"), ("job", Place.JOB, "facets"), ("dataset", Place.DATASET, "facets")]
     found = [(event.get(name), f"$.{name}", place, key) for name, place, key in places]
     for name, role, role_key in (("inputs", Place.INPUT, "inputFacets"), ("outputs", Place.OUTPUT, "outputFacets")):
