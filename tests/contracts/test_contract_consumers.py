@@ -103,6 +103,9 @@ async def test_a_consumer_of_another_workspace_is_neither_found_nor_removed(cont
         ({"version_range": "1.x " * 50}, "VERSION_RANGE_INVALID"),
         ({"dataset": "Orders"}, "BAD_FIELD"),
         ({"name": ""}, "BAD_FIELD"),
+        ({"name": "a\x00b"}, "BAD_FIELD"),
+        ({"fields": ["a\x00b"]}, "BAD_FIELD"),
+        ({"contact": "a\nb"}, "BAD_FIELD"),
         ({"owner": ""}, "BAD_FIELD"),
     ],
 )

@@ -97,6 +97,7 @@ class Approvals:
             # what changed meanwhile is found when the approved change is carried out
             if found.situation.version.state is VersionState.ACTIVE:
                 return found.situation.version, found
+            contracts.require_activable(found, reason=reason)
             waiting = await contracts.wait_for(
                 stores, found, change_id=change.change_id, reason=reason, principal=principal, now=self._clock.now()
             )

@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(counterfoil/contracts/v1/consumers.proto\x12\x18\x63ounterfoil.contracts.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x02\n\x08\x43onsumer\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t\x12\x15\n\rversion_range\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x07 \x01(\t\x12\x0f\n\x07service\x18\x08 \x01(\t\x12\x15\n\rregistered_by\x18\t \x01(\t\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11undeclared_fields\x18\x0c \x03(\t\"\xde\x01\n\x17RegisterConsumerRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12.\n\x07\x64\x61taset\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12\"\n\x06\x66ields\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xe8\x07\x12\x1f\n\rversion_range\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x05owner\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x19\n\x07\x63ontact\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"4\n\x12GetConsumerRequest\x12\x1e\n\x0b\x63onsumer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"m\n\x14ListConsumersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x07\x64\x61taset\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"g\n\x15ListConsumersResponse\x12\x35\n\tconsumers\x18\x01 \x03(\x0b\x32\".counterfoil.contracts.v1.Consumer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x15RemoveConsumerRequest\x12\x1e\n\x0b\x63onsumer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"\x18\n\x16RemoveConsumerResponse\"y\n\x19ListContractFieldsRequest\x12\x1f\n\x0b\x63ontract_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"n\n\x1aListContractFieldsResponse\x12\x37\n\x06\x66ields\x18\x01 \x03(\x0b\x32\'.counterfoil.contracts.v1.ContractField\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x01\n\rContractField\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12>\n\tconsumers\x18\x03 \x03(\x0b\x32+.counterfoil.contracts.v1.ConsumerReference\x12\x16\n\x0e\x63onsumer_count\x18\x04 \x01(\x05\"E\n\x11\x43onsumerReference\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\"\x7f\n\x1aReplaceOwnConsumersRequest\x12\x1c\n\tworkspace\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x43\n\tconsumers\x18\x02 \x03(\x0b\x32%.counterfoil.contracts.v1.OwnConsumerB\t\xbaH\x06\x92\x01\x03\x10\x88\'\"\x94\x01\n\x0bOwnConsumer\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12.\n\x07\x64\x61taset\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12\"\n\x06\x66ields\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xe8\x07\x12\x17\n\x05owner\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\x1d\n\x1bReplaceOwnConsumersResponse2\x85\x08\n\x0f\x43onsumerService\x12\x9a\x01\n\x10RegisterConsumer\x12\x31.counterfoil.contracts.v1.RegisterConsumerRequest\x1a\".counterfoil.contracts.v1.Consumer\"/\xa8\xbb\x18\x01\xb2\xbb\x18\x0f\x63ontracts.write\x82\xd3\xe4\x93\x02\x12\"\r/v1/consumers:\x01*\x12\x9a\x01\n\x0bGetConsumer\x12,.counterfoil.contracts.v1.GetConsumerRequest\x1a\".counterfoil.contracts.v1.Consumer\"9\xa8\xbb\x18\x01\xb2\xbb\x18\x0e\x63ontracts.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/consumers/{consumer_id}\x12\x9d\x01\n\rListConsumers\x12..counterfoil.contracts.v1.ListConsumersRequest\x1a/.counterfoil.contracts.v1.ListConsumersResponse\"+\xa8\xbb\x18\x01\xb2\xbb\x18\x0e\x63ontracts.read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/consumers\x12\xb9\x01\n\x0eRemoveConsumer\x12/.counterfoil.contracts.v1.RemoveConsumerRequest\x1a\x30.counterfoil.contracts.v1.RemoveConsumerResponse\"D\xa8\xbb\x18\x01\xb2\xbb\x18\x0f\x63ontracts.write\x82\xd3\xe4\x93\x02\'\"\"/v1/consumers/{consumer_id}:remove:\x01*\x12\xc1\x01\n\x12ListContractFields\x12\x33.counterfoil.contracts.v1.ListContractFieldsRequest\x1a\x34.counterfoil.contracts.v1.ListContractFieldsResponse\"@\xa8\xbb\x18\x01\xb2\xbb\x18\x0e\x63ontracts.read\x82\xd3\xe4\x93\x02$\x12\"/v1/contracts/{contract_id}/fields\x12\x97\x01\n\x13ReplaceOwnConsumers\x12\x34.counterfoil.contracts.v1.ReplaceOwnConsumersRequest\x1a\x35.counterfoil.contracts.v1.ReplaceOwnConsumersResponse\"\x13\xba\xbb\x18\x05graph\xba\xbb\x18\x06modelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(counterfoil/contracts/v1/consumers.proto\x12\x18\x63ounterfoil.contracts.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x02\n\x08\x43onsumer\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t\x12\x15\n\rversion_range\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x07 \x01(\t\x12\x0f\n\x07service\x18\x08 \x01(\t\x12\x15\n\rregistered_by\x18\t \x01(\t\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11undeclared_fields\x18\x0c \x03(\t\"\xa2\x02\n\x17RegisterConsumerRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xbaH\x18r\x16\x10\x01\x18\xc8\x01\x32\x0f^[^\\x00-\\x1f]*$\x12.\n\x07\x64\x61taset\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12\x33\n\x06\x66ields\x18\x03 \x03(\tB#\xbaH \x92\x01\x1d\x10\xe8\x07\"\x18r\x16\x10\x01\x18\xe8\x07\x32\x0f^[^\\x00-\\x1f]*$\x12\x1f\n\rversion_range\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12*\n\x05owner\x18\x05 \x01(\tB\x1b\xbaH\x18r\x16\x10\x01\x18\xc8\x01\x32\x0f^[^\\x00-\\x1f]*$\x12*\n\x07\x63ontact\x18\x06 \x01(\tB\x19\xbaH\x16r\x14\x18\xc8\x01\x32\x0f^[^\\x00-\\x1f]*$\"4\n\x12GetConsumerRequest\x12\x1e\n\x0b\x63onsumer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"m\n\x14ListConsumersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x07\x64\x61taset\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"g\n\x15ListConsumersResponse\x12\x35\n\tconsumers\x18\x01 \x03(\x0b\x32\".counterfoil.contracts.v1.Consumer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x15RemoveConsumerRequest\x12\x1e\n\x0b\x63onsumer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"\x18\n\x16RemoveConsumerResponse\"y\n\x19ListContractFieldsRequest\x12\x1f\n\x0b\x63ontract_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"n\n\x1aListContractFieldsResponse\x12\x37\n\x06\x66ields\x18\x01 \x03(\x0b\x32\'.counterfoil.contracts.v1.ContractField\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x01\n\rContractField\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12>\n\tconsumers\x18\x03 \x03(\x0b\x32+.counterfoil.contracts.v1.ConsumerReference\x12\x16\n\x0e\x63onsumer_count\x18\x04 \x01(\x05\"E\n\x11\x43onsumerReference\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\"\x7f\n\x1aReplaceOwnConsumersRequest\x12\x1c\n\tworkspace\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x43\n\tconsumers\x18\x02 \x03(\x0b\x32%.counterfoil.contracts.v1.OwnConsumerB\t\xbaH\x06\x92\x01\x03\x10\x88\'\"\x94\x01\n\x0bOwnConsumer\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12.\n\x07\x64\x61taset\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12\"\n\x06\x66ields\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xe8\x07\x12\x17\n\x05owner\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\x1d\n\x1bReplaceOwnConsumersResponse2\x85\x08\n\x0f\x43onsumerService\x12\x9a\x01\n\x10RegisterConsumer\x12\x31.counterfoil.contracts.v1.RegisterConsumerRequest\x1a\".counterfoil.contracts.v1.Consumer\"/\xa8\xbb\x18\x01\xb2\xbb\x18\x0f\x63ontracts.write\x82\xd3\xe4\x93\x02\x12\"\r/v1/consumers:\x01*\x12\x9a\x01\n\x0bGetConsumer\x12,.counterfoil.contracts.v1.GetConsumerRequest\x1a\".counterfoil.contracts.v1.Consumer\"9\xa8\xbb\x18\x01\xb2\xbb\x18\x0e\x63ontracts.read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/consumers/{consumer_id}\x12\x9d\x01\n\rListConsumers\x12..counterfoil.contracts.v1.ListConsumersRequest\x1a/.counterfoil.contracts.v1.ListConsumersResponse\"+\xa8\xbb\x18\x01\xb2\xbb\x18\x0e\x63ontracts.read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/consumers\x12\xb9\x01\n\x0eRemoveConsumer\x12/.counterfoil.contracts.v1.RemoveConsumerRequest\x1a\x30.counterfoil.contracts.v1.RemoveConsumerResponse\"D\xa8\xbb\x18\x01\xb2\xbb\x18\x0f\x63ontracts.write\x82\xd3\xe4\x93\x02\'\"\"/v1/consumers/{consumer_id}:remove:\x01*\x12\xc1\x01\n\x12ListContractFields\x12\x33.counterfoil.contracts.v1.ListContractFieldsRequest\x1a\x34.counterfoil.contracts.v1.ListContractFieldsResponse\"@\xa8\xbb\x18\x01\xb2\xbb\x18\x0e\x63ontracts.read\x82\xd3\xe4\x93\x02$\x12\"/v1/contracts/{contract_id}/fields\x12\x97\x01\n\x13ReplaceOwnConsumers\x12\x34.counterfoil.contracts.v1.ReplaceOwnConsumersRequest\x1a\x35.counterfoil.contracts.v1.ReplaceOwnConsumersResponse\"\x13\xba\xbb\x18\x05graph\xba\xbb\x18\x06modelsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'counterfoil.contracts.v1.co
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['name']._serialized_options = b'\272H\030r\026\020\001\030\310\0012\017^[^\\x00-\\x1f]*$'
   _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['dataset']._loaded_options = None
   _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\032r\0302\026^[a-z][a-z0-9_]{0,62}$'
   _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['fields']._loaded_options = None
-  _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['fields']._serialized_options = b'\272H\017\222\001\014\020\350\007\"\007r\005\020\001\030\350\007'
+  _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['fields']._serialized_options = b'\272H \222\001\035\020\350\007\"\030r\026\020\001\030\350\0072\017^[^\\x00-\\x1f]*$'
   _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['version_range']._loaded_options = None
   _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['version_range']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['owner']._loaded_options = None
-  _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['owner']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['owner']._serialized_options = b'\272H\030r\026\020\001\030\310\0012\017^[^\\x00-\\x1f]*$'
   _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['contact']._loaded_options = None
-  _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['contact']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_REGISTERCONSUMERREQUEST'].fields_by_name['contact']._serialized_options = b'\272H\026r\024\030\310\0012\017^[^\\x00-\\x1f]*$'
   _globals['_GETCONSUMERREQUEST'].fields_by_name['consumer_id']._loaded_options = None
   _globals['_GETCONSUMERREQUEST'].fields_by_name['consumer_id']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_LISTCONSUMERSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -90,31 +90,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSUMER']._serialized_start=200
   _globals['_CONSUMER']._serialized_end=496
   _globals['_REGISTERCONSUMERREQUEST']._serialized_start=499
-  _globals['_REGISTERCONSUMERREQUEST']._serialized_end=721
-  _globals['_GETCONSUMERREQUEST']._serialized_start=723
-  _globals['_GETCONSUMERREQUEST']._serialized_end=775
-  _globals['_LISTCONSUMERSREQUEST']._serialized_start=777
-  _globals['_LISTCONSUMERSREQUEST']._serialized_end=886
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=888
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=991
-  _globals['_REMOVECONSUMERREQUEST']._serialized_start=993
-  _globals['_REMOVECONSUMERREQUEST']._serialized_end=1048
-  _globals['_REMOVECONSUMERRESPONSE']._serialized_start=1050
-  _globals['_REMOVECONSUMERRESPONSE']._serialized_end=1074
-  _globals['_LISTCONTRACTFIELDSREQUEST']._serialized_start=1076
-  _globals['_LISTCONTRACTFIELDSREQUEST']._serialized_end=1197
-  _globals['_LISTCONTRACTFIELDSRESPONSE']._serialized_start=1199
-  _globals['_LISTCONTRACTFIELDSRESPONSE']._serialized_end=1309
-  _globals['_CONTRACTFIELD']._serialized_start=1312
-  _globals['_CONTRACTFIELD']._serialized_end=1446
-  _globals['_CONSUMERREFERENCE']._serialized_start=1448
-  _globals['_CONSUMERREFERENCE']._serialized_end=1517
-  _globals['_REPLACEOWNCONSUMERSREQUEST']._serialized_start=1519
-  _globals['_REPLACEOWNCONSUMERSREQUEST']._serialized_end=1646
-  _globals['_OWNCONSUMER']._serialized_start=1649
-  _globals['_OWNCONSUMER']._serialized_end=1797
-  _globals['_REPLACEOWNCONSUMERSRESPONSE']._serialized_start=1799
-  _globals['_REPLACEOWNCONSUMERSRESPONSE']._serialized_end=1828
-  _globals['_CONSUMERSERVICE']._serialized_start=1831
-  _globals['_CONSUMERSERVICE']._serialized_end=2860
+  _globals['_REGISTERCONSUMERREQUEST']._serialized_end=789
+  _globals['_GETCONSUMERREQUEST']._serialized_start=791
+  _globals['_GETCONSUMERREQUEST']._serialized_end=843
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=845
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=954
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=956
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=1059
+  _globals['_REMOVECONSUMERREQUEST']._serialized_start=1061
+  _globals['_REMOVECONSUMERREQUEST']._serialized_end=1116
+  _globals['_REMOVECONSUMERRESPONSE']._serialized_start=1118
+  _globals['_REMOVECONSUMERRESPONSE']._serialized_end=1142
+  _globals['_LISTCONTRACTFIELDSREQUEST']._serialized_start=1144
+  _globals['_LISTCONTRACTFIELDSREQUEST']._serialized_end=1265
+  _globals['_LISTCONTRACTFIELDSRESPONSE']._serialized_start=1267
+  _globals['_LISTCONTRACTFIELDSRESPONSE']._serialized_end=1377
+  _globals['_CONTRACTFIELD']._serialized_start=1380
+  _globals['_CONTRACTFIELD']._serialized_end=1514
+  _globals['_CONSUMERREFERENCE']._serialized_start=1516
+  _globals['_CONSUMERREFERENCE']._serialized_end=1585
+  _globals['_REPLACEOWNCONSUMERSREQUEST']._serialized_start=1587
+  _globals['_REPLACEOWNCONSUMERSREQUEST']._serialized_end=1714
+  _globals['_OWNCONSUMER']._serialized_start=1717
+  _globals['_OWNCONSUMER']._serialized_end=1865
+  _globals['_REPLACEOWNCONSUMERSRESPONSE']._serialized_start=1867
+  _globals['_REPLACEOWNCONSUMERSRESPONSE']._serialized_end=1896
+  _globals['_CONSUMERSERVICE']._serialized_start=1899
+  _globals['_CONSUMERSERVICE']._serialized_end=2928
 # @@protoc_insertion_point(module_scope)
