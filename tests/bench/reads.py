@@ -1,7 +1,7 @@
 """The way of a read by id: a forecast of about four kilobytes, authentication, policy check and tracing on.
 
 Counted are the gateway and the service that has it. Forecasts and receipts never change; a person does, whenever the
-log says something new of it.
+log says something new of it; schemas are read as the consumers of Kafka do, whose clients send the subject along.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from tests.system.tenant import DAY_SALES, SALES_MODEL, Tenant, ok, sales_csv
 CONNECTIONS = 64
 HORIZONS = (20, 21, 22, 23, 24)
 PERSONS = 50
+SCHEMAS = 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def measure(options: Options) -> Report:
             "forecasts": _Read([f"/v1/forecasts/{one['forecast_id']}" for one in forecasts], "models"),
             "receipts": _Read([f"/v1/receipts/{one['receipt_id']}" for one in forecasts], "governance"),
             "persons": _Read([f"/v1/persons/{person_id}" for person_id in _persons(ours.tenant)], "graph"),
+            "schemas": _Read(_schemas(ours.tenant), "contracts"),
         }
         for name, read in reads.items():
             (folder / name).write_text("\n".join(read.paths))
@@ -69,7 +71,8 @@ def measure(options: Options) -> Report:
         )
     how = (
         f"wrk, {options.rounds} rounds of {options.seconds} s per variant over {CONNECTIONS} connections; "
-        f"{len(HORIZONS)} forecasts of about {size:,} bytes of JSON and their receipts, {PERSONS} persons."
+        f"{len(HORIZONS)} forecasts of about {size:,} bytes of JSON and their receipts, {PERSONS} persons, "
+        f"{SCHEMAS} schemas."
     )
     return Report("Reads by id", how, _rows(rounds))
 
@@ -110,6 +113,19 @@ def _forecasts(tenant: Tenant) -> list[dict[str, Any]]:
     return [ok(tenant.http.get(f"/v1/forecasts/{one['forecast_id']}")) for one in made]
 
 
+def _schemas(tenant: Tenant) -> list[str]:
+    """Register schemas of some twenty fields; return the paths by which consumers read them."""
+    fields = {f"field_{n}": {"type": "string", "maxLength": n + 1} for n in range(20)}
+    paths = []
+    for number in range(SCHEMAS):
+        schema = {"title": f"Order {number}", "type": "object", "properties": fields, "additionalProperties": False}
+        subject = f"orders-{number}-value"
+        body = {"schemaType": "JSON", "schema": orjson.dumps(schema).decode()}
+        made = ok(tenant.http.post(f"/schema-registry/subjects/{subject}/versions", json=body))
+        paths.append(f"/schema-registry/schemas/ids/{made['id']}?subject={subject}")
+    return paths
+
+
 def _persons(tenant: Tenant) -> list[str]:
     """Send events of people who are known by two identifiers; return the persons they become."""
     events = [
@@ -144,6 +160,16 @@ def _rows(rounds: list[dict[str, Cell]]) -> list[Row]:
         Row(f"CPU, in that of {route}", in_those_of("forecasts", "sink"), "x", Target("T11", 0.7)),
         Row(f"a receipt: CPU, in that of {route} of a forecast", in_those_of("receipts", "sink"), "x"),
         Row(f"a person: CPU, in that of {route} of a forecast", in_those_of("persons", "sink"), "x"),
+        Row(
+            f"a schema: CPU, in that of {route} of a forecast", in_those_of("schemas", "sink"), "x", Target("T11", 0.7)
+        ),
+        Row(
+            "schemas/s, in those of FastAPI with a response model and a unary call",
+            [found["schemas"].per_second / found["typed"].per_second for found in rounds],
+            "x",
+            Target("T11", 4, at_least=True),
+        ),
+        Row("a schema, CPU", us("schemas"), " us"),
         Row("a forecast, CPU", us("forecasts"), " us"),
         Row("a receipt, CPU", us("receipts"), " us"),
         Row("a person, CPU", us("persons"), " us"),
