@@ -79,7 +79,7 @@ def _shots(api: httpx.Client) -> list[Shot]:
 
 
 def _of_contracts(api: httpx.Client) -> Iterator[Shot]:
-    """Yield contracts, the one with most versions side by side, lineage of the dataset that most came in to, incidents."""
+    """Yield contracts, two versions side by side, lineage of the largest dataset, and the newest incident."""
     yield Shot("contracts", "/console/sources/contracts")
     contracts = [one["contract_id"] for one in _get(api, "/v1/contracts")["contracts"]]
     versions = {one: _get(api, f"/v1/contracts/{one}/versions")["versions"] for one in contracts}

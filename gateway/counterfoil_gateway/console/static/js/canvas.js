@@ -65,23 +65,37 @@ function route({ source, target, from, to }, boxes, { places, routes }, index) {
 
 /** While something is pointed at or has the focus, show what leads to it and away from it. */
 function lightUp(board, paths) {
-  const show = (event) => {
-    const end = event.target.closest?.("[data-end]")?.dataset.end;
+  const [leaving, arriving] = [grouped(paths, "from"), grouped(paths, "to")];
+  const show = (element) => {
+    const end = element?.closest?.("[data-end]")?.dataset.end;
     board.classList.toggle("lit", end !== undefined);
-    const near = end === undefined ? new Set() : new Set([...reached(end, paths, "from", "to"), ...reached(end, paths, "to", "from")]);
+    const near = end === undefined ? new Set() : new Set([...reached(end, leaving, "to"), ...reached(end, arriving, "from")]);
     for (const one of paths) one.path.classList.toggle("near", near.has(one));
     const ends = new Set([end, ...[...near].flatMap(({ from, to }) => [from, to])]);
-    for (const element of board.querySelectorAll("[data-end]")) element.classList.toggle("near", ends.has(element.dataset.end));
+    for (const each of board.querySelectorAll("[data-end]")) each.classList.toggle("near", ends.has(each.dataset.end));
   };
-  for (const name of ["pointerover", "focusin", "pointerleave", "focusout"]) board.addEventListener(name, show);
+  board.addEventListener("pointerover", ({ target }) => show(target));
+  board.addEventListener("pointerleave", () => show(null));
+  board.addEventListener("focusin", ({ target }) => show(target));
+  board.addEventListener("focusout", ({ relatedTarget }) => show(relatedTarget));
 }
 
-function reached(end, paths, near, far) {
+function grouped(paths, end) {
+  const groups = new Map();
+  for (const one of paths) {
+    if (!groups.has(one[end])) groups.set(one[end], []);
+    groups.get(one[end]).push(one);
+  }
+  return groups;
+}
+
+/** Every path that one comes to from an end by going on and on. */
+function reached(end, groups, far) {
   const found = new Set();
   const queue = [end];
   for (const here of queue) {
-    for (const one of paths) {
-      if (one[near] !== here || found.has(one)) continue;
+    for (const one of groups.get(here) ?? []) {
+      if (found.has(one)) continue;
       found.add(one);
       queue.push(one[far]);
     }

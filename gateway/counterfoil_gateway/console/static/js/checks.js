@@ -26,7 +26,8 @@ export async function finished(id, signal) {
   }
 }
 
-function pause(milliseconds, signal) {
+/** Wait, unless the page is left meanwhile. */
+export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const left = () => reject(signal.reason);
     if (signal?.aborted) left();

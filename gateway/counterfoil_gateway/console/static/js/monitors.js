@@ -102,7 +102,7 @@ export function evaluateButton(id, done) {
     try {
       const found = await post(`/v1/monitors/${segment(id)}:evaluate`, {}, { slow: true });
       announce(`The promise is ${STATES[found.state]?.[0] ?? words(found.state)}`);
-      done(found);
+      await done(found);
     } catch (error) {
       fill(trouble, problemBox(error));
     }

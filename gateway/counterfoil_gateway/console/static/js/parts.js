@@ -53,7 +53,7 @@ export const syntheticBadge = () =>
   badge("synthetic", "synthetic", "Made by a generator with known truth; it describes no real customer");
 
 const STATES = {
-  ACTIVE: "good", CHAMPION: "good", APPLIED: "good", APPROVED: "good", MATCH: "good", GRANTED: "good", ACCEPTED: "good",
+  ACTIVE: "good", CHAMPION: "good", APPLIED: "good", APPROVED: "good", MATCH: "good", GRANTED: "good", ACCEPTED: "good", DONE: "good",
   PENDING: "warn", PENDING_APPROVAL: "warn", PROPOSED: "warn", RUNTIME_CHANGED: "warn", DRAFT: "plain", EXPIRED: "plain",
   REJECTED: "bad", FAILED: "bad", MISMATCH: "bad", WITHDRAWN: "bad", INPUT_ERASED: "warn",
 };

@@ -1,5 +1,6 @@
 /** Changes: what one person asks for and another has to approve. */
 import { get, post, segment } from "../api.js";
+import { comparisonPath, contractPath } from "../contracts.js";
 import { announce, fill, h, icon } from "../dom.js";
 import { title, words } from "../format.js";
 import { session } from "../session.js";
@@ -65,9 +66,16 @@ const about = (it) =>
     it.state === "PENDING" || it.state === "APPROVED" ? ["Holds until", at(it.expires_at)] : null,
     it.applied_at ? ["Carried out", at(it.applied_at)] : null,
     ["What came of it", it.detail],
+    contractOf(it),
     ["Kind", h("code", {}, it.kind)],
     ["Change", h("code", {}, it.change_id)],
   ]);
+
+/** Of a change that puts a contract version in force: where to see what that does. */
+function contractOf({ kind, resource }) {
+  const [, id, version] = kind === "contract.activate" ? /^contracts\/(.+)\/versions\/(.+)$/.exec(resource) ?? [] : [];
+  return id && ["Contract", [h("a", { href: contractPath(id, version) }, `${id} ${version}`), ", ", h("a", { href: comparisonPath(id, "", version) }, "beside the version in force")]];
+}
 
 function votes(it) {
   if (!it.votes.length) return h("p", { class: "faint" }, `No vote yet; it needs ${it.quorum}.`);

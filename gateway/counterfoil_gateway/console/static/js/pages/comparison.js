@@ -13,7 +13,7 @@ export function comparison({ contract_id: id, query, signal, go }) {
     "div",
     { class: "stack" },
     heading("Two versions", { crumb: [id, contractPath(id)], intro: "What sets them apart, for records first and then in their documents." }),
-    pending(() => all(`${path}/versions`, "versions", { signal }), (versions) => view({ id, path, versions, query, signal, go }), {
+    pending(() => all(`${path}/versions`, "versions", { signal, limit: 10_000 }), (versions) => view({ id, path, versions, query, signal, go }), {
       height: 600,
       gone: () => nothing("There is no such contract.", { hint: h("a", { href: "/console/sources/contracts" }, "Show the contracts") }),
     }),

@@ -11,6 +11,9 @@ import { nextSteps } from "../nextsteps.js";
 import { at, badge, card, facts, folded, hash, heading, nothing, paged, pending, table } from "../parts.js";
 import { changeCard } from "./changes.js";
 
+const MOST_VERSIONS = 10_000;
+const MOST_FIELDS = 2_000; // that are shown
+
 export function contract({ contract_id: id, query, signal, go }) {
   const path = `/v1/contracts/${segment(id)}`;
   const name = h("span", {}, id);
@@ -20,7 +23,7 @@ export function contract({ contract_id: id, query, signal, go }) {
     heading("Contract", { crumb: ["Contracts", "/console/sources/contracts"], intro: name }),
     pending(
       async () => {
-        const [it, versions] = await Promise.all([get(path, {}, signal), all(`${path}/versions`, "versions", { signal })]);
+        const [it, versions] = await Promise.all([get(path, {}, signal), all(`${path}/versions`, "versions", { signal, limit: MOST_VERSIONS })]);
         const wanted = query.get("version") || it.active_version || it.latest_version;
         return { it, versions, shown: await get(`${path}/versions/${segment(wanted)}`, {}, signal) };
       },
@@ -93,7 +96,7 @@ function compareLink(it, versions, one) {
 /** By dataset and path: who reads each field of the version in force; null for another version. */
 async function readers(path, shown, signal) {
   if (!shown.in_force) return null;
-  return all(`${path}/fields`, "fields", { signal, limit: 2000 });
+  return all(`${path}/fields`, "fields", { signal, limit: MOST_FIELDS });
 }
 
 const TYPES = { VARCHAR: "text", BIGINT: "integer", DOUBLE: "number", BOOLEAN: "true or false", DATE: "day", TIMESTAMPTZ: "moment", JSON: "nested" };
@@ -118,7 +121,8 @@ function fields(compiled, known) {
       rows,
       { caption: `Fields of ${compiled.dataset}`, dense: true, empty: nothing("It declares no field.") },
     ),
-    own && h("p", { class: "faint" }, unread ? `${plural(unread, "field")} of ${count(own.length)} are read by nobody who is registered.` : "Every field is read by somebody."),
+    known?.length >= MOST_FIELDS && h("p", { class: "notice" }, `The contract declares more; the first ${count(MOST_FIELDS)} fields are shown.`),
+    own && known.length < MOST_FIELDS && h("p", { class: "faint" }, unread ? `${plural(unread, "field")} of ${count(own.length)} are read by nobody who is registered.` : "Every field is read by somebody."),
     compiled.record_rules.length > 0 && folded(`${plural(compiled.record_rules.length, "rule")} over whole records`, () => ruleTable(compiled.record_rules)),
   );
 }

@@ -1,5 +1,6 @@
 /** Incidents: promises that were broken, told as a story: noticed, held, looked after, repaired, released. */
 import { get, post, segment } from "../api.js";
+import { pause } from "../checks.js";
 import { contractPath } from "../contracts.js";
 import { announce, fill, h, icon } from "../dom.js";
 import { exact, words } from "../format.js";
@@ -78,7 +79,7 @@ function view(it, again, signal) {
         it.state !== "RESOLVED" && card("What to do", actions(it, again), { span: 12 }),
       ),
     ),
-    monitor && card("Monitor", pending(() => get(`/v1/monitors/${segment(monitor)}`, {}, signal), (found) => monitorView(found, it, again), { height: 200, gone: () => h("p", { class: "faint" }, "The contract in force does not promise this any more.") }), { note: "What was measured, and what is expected." }),
+    monitor && card("Monitor", pending(() => get(`/v1/monitors/${segment(monitor)}`, {}, signal), (found) => monitorView(found, it, again, signal), { height: 200, gone: () => h("p", { class: "faint" }, "The contract in force does not promise this any more.") }), { note: "What was measured, and what is expected." }),
     it.dataset && impactCard({ dataset: it.dataset }, { signal, note: "What is made of the dataset, and what was." }),
   );
 }
@@ -152,27 +153,35 @@ function actions(it, again) {
   );
 }
 
-function monitorView(monitor, it, again) {
-  const place = h("div", { class: "stack" });
-  const draw = (one) =>
-    fill(
-      place,
-      facts(
-        [
-          ["Promise", promise(one)],
-          ["State", monitorBadge(one.state)],
-          ["Expected", one.expectation],
-          ["Measured", measured(one.measured, one.unit)],
-          ["Found", one.detail],
-          ["Looked at", at(one.evaluated_at)],
-          ["Next", at(one.next_evaluation_at)],
-          ["When broken", one.data_breaker ? `the dataset is held${one.auto_resume ? ", and released as soon as it is kept again" : " until somebody resumes"}` : "an incident, and no more"],
-        ],
-        { columns: 2 },
-      ),
-      it.state !== "RESOLVED" && evaluateButton(one.monitor_id, again),
-      resultsView(one),
-    );
-  draw(monitor);
-  return place;
+const [TIMES, APART] = [10, 300]; // milliseconds
+
+/** Wait until the incident knows what its monitor found: it is told a moment later. */
+async function told(id, monitor, signal) {
+  for (let time = 0; time < TIMES; time += 1) {
+    const incident = await get(`/v1/incidents/${segment(id)}`, {}, signal);
+    if (incident.state === "RESOLVED" || Boolean(incident.recovered_at) === (monitor.state === "PASSING")) return;
+    await pause(APART, signal);
+  }
+}
+
+function monitorView(one, it, again, signal) {
+  return h(
+    "div",
+    { class: "stack" },
+    facts(
+      [
+        ["Promise", promise(one)],
+        ["State", monitorBadge(one.state)],
+        ["Expected", one.expectation],
+        ["Measured", measured(one.measured, one.unit)],
+        ["Found", one.detail],
+        ["Looked at", at(one.evaluated_at)],
+        ["Next", at(one.next_evaluation_at)],
+        ["When broken", one.data_breaker ? `the dataset is held${one.auto_resume ? ", and released as soon as it is kept again" : " until somebody resumes"}` : "an incident, and no more"],
+      ],
+      { columns: 2 },
+    ),
+    it.state !== "RESOLVED" && evaluateButton(one.monitor_id, async (found) => (await told(it.incident_id, found, signal), again())),
+    resultsView(one),
+  );
 }

@@ -87,7 +87,7 @@ function controls({ depth, direction, level, valid, known, isDataset }, go) {
   return h(
     "div",
     { class: "form" },
-    isDataset && choice("Level", LEVELS, level ?? "", (chosen) => go({ level: chosen, field: chosen ? undefined : "" })),
+    isDataset && choice("Level", LEVELS, level ?? "", (chosen) => go({ level: chosen, field: "" })),
     choice("Direction", DIRECTIONS, direction ?? "", (chosen) => go({ direction: chosen })),
     h("label", {}, "Depth", select),
     time("As it was at", "valid", valid, "Which edges were valid then; empty = now"),
