@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from counterfoil.contracts.v1 import contracts_pb2 as pb
 from counterfoil_contracts.check_entities import DatasetProfile, FieldProfile, ProfileSubject
 from counterfoil_contracts.check_errors import ProfileEmptyError
 from counterfoil_contracts.compatibility.comparing import compare
@@ -211,6 +212,68 @@ async def test_rules_and_classifications_reach_ingest_with_their_hashes(contract
     assert len(first.rules_sha256) == len(first.classifications_sha256) == 64
     plain = await contracts.submit(document("plain", datasets=("plains",)))
     assert (plain.compiled[0].rules_sha256, plain.compiled[0].classifications_sha256) == ("", "")
+
+
+async def compared(contracts: Contracts, before: str, after: str) -> tuple[Any, Any]:
+    """Return how the second version compares with the first, both ways."""
+    await contracts.submit(before, activate=True)
+    request = pb.CheckContractRequest(document=after)
+    answer = await contracts.stub.CheckContract(request, **contracts.as_principal())
+    (found,) = answer.comparisons
+    return found.backward, found.forward
+
+
+def priced(version: str, *expressions: str, golden: list[Any] | None = None) -> str:
+    text = yaml.safe_load(document("shop", version))
+    custom = [{"property": "goldenRecords", "value": golden}] if golden is not None else []
+    properties = [TOTAL, {"name": "tax", "logicalType": "number"}]
+    quality = [cel(expression, id=f"r{number}") for number, expression in enumerate(expressions)]
+    text["schema"] = [{"name": "orders", "properties": properties, "quality": quality, "customProperties": custom}]
+    return yaml.safe_dump(text)
+
+
+BREAKING, COMPATIBLE = pb.SchemaComparison.PROVEN_BREAKING, pb.SchemaComparison.PROVEN_COMPATIBLE
+
+
+async def test_a_new_rule_is_shown_to_break_by_a_record_that_the_schema_alone_would_take(contracts: Contracts) -> None:
+    expression = "!has(record.total) || record.total == null || record.total < 3.0"
+    backward, forward = await compared(contracts, priced("1.0.0"), priced("2.0.0", expression))
+    assert (backward.verdict, forward.verdict) == (BREAKING, COMPATIBLE)
+    (found,) = backward.breaks
+    assert (found.keyword, found.detail) == ("quality", "the rule r0 does not hold")
+    assert json.loads(found.witness)["total"] >= 3
+
+
+async def test_a_rule_that_ends_breaks_who_reads_and_one_that_stays_breaks_nobody(contracts: Contracts) -> None:
+    kept, ended = "!has(record.tax) || record.tax == null || record.tax >= 0.0", "has(record.total)"
+    backward, forward = await compared(contracts, priced("1.0.0", kept, ended), priced("1.1.0", kept))
+    assert (backward.verdict, forward.verdict) == (COMPATIBLE, BREAKING)
+    assert "total" not in json.loads(forward.breaks[0].witness)
+
+
+async def test_a_rule_of_which_no_record_is_found_is_unproven(contracts: Contracts) -> None:
+    needle = "!has(record.total) || record.total == null || record.total * 2.0 != 15224.5"
+    backward, forward = await compared(contracts, priced("1.0.0"), priced("2.0.0", needle))
+    assert (backward.verdict, forward.verdict) == (pb.SchemaComparison.UNPROVEN, COMPATIBLE)
+
+
+async def test_a_golden_record_shows_what_nobody_would_find(contracts: Contracts) -> None:
+    needle = "!has(record.total) || record.total == null || record.total * 2.0 != 15224.5"
+    golden = [{"total": 7612.25, "tax": 1}]
+    backward, _ = await compared(contracts, priced("1.0.0", golden=golden), priced("2.0.0", needle))
+    assert backward.verdict == BREAKING
+    assert json.loads(backward.breaks[0].witness) == {"total": 7612.25}
+
+
+def test_a_golden_record_keeps_its_own_contract() -> None:
+    def faults(golden: Any, *expressions: str) -> list[tuple[str, str]]:
+        found = check_document(priced("1.0.0", *expressions, golden=golden)).findings
+        return [(each.reason, each.path.removeprefix("$.schema[0].customProperties[0].value")) for each in found]
+
+    assert faults([{"total": 1}, {}]) == []
+    assert faults([{"total": 1}, {"total": "1"}, 3]) == [("GOLDEN_RECORD", "[1]"), ("GOLDEN_RECORD", "[2]")]
+    assert faults([{"total": 1}], "record.total > 1.0") == [("GOLDEN_RECORD", "[0]")]
+    assert faults({"total": 1}) == faults([{}] * 21) == [("GOLDEN_RECORD", "")]
 
 
 def test_an_object_can_be_closed_for_who_sends_and_open_for_who_reads() -> None:

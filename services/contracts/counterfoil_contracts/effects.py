@@ -39,7 +39,7 @@ from counterfoil_contracts.evolution import (
     Situation,
     VersionComparison,
 )
-from counterfoil_contracts.odcs.expressions import holds
+from counterfoil_contracts.odcs.expressions import holds, literals
 
 _MOST_READINGS: Final = 100
 """Different sets of fields that are compared one by one; whoever reads a further one counts as unproven."""
@@ -120,7 +120,9 @@ def _rules(writer: CompiledDataset, demanded: Sequence[RecordRule]) -> Rules:
             if not holds(rule.expression, record):
                 yield _BrokenRule(f"the rule {rule.rule_id} does not hold", (index, "quality"))
 
-    return Rules(kept, broken, demanding=bool(demanded))
+    values = [value for rule in demanded for value in literals(rule.expression)]
+    telling = [{"const": value} if isinstance(value, str) else {"minimum": value} for value in values]
+    return Rules(kept, broken, demanding=bool(demanded), telling=telling)
 
 
 class _Pair:

@@ -142,7 +142,8 @@ class DatasetMonitors:
 class CompiledDataset:
     """What validates one dataset's records: deterministic bytes of a JSON Schema 2020-12 and their hex SHA-256.
 
-    `record_rules` hold beside it; `classifications` are of fields by JSON path, nested ones too.
+    `record_rules` hold beside it; `classifications` are of fields by JSON path, nested ones too. Golden records, as
+    JSON, keep all that, and every later version is held against them first.
     """
 
     dataset: str
@@ -151,6 +152,7 @@ class CompiledDataset:
     columns: tuple[Column, ...]
     record_rules: tuple[RecordRule, ...] = ()
     classifications: tuple[tuple[str, str], ...] = ()
+    golden_records: tuple[bytes, ...] = ()
     monitors: DatasetMonitors = DatasetMonitors()
 
 

@@ -71,15 +71,24 @@ class Judges:
 
 
 def search(
-    judges: Judges, *, writer: Any, reader: Any, difference: Any = None, examples: Sequence[Any] = (), most: int
+    judges: Judges,
+    *,
+    writer: Any,
+    reader: Any,
+    difference: Any = None,
+    telling: Any = None,
+    examples: Sequence[Any] = (),
+    most: int,
 ) -> tuple[Witness, ...]:
     """Return one small witness for each place in the reader's schema that was found to break, the surest first.
 
-    So many candidates are tried at `most` of schemas of a usual size, of larger ones fewer.
+    So many candidates are tried at `most` of schemas of a usual size, of larger ones fewer. What else is worth trying
+    is said by `telling`, as the keywords of schemas do.
     """
     found: dict[Path, Witness] = {}
     left, costs = float(most), max(1.0, max(size_of(writer), size_of(reader)) / _USUAL_SIZE)
-    for candidate in _candidates(writer, reader, difference, examples):
+    hints = _hints(writer, reader, difference, telling)
+    for candidate in _candidates(writer, reader, difference, examples, hints):
         if left <= 0:
             break
         left -= costs
@@ -94,13 +103,12 @@ def search(
     return tuple(found.values())
 
 
-def _candidates(writer: Any, reader: Any, difference: Any, examples: Sequence[Any]) -> Iterator[Any]:
+def _candidates(writer: Any, reader: Any, difference: Any, examples: Sequence[Any], hints: _Hints) -> Iterator[Any]:
     starts = [*examples[:_STARTS], *Samples(writer).of(writer)]
     if difference is not None:
         yield from Samples(difference).of(difference)
     yield from starts
     yield from Samples(reader).of(reader)
-    hints = _hints(writer, reader, difference)
     # example by example, but each of a few gets its turn
     for start in starts[:_STARTS]:
         yield from _edited(start, hints)

@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("compiled", sa.Column("record_rules", sa.LargeBinary))
     op.add_column("compiled", sa.Column("classifications", sa.LargeBinary))
+    op.add_column("compiled", sa.Column("golden_records", sa.LargeBinary))
     op.create_table(
         "checks",
         sa.Column("workspace", sa.Text, primary_key=True),

@@ -11,6 +11,7 @@ import orjson
 
 from counterfoil_contracts.entities import Column, ColumnType, CompiledDataset
 from counterfoil_contracts.odcs.findings import Findings, Path
+from counterfoil_contracts.odcs.golden import golden_records
 from counterfoil_contracts.odcs.names import check_columns
 from counterfoil_contracts.odcs.properties import ContentModel, admits_null, content_model, object_keywords
 from counterfoil_contracts.odcs.rules import classifications, record_rules
@@ -47,6 +48,9 @@ def compile_dataset(node: Mapping[str, Any], path: Path, found: Findings) -> Com
     schema = {"$schema": DIALECT, **object_keywords(properties, path, found, model=model)}
     if found or not _is_usable(schema, path, found):
         return None
+    golden = golden_records(node, path, found, schema=schema, rules=rules)
+    if found:
+        return None
     text = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
     columns = tuple(_column(item, schema["properties"][item["name"]]) for item in properties)
     return CompiledDataset(
@@ -56,6 +60,7 @@ def compile_dataset(node: Mapping[str, Any], path: Path, found: Findings) -> Com
         columns=columns,
         record_rules=rules,
         classifications=classifications(node),
+        golden_records=golden,
     )
 
 

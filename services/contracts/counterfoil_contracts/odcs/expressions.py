@@ -33,6 +33,9 @@ _TOKEN: Final = re.compile(
     r"|(?P<mark>[+(),\[\]{}])",
     re.DOTALL,
 )
+_LITERAL: Final = re.compile(
+    r"//[^\n]*|(?<![\w.])(?P<number>\d{1,15}(?:\.\d{1,15})?)(?![\w.])|'(?P<plain>[^'\\]*)'|\"(?P<quoted>[^\"\\]*)\""
+)
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED: Final = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
@@ -120,6 +123,18 @@ def holds(text: str, record: Mapping[str, Any]) -> bool:
     except RuntimeError:  # too many iterations, or a text that is no Unicode
         return False
     return value.type() == cel.Type.BOOL and value.value() is True
+
+
+def literals(text: str) -> list[float | str]:
+    """Return the numbers and plain texts that an expression names: what tells its cases apart."""
+    found: list[float | str] = []
+    for match in _LITERAL.finditer(text):
+        number, plain = match["number"], match["plain"] or match["quoted"]
+        if number is not None:
+            found.append(float(number) if "." in number else int(number))
+        elif plain is not None:
+            found.append(plain)
+    return found
 
 
 @functools.lru_cache(maxsize=1_000)

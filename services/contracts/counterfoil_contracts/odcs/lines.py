@@ -19,7 +19,7 @@ def lines_of(text: str, paths: Collection[Path]) -> Mapping[Path, int]:
     The text may be anything: of one that is neither YAML nor JSON the paths before the fault get their lines.
     """
     wanted = {path[:length] for path in paths for length in range(len(path) + 1)}
-    lines = {(): 1}
+    lines: dict[Path, int] = {(): 1}
     if any(paths):
         # JSON may be indented by tabs, where YAML may not; inside its strings a tab is written as an escape.
         events = _Events(text.replace("\t", " ") if text.lstrip()[:1] == "{" else text, wanted)
@@ -80,7 +80,8 @@ class _Events:
 
     def _note(self, path: Path, event: yaml.Event) -> None:
         if path in self._wanted:
-            self._lines[path] = event.start_mark.line + 1
+            mark = event.start_mark
+            self._lines[path] = mark.line + 1 if mark is not None else 0
 
 
 def _skip(events: Iterator[yaml.Event]) -> None:

@@ -27,6 +27,7 @@ async def add_compiled(connection: AsyncConnection, version: ContractVersion) ->
             "columns": orjson.dumps([_column_values(column) for column in compiled.columns]),
             "record_rules": orjson.dumps(compiled.record_rules),
             "classifications": orjson.dumps(compiled.classifications),
+            "golden_records": orjson.dumps([orjson.Fragment(each) for each in compiled.golden_records]),
             "monitors": monitors_json(compiled.monitors),
         }
         for position, compiled in enumerate(version.compiled)
@@ -61,6 +62,7 @@ def to_compiled(row: Row[Any]) -> CompiledDataset:
         columns,
         record_rules=tuple(RecordRule(**values) for values in orjson.loads(row.record_rules or b"[]")),
         classifications=tuple((path, name) for path, name in orjson.loads(row.classifications or b"[]")),
+        golden_records=tuple(orjson.dumps(each) for each in orjson.loads(row.golden_records or b"[]")),
         monitors=to_monitors(row.monitors),
     )
 

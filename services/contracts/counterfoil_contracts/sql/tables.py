@@ -86,6 +86,7 @@ COMPILED = Table(
     Column("columns", LargeBinary, nullable=False),  # JSON: a list of objects, in the document's order
     Column("record_rules", LargeBinary),  # JSON: a list of objects, in the document's order; null = none
     Column("classifications", LargeBinary),  # JSON: a list of [path, classification]; null = none
+    Column("golden_records", LargeBinary),  # JSON: a list of objects; null = none
     Column("monitors", LargeBinary),  # JSON: an object; null = none
 )
 
