@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_ingest.entities import Erasure, Verdicts
 from counterfoil_ingest.store import Statements
@@ -112,6 +113,22 @@ class ImportStore(Protocol):
         """Add verdicts to an import's counters, and where its records lie, in the transaction that keeps these.
 
         `quarantined` are the ids of what was not in quarantine before.
+        """
+        ...
+
+    async def revert(
+        self,
+        workspace: str,
+        import_id: str,
+        *,
+        reason: str,
+        by: str,
+        at: int,
+        tell: Callable[[AsyncConnection], Awaitable[None]],
+    ) -> Import:
+        """Have an ended import reverted, and `tell` of it in the same transaction; one that is already stays as it is.
+
+        Raises ImportNotFoundError; ImportNotRevertibleError when it has not ended, or where its records lie is unknown.
         """
         ...
 

@@ -17,13 +17,12 @@ from counterfoil_chassis.telemetry import current_traceparent
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_ingest.import_jobs import Format, Import, State
+from counterfoil_ingest.import_jobs import Format, Import, ImportStore, State
 from counterfoil_ingest.import_mappings import ImportMapping, faults_of
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.read_errors import ImportParameterError, NoContractError, UploadInvalidError
 from counterfoil_ingest.registry import Contracts
-from counterfoil_ingest.sql.imports import SqlImportStore
 from counterfoil_ingest.uploads import Spool
 
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -34,7 +33,7 @@ class ImportServicer(ImportServiceServicer):
 
     def __init__(
         self,
-        imports: SqlImportStore,
+        imports: ImportStore,
         *,
         mappings: Mapping[str, ImportMapping],
         trail: AuditTrail,
