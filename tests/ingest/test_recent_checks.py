@@ -15,6 +15,7 @@ from counterfoil.contracts.v1 import checks_pb2 as pb
 from counterfoil.contracts.v1 import contracts_pb2
 from counterfoil.contracts.v1.checks_pb2_grpc import CheckServiceStub
 from counterfoil.contracts.v1.contracts_pb2_grpc import ContractServiceStub
+from counterfoil.ingest.v1 import quarantine_pb2, sources_pb2
 from counterfoil_chassis.call import connect, outgoing
 
 from tests.ingest.ingest_service import IngestService, contracts_in, ingest_in
@@ -238,3 +239,48 @@ async def test_a_check_asked_for_while_ingest_is_away_is_run_when_it_comes(tmp_p
                 await asyncio.sleep(0.05)
         await channel.close()
     assert found.trials[0].tried == 1
+
+
+TRACKS = """
+apiVersion: v3.2.0
+kind: DataContract
+id: tracks
+version: 1.0.0
+status: active
+schema:
+  - name: tracks
+    customProperties: [{property: contentModel, value: open}]
+    properties:
+      - {name: message_id, logicalType: string, required: true}
+      - {name: event, logicalType: string}
+    quality:
+      - type: custom
+        engine: cel
+        id: paid
+        implementation: "record.event != 'Bought' || record.properties.total > 0.0"
+"""
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_events_of_sdks_are_held_against_the_rules_one_by_one_and_in_batches(both: Both, size: int) -> None:
+    await both.activate(TRACKS)
+    made = await both.service.sources.CreateSource(
+        sources_pb2.CreateSourceRequest(display_name="Shop", mappings=[sources_pb2.SourceMapping(dataset="tracks")]),
+        **both.service.called(),
+    )
+    events = [
+        {"type": "track", "event": event, "messageId": f"{event}-{total}", "properties": {"total": total}}
+        for event in ("Bought", "Seen")
+        for total in (5.5, 0, -1, "many", 2.5, 3.5, 4.5)
+    ]
+    accepted = quarantined = 0
+    for start in range(0, len(events), size):
+        body = orjson.dumps({"batch": events[start : start + size]})
+        (result,) = await both.service.append_many(both.service.item(body, source_id=made.source.source_id))
+        accepted, quarantined = accepted + result.accepted, quarantined + result.quarantined
+    assert (accepted, quarantined) == (11, 3)
+    listed = await both.service.quarantine.ListQuarantinedRecords(
+        quarantine_pb2.ListQuarantinedRecordsRequest(), **both.service.called()
+    )
+    reasons = sorted(each.reason for record in listed.quarantined_records for each in record.findings)
+    assert reasons == ["CONTRACT_RULE", "CONTRACT_RULE", "CONTRACT_RULE_ERROR"]
