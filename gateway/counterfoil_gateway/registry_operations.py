@@ -15,7 +15,7 @@ from counterfoil_gateway.problems import C, Problem
 ALL: Final = -1
 """How clients ask for a list without a limit."""
 _TRUE: Final = frozenset({"true", "1", "yes"})
-_POLICIES: Final = {"strict": "CONFLUENT_STRICT", "lenient": "CONFLUENT_LENIENT"}
+_POLICIES: Final = {"strict": "confluent_strict", "lenient": "confluent_lenient"}
 """How Confluent's registry names its policies."""
 
 
@@ -202,7 +202,7 @@ _CONFIG_ELSEWHERE: Final = (
 def _enum(kind: Any, prefix: str, value: Any) -> Any:
     """Return a level or policy by its name; raise Problem 42203."""
     text = str(value)
-    name = prefix + _POLICIES.get(text.lower(), text.upper())
+    name = prefix + _POLICIES.get(text.lower(), text).upper()
     known = [each.name for each in kind.DESCRIPTOR.values if each.number]
     if name not in known:
         names = ", ".join(each.removeprefix(prefix) for each in known)
