@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 _WRITERS = Writers()
+_COMPILING = Lock()  # two stories are told at once, and writers are of one thread
 
 
 @cache
@@ -51,7 +53,9 @@ class Door(Protocol):
 
 def to_json(message: Message) -> dict[str, Any]:
     """Return a message as the gateway writes it."""
-    return orjson.loads(orjson.dumps(_WRITERS.of(message.DESCRIPTOR)(message)))
+    with _COMPILING:
+        write = _WRITERS.of(message.DESCRIPTOR)
+    return orjson.loads(orjson.dumps(write(message)))
 
 
 @dataclass(frozen=True)
