@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -97,7 +98,8 @@ class Watch:
     async def look(self, *, after: float = 60, workspace: str = "acme") -> dict[str, Watched]:
         """Let time pass, do what is due, and return the monitors by name."""
         self.clock.move(seconds=after)
-        await self.monitoring.do_what_is_due()
+        for each in ("acme", "zeta"):
+            await self.monitoring.do_what_is_due(each)
         return {each.promise.name: each for each in self.monitoring.watched(workspace)}
 
     async def measured(self, **promise: Any) -> float | None:
@@ -433,6 +435,31 @@ async def test_workspaces_are_apart(watch: Watch) -> None:
     assert watch.monitoring.find("acme", "sales.rule").monitor.held
     assert not watch.monitoring.find("zeta", "sales.rule").monitor.held
     assert list(await watch.holds()) == ["acme/sales.rule"]
+
+
+async def test_a_workspace_whose_rules_take_for_ever_delays_no_other(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.promise(BREAKER)
+    watch.promise(BREAKER, workspace="zeta")
+    run, stuck = watch.side.queries.run, asyncio.Event()
+
+    async def slow(workspace: str, *arguments: Any, **more: Any) -> Any:
+        if workspace == "acme":
+            stuck.set()
+            await asyncio.Event().wait()
+        return await run(workspace, *arguments, **more)
+
+    monkeypatch.setattr(watch.side.queries, "run", slow)
+    running = asyncio.create_task(watch.monitoring.run())
+    async with asyncio.timeout(30):
+        await stuck.wait()
+        while not watch.monitoring.find("zeta", "sales.rule").monitor.held:
+            await asyncio.sleep(0.01)
+    assert watch.monitoring.find("acme", "sales.rule").monitor.state is State.PENDING
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_the_same_rows_are_not_counted_again(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from counterfoil.ingest.v1.append_pb2_grpc import add_AppendServiceServicer_to_server
@@ -21,7 +20,7 @@ from counterfoil.ingest.v1.queries_pb2_grpc import add_QueryServiceServicer_to_s
 from counterfoil.ingest.v1.records_pb2_grpc import add_RecordServiceServicer_to_server
 from counterfoil.ingest.v1.sources_pb2_grpc import add_SourceServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
-from counterfoil_chassis.database import Database, lasting
+from counterfoil_chassis.database import Database
 from counterfoil_chassis.guarded import GuardedChannel
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.lineage import LineageTrail
@@ -66,6 +65,9 @@ from counterfoil_ingest.sql.monitors import TOPIC as HOLDS
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
+
+_MONITORED_AT_ONCE = 3
+"""How many workspaces' monitors query the lake at once: each has one query at a time, so that a slow one delays few."""
 
 Registrations = list[tuple[Callable[..., None], object]]
 
@@ -260,7 +262,7 @@ async def _watching(
         contracts=engines.contracts,
         folder=settings.data_dir / "lake",
         memory=settings.query_memory,
-        at_once=1,
+        at_once=_MONITORED_AT_ONCE,
     )
     period = timedelta(seconds=settings.monitor_seconds)
     quarantine = SqlQuarantine(engines.database)
@@ -277,7 +279,7 @@ async def _watching(
     servicer = MonitorServicer(monitoring, feed=feed, pager=engines.pager)
     followed = incidents.follow(monitoring.told)
     return [(add_MonitorServiceServicer_to_server, servicer)], [
-        partial(lasting, monitoring.run),
+        monitoring.run,
         relay.run,
         followed.run,
     ]

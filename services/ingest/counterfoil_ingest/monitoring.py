@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from counterfoil_chassis.backoff import wait
 from counterfoil_chassis.clock import Clock, Ids
+from counterfoil_chassis.database import lasting
 from counterfoil_chassis.health import HEALTH
 
 from counterfoil_ingest.errors import MonitorFailingError, MonitorNotFoundError, NothingToResumeError
@@ -59,6 +61,16 @@ class Ended:
     end: End | None
 
 
+@dataclass
+class _Turn:
+    """What one workspace waits for and is told; the lock lets one thing be done to its monitors at a time."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: list[Ended] = field(default_factory=list)
+    took: timedelta = timedelta(0)
+
+
 class Monitoring:
     """The monitors of every workspace: evaluated in their time by `run`, or when somebody asks.
 
@@ -84,10 +96,8 @@ class Monitoring:
         self._clock = clock
         self._ids = ids
         self._monitors: dict[Key, Monitor] = {}
-        self._turn = asyncio.Lock()
+        self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
         self._awake = asyncio.Event()
-        self._ended: list[Ended] = []
-        self._late_by = timedelta(0)
 
     async def restore(self) -> None:
         """Read the monitors as they were kept; before anything else."""
@@ -101,23 +111,26 @@ class Monitoring:
             MONITORS_FAILING.reading(read=self._failing),
             DATASETS_HELD.reading(read=self._held),
         ):
-            while True:
-                self._awake.clear()
-                await self.do_what_is_due()
-                await wait(self._awake, self._pause())
+            async with asyncio.TaskGroup() as group:
+                followed: set[str] = set()
+                while True:
+                    self._awake.clear()
+                    for workspace in self._workspaces() - followed:
+                        followed.add(workspace)
+                        group.create_task(lasting(partial(self._follow, workspace)))
+                    await wait(self._awake, self._period.total_seconds())
 
-    async def do_what_is_due(self) -> None:
+    async def do_what_is_due(self, workspace: str) -> None:
         """Release what was resumed elsewhere, forget what is promised no more, evaluate whatever is due."""
-        await self._end_told()
-        await self._forget_withdrawn()
-        await self._round()
+        await self._end_told(workspace)
+        await self._forget_withdrawn(workspace)
+        await self._round(workspace)
 
     def watched(self, workspace: str) -> list[Watched]:
         """Return the monitors of a workspace's contracts in force, by id."""
         found = [
             self._watched(compiled, promise)
-            for compiled in self._contracts.all_in_force()
-            if compiled.workspace == workspace
+            for compiled in self._in_force(workspace)
             for promise in compiled.promises.all
         ]
         return sorted(found, key=lambda each: each.monitor.monitor_id)
@@ -141,7 +154,7 @@ class Monitoring:
 
     async def evaluate(self, workspace: str, monitor_id: str) -> Watched:
         """Evaluate one monitor now and return it; raise MonitorNotFoundError."""
-        async with self._turn:
+        async with self._turns[workspace].lock:
             watched = self.find(workspace, monitor_id)
             await self._evaluate(watched.compiled, [watched.promise])
         return self.find(workspace, monitor_id)
@@ -154,7 +167,7 @@ class Monitoring:
         Raises MonitorNotFoundError, NothingToResumeError, MonitorFailingError while the promise is broken and that is
         not accepted.
         """
-        async with self._turn:
+        async with self._turns[workspace].lock:
             watched = self.find(workspace, monitor_id)
             if not watched.monitor.incident_id:
                 raise NothingToResumeError(
@@ -178,8 +191,26 @@ class Monitoring:
 
     def told(self, incident: Ended) -> None:
         """Take over that an incident is over, or is held for open by governance; done in the background."""
-        self._ended.append(incident)
+        turn = self._turns[incident.workspace]
+        turn.ended.append(incident)
+        turn.awake.set()
         self._awake.set()
+
+    def _workspaces(self) -> set[str]:
+        """Return the workspaces that something is promised to, was promised to, or that were told something."""
+        promised = {each.workspace for each in self._contracts.all_in_force() if each.promises.all}
+        return promised | {workspace for workspace, _ in self._monitors} | self._turns.keys()
+
+    async def _follow(self, workspace: str) -> None:
+        """Evaluate a workspace's monitors one after the other, for ever: its slow rules delay nobody else's."""
+        turn = self._turns[workspace]
+        while True:
+            turn.awake.clear()
+            await self.do_what_is_due(workspace)
+            await wait(turn.awake, self._pause(workspace))
+
+    def _in_force(self, workspace: str) -> list[Compiled]:
+        return [each for each in self._contracts.all_in_force() if each.workspace == workspace]
 
     def _watched(self, compiled: Compiled, promise: Promise) -> Watched:
         monitor = self._monitor(compiled, promise)
@@ -211,16 +242,17 @@ class Monitoring:
             return promise.next_after(monitor.evaluated_at, period=self._period)
         return promise.next_after(monitor.since, period=self._period) if promise.schedule else monitor.since
 
-    async def _round(self) -> None:
+    async def _round(self, workspace: str) -> None:
+        turn = self._turns[workspace]
         began = self._clock.now()
-        for compiled in self._contracts.all_in_force():
-            await self._meet(compiled)
-            async with self._turn:
+        for compiled in self._in_force(workspace):
+            async with turn.lock:
+                await self._meet(compiled)
                 now = self._clock.now()
                 due = [each for each in compiled.promises.all if self._watched(compiled, each).next_at <= now]
                 if due and self._contracts.in_force(compiled.workspace, compiled.dataset) is compiled:
                     await self._evaluate(compiled, due)
-        self._late_by = self._clock.now() - began
+        turn.took = self._clock.now() - began
 
     async def _meet(self, compiled: Compiled) -> None:
         """Keep the monitors that are new: how long they have been waited for counts from now."""
@@ -272,11 +304,12 @@ class Monitoring:
     def _forget(self, monitor: Monitor) -> None:
         self._monitors.pop(monitor.key, None)
 
-    async def _end_told(self) -> None:
+    async def _end_told(self, workspace: str) -> None:
         """Release what people resumed by ending the incident; an incident that is none of ours is over."""
-        while self._ended:
-            told = self._ended[0]
-            async with self._turn:
+        turn = self._turns[workspace]
+        while turn.ended:
+            told = turn.ended[0]
+            async with turn.lock:
                 monitor = self._monitors.get((told.workspace, told.monitor_id))
                 if monitor is None or monitor.incident_id != told.incident_id:
                     async with self._transactions.begin() as store:
@@ -284,14 +317,15 @@ class Monitoring:
                 elif told.end is not None:
                     async with self._transactions.begin() as store:
                         await self._keep(store, ended(monitor, told.end))
-            self._ended.pop(0)
+            turn.ended.pop(0)
 
-    async def _forget_withdrawn(self) -> None:
+    async def _forget_withdrawn(self, workspace: str) -> None:
         """End the incidents of what no contract in force promises any more."""
         if not self._settled():
             return
-        for monitor in [each for each in self._monitors.values() if self._promise_of(each) is None]:
-            async with self._turn, self._transactions.begin() as store:
+        mine = [each for each in self._monitors.values() if each.workspace == workspace]
+        for monitor in [each for each in mine if self._promise_of(each) is None]:
+            async with self._turns[workspace].lock, self._transactions.begin() as store:
                 if monitor.incident_id:
                     await self._keep(store, ended(monitor, WITHDRAWN))
                 if monitor.concerns_outputs:
@@ -303,11 +337,11 @@ class Monitoring:
         compiled = self._contracts.in_force(monitor.workspace, monitor.dataset)
         return compiled.promises.find(monitor.name) if compiled is not None else None
 
-    def _pause(self) -> float:
+    def _pause(self, workspace: str) -> float:
         now = self._clock.now()
         nexts: Iterable[datetime] = (
             self._watched(compiled, promise).next_at
-            for compiled in self._contracts.all_in_force()
+            for compiled in self._in_force(workspace)
             for promise in compiled.promises.all
         )
         soonest = min(nexts, default=now + self._period)
@@ -320,10 +354,14 @@ class Monitoring:
         return len({(each.workspace, each.dataset) for each in self._monitors.values() if each.held})
 
     def _problem(self) -> str:
-        if self._late_by <= _LATE_ROUNDS * self._period:
+        workspace, turn = max(self._turns.items(), key=lambda each: each[1].took, default=("", _Turn()))
+        if turn.took <= _LATE_ROUNDS * self._period:
             return ""
-        late, period = self._late_by.total_seconds(), self._period.total_seconds()
-        return f"a round of monitors takes {late:.0f} s, the period is {period:.0f} s: give rules schedules or windows"
+        took, period = turn.took.total_seconds(), self._period.total_seconds()
+        return (
+            f"a round of the monitors of workspace {workspace} takes {took:.0f} s, the period is {period:.0f} s: "
+            "give its rules schedules or windows"
+        )
 
     def _log(self, step: Step) -> None:
         if step.after.state is step.before.state and not step.is_news:
