@@ -132,6 +132,14 @@ async def test_states_that_are_too_large_or_unreadable_fail_the_import(rig: Any)
     assert large.error_reason == "STATE_TOO_LARGE"
 
 
+async def test_more_streams_than_any_source_has_are_refused(rig: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("counterfoil_ingest.airbyte.MOST_STREAMS", 3)
+    async with read_side(rig) as side:
+        for count, reason in ((3, ""), (4, "TOO_MANY_STREAMS")):
+            data = b"".join(record(f"s{n % count}", id=n) for n in range(20))
+            assert (await side.import_file("", data, Format.AIRBYTE)).error_reason == reason
+
+
 @pytest.mark.parametrize(
     ("stream", "dataset"),
     [("Users", "users"), ("ad-group/ads", "ad_group_ads"), ("1x", "s_1x"), ("", "s_"), ("ä" * 99, "s_" + "_" * 61)],

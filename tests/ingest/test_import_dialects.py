@@ -54,6 +54,8 @@ def test_takes_an_encoding_and_a_separator_that_are_given(tmp_path: Path) -> Non
     with pytest.raises(FileUnreadableError) as failure:
         detect(file, SALES.__contains__, anywhere=False, encoding="klingon")
     assert failure.value.reason == "ENCODING_UNKNOWN"
+    with pytest.raises(FileUnreadableError):
+        detect(file, SALES.__contains__, anywhere=False, encoding="zip")  # a codec, but of no text
 
 
 async def test_single_quotes_and_broken_rows_keep_their_places(rig: Any) -> None:
@@ -68,6 +70,14 @@ async def test_single_quotes_and_broken_rows_keep_their_places(rig: Any) -> None
         ("c", "2"),
         ("d\ne", "4"),
     ]
+
+
+@pytest.mark.parametrize("text", ["x" * 3_000_000, "\0" * 5000, '"' * 200_000, ";" * 2_000_000, "\n" * 300_000])
+async def test_what_is_no_csv_at_all_fails_with_a_reason(rig: Any, text: str) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig) as side:
+        done = await side.import_file("sales", text.encode(), Format.CSV)
+    assert (done.state, done.error_reason) == (State.FAILED, "HEADER_UNKNOWN")
 
 
 async def test_an_apostrophe_is_no_quote(rig: Any) -> None:

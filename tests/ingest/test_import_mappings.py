@@ -299,6 +299,7 @@ async def test_a_day_of_ga4_exported_again_adds_only_what_is_new(rig: Any) -> No
         ("csv", {"report_timezone": "UTC", "snapshot_at": "yesterday"}, "snapshot_at"),
         ("csv", {"report_timezone": "UTC", "snapshot_at": "2025-04-01T00:00:00"}, "snapshot_at"),
         ("csv", {"report_timezone": "UTC", "delimiter": "ab"}, "delimiter"),
+        ("csv", {"report_timezone": "UTC", "encoding": "zip"}, "encoding"),
         ("jsonl", {"report_timezone": "UTC", "delimiter": ";"}, "delimiter"),
         ("jsonl", {"report_timezone": "UTC", "colour": "red"}, "colour"),
     ],

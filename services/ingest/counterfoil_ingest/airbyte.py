@@ -18,7 +18,7 @@ from counterfoil_ingest.entities import MAX_RECORD_BYTES, UNPLANNED, Finding
 from counterfoil_ingest.files import BATCH_ROWS, Batches, FileUnreadableError, Rows, json_row, texts_of
 
 MOST_STATE_BYTES: Final = 1 << 20
-_MOST_STREAMS: Final = 10_000
+MOST_STREAMS: Final = 1_000
 _MOST_TOLD: Final = 500  # characters of a source's own words that are repeated
 _KIND: Final = re.compile(rb'"type"\s*:\s*"([A-Z_]+)"')
 _NO_NAME: Final = re.compile(r"[^a-z0-9_]")
@@ -73,6 +73,7 @@ class AirbyteFile:
         self._path = path
         self._dataset = dataset
         self._states: dict[tuple[str, str], bytes] = {}
+        self._datasets: dict[str, str] = {}
         self._state_bytes = 0
         self._errors: list[str] = []
         self._incomplete: dict[str, None] = {}
@@ -127,11 +128,20 @@ class AirbyteFile:
                             yield text, None, self._dataset or UNPLANNED, _unreadable(text)
                         else:
                             data, value, finding = json_row(bytes(message.record.data))
-                            yield data, value, self._dataset or dataset_of(message.record.stream), finding
+                            yield data, value, self._dataset or self._dataset_of(message.record.stream), finding
                     elif message.type == "STATE":
                         self._keep(bytes(message.state))
                     elif message.type == "TRACE" and message.trace is not None:
                         self._trace(message.trace)
+
+    def _dataset_of(self, stream: str) -> str:
+        if stream not in self._datasets:
+            if len(self._datasets) == MOST_STREAMS:
+                raise FileUnreadableError(
+                    "TOO_MANY_STREAMS", f"A file may hold {MOST_STREAMS} streams. Read fewer streams at once."
+                )
+            self._datasets[stream] = dataset_of(stream)
+        return self._datasets[stream]
 
     def _message(self, text: bytes) -> _Message | None:
         try:
@@ -154,7 +164,7 @@ class AirbyteFile:
         if found.type != "STREAM":  # one for all streams
             self._states, self._state_bytes = {}, len(text)
         self._states[key] = text
-        if self._state_bytes > MOST_STATE_BYTES or len(self._states) > _MOST_STREAMS:
+        if self._state_bytes > MOST_STATE_BYTES or len(self._states) > MOST_STREAMS:
             raise _state_too_large()
 
     def _trace(self, trace: _Trace) -> None:

@@ -17,6 +17,7 @@ import charset_normalizer
 import duckdb
 
 from counterfoil_ingest.files import CsvDialect, FileUnreadableError
+from counterfoil_ingest.import_mappings import is_encoding
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 _SAMPLE_BYTES: Final = 1 << 20
@@ -55,8 +56,7 @@ def detect(
     best, found = 0, CsvDialect(encoding, candidates[0])
     for number, line in enumerate(lines[: _HEADER_LINES if anywhere else 1]):
         for each in candidates:
-            names = {name.strip() for name in next(csv.reader([line], delimiter=each), [])}
-            count = sum(map(known, names))
+            count = sum(map(known, _names(line, each)))
             if count > best:
                 best, found = count, CsvDialect(encoding, each, header_line=number + 1)
     if not best:
@@ -64,14 +64,20 @@ def detect(
         raise FileUnreadableError(
             "HEADER_UNKNOWN", f"The file has no header in {where}: no name in it is one that is expected there."
         )
-    return replace(found, quote=_quote(lines[found.header_line - 1 :], found.delimiter))
+    return replace(found, quote=_quote(lines[found.header_line - 1 :], found.delimiter, folder=path.parent))
+
+
+def _names(line: str, delimiter: str) -> set[str]:
+    try:
+        return {name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])}
+    except csv.Error:  # a name longer than any is, 128 KiB
+        return set()
 
 
 def _codec(name: str) -> str:
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        raise FileUnreadableError("ENCODING_UNKNOWN", "No encoding has the name that was given.") from None
+    if not is_encoding(name):
+        raise FileUnreadableError("ENCODING_UNKNOWN", "No encoding has the name that was given.")
+    return codecs.lookup(name).name
 
 
 def _encoding(path: Path) -> str:
@@ -148,11 +154,14 @@ def _sample(path: Path, encoding: str) -> Sequence[str]:
     return text.splitlines()
 
 
-def _quote(lines: Sequence[str], delimiter: str) -> str:
+def _quote(lines: Sequence[str], delimiter: str, *, folder: Path) -> str:
     """Return what stands around values: DuckDB's sniffer knows whether it is the other one."""
     if not any("'" in line for line in lines[:_SNIFFED_LINES]):
         return '"'
-    with tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8") as sample, duckdb.connect() as connection:
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8", dir=folder) as sample,
+        duckdb.connect() as connection,
+    ):
         sample.write("\n".join(lines[:_SNIFFED_LINES]))
         sample.flush()
         try:

@@ -6,6 +6,7 @@ A mapping names where each field of a record comes from. Names are compared as w
 
 from __future__ import annotations
 
+import io
 import re
 import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
@@ -211,10 +212,21 @@ def _is_valid(name: str, parameter: Parameter, value: str) -> bool:
         return _is_moment(value)
     if name == "delimiter":
         return len(value) == 1 and value.isascii() and not value.isalnum() and value not in "\"'\r\n"
+    if name == "encoding":
+        return is_encoding(value)
     if parameter.kind == "timezone":
         return value in zoneinfo.available_timezones()
     wanted = {"decimal": r"[.,]", "currency": r"[A-Z]{3}"}
     return re.fullmatch(wanted.get(name, wanted.get(parameter.kind, ".+")), value) is not None
+
+
+def is_encoding(name: str) -> bool:
+    """Tell whether text can be in an encoding of this name: there are codecs of Python that are of no text."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def _is_moment(value: str) -> bool:

@@ -76,10 +76,11 @@ class Judge:
         """Return the rows that have to be looked at one by one."""
         count = len(rows.datas)
         proven = np.zeros(count, np.bool_)
-        for name in set(datasets):
+        names = set(datasets)
+        for name in names:
             compiled = contracts.get(name)
             if compiled is not None:
-                proven |= self._proven(rows, None if datasets.count(name) == count else (name, datasets), compiled)
+                proven |= self._proven(rows, None if len(names) == 1 else (name, datasets), compiled)
         doubtful = ~proven
         doubtful[[*rows.broken, *rows.apart]] = True
         doubtful |= np.fromiter(map(len, rows.datas), np.int64, count) > MAX_RECORD_BYTES
