@@ -47,6 +47,38 @@ def test_a_contract_says_who_reads_each_field_and_which_nobody_does(shop_console
     assert [row[0] for row in rows(table(page, "Consumers"))] == [one["name"] for one in consumers]
 
 
+def test_who_reads_is_registered_and_taken_away_again(shop_console: Console, shop: Shop):
+    page = shop_console.open(PAGE)
+    page.get_by_text("Register another").click()
+    for label, text in (
+        ("Consumer", "map"),
+        ("Owner (a team)", "geo"),
+        ("Fields it reads", "shipping.city, $.order_id"),
+    ):
+        page.get_by_label(label, exact=True).fill(text)
+    page.get_by_role("button", name="Register").click()
+    expect(page.get_by_role("button", name="Remove map")).to_be_visible()
+    shop_console.settle()
+    consumers = shop.get("/v1/consumers", dataset=DATASET)["consumers"]
+    [registered] = [one for one in consumers if one["name"] == "map"]
+    assert (registered["owner"], registered["fields"]) == ("geo", ["$.shipping.city", "$.order_id"])
+    page.get_by_role("button", name="Remove map").click()
+    expect(page.get_by_role("button", name="Remove map")).to_have_count(0)
+    shop_console.settle()
+    assert "map" not in {one["name"] for one in shop.get("/v1/consumers", dataset=DATASET)["consumers"]}
+
+
+def test_a_text_is_left_by_keyboard(shop_console: Console, shop: Shop):
+    page = shop_console.open(f"{EDITOR}?contract={CONTRACT}&version=1.0.0")
+    area = page.get_by_label("The contract's document")
+    area.fill("schema:\n")
+    page.keyboard.press("Tab")
+    assert area.input_value() == "schema:\n  "
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(area).not_to_be_focused()
+
+
 def test_a_contract_shows_its_versions_and_what_was_done(shop_console: Console, shop: Shop):
     page = shop_console.open(PAGE)
     versions = shop.get(f"/v1/contracts/{CONTRACT}/versions")["versions"]
@@ -126,8 +158,11 @@ def test_what_was_written_is_there_after_leaving_and_coming_back(shop_console: C
     area.fill(begun.replace("What people call it", HOSTILE))
     shop_console.open("/console/sources/drafts")
     page = shop_console.open(EDITOR)
-    assert HOSTILE in page.get_by_label("The contract's document").input_value()
+    area = page.get_by_label("The contract's document")
+    assert HOSTILE in area.input_value()
     assert page.locator("img[src=x]").count() == 0
+    page.get_by_role("button", name="Begin again").click()
+    assert area.input_value() == begun
 
 
 def test_who_would_be_broken_is_named_and_a_second_person_puts_it_in_force(

@@ -6,13 +6,14 @@ const MOST_NUMBERED = 5_000; // lines; more are not numbered, so that typing sta
 
 /**
  * An editor. `onText(text)` is called after each change; what was written is kept under `key` while the browser's tab is open.
- * Returns `{element, text(), mark(findings), go(line), forget()}`.
+ * Returns `{element, resumed, text(), mark(findings), go(line), reset(), forget()}`; `resumed` tells that it shows what was written before.
  */
 export function editor({ text, key, label, onText }) {
   const area = h("textarea", { spellcheck: "false", autocapitalize: "off", autocomplete: "off", wrap: "off", "aria-label": label });
   const gutter = h("div", { class: "gutter", "aria-hidden": "true" });
   let marks = new Map();
-  area.value = sessionStorage.getItem(KEPT + key) ?? text;
+  const kept = sessionStorage.getItem(KEPT + key) ?? text;
+  area.value = kept;
   const draw = () => {
     const lines = Math.min(area.value.split("\n").length, MOST_NUMBERED);
     fill(gutter, Array.from({ length: lines }, (_, index) => h("span", { class: marks.has(index + 1) ? "marked" : null, title: marks.get(index + 1) }, index + 1)));
@@ -35,6 +36,7 @@ export function editor({ text, key, label, onText }) {
   draw();
   return {
     element: h("div", { class: "editor" }, gutter, area),
+    resumed: kept !== text,
     text: () => area.value,
     mark(findings) {
       marks = new Map();
@@ -47,6 +49,11 @@ export function editor({ text, key, label, onText }) {
       area.focus();
       area.setSelectionRange(begin, begin + (lines[line - 1]?.length ?? 0));
       area.scrollTop = (line - 5) * parseFloat(getComputedStyle(area).lineHeight);
+    },
+    reset() {
+      area.value = text;
+      area.dispatchEvent(new Event("input"));
+      area.focus();
     },
     forget: () => sessionStorage.removeItem(KEPT + key),
   };

@@ -1,6 +1,7 @@
 /** One contract: its versions and what is next for the one shown, its fields and who reads them, its document, what was done to it. */
 import { all, get, segment } from "../api.js";
 import { fieldChanges, levelBadge } from "../comparisons.js";
+import { consumersView } from "../consumers.js";
 import { comparisonPath, contractPath, editorPath, versionBadges } from "../contracts.js";
 import { append, h, icon } from "../dom.js";
 import { count, plural, title, words } from "../format.js";
@@ -65,7 +66,7 @@ function view({ it, versions, shown }, { path, signal, go }) {
     ),
     shown.compiled.map((one) => card(h("span", {}, "Dataset ", h("code", {}, one.dataset)), pending(() => readers(path, shown, signal), (known) => fields(one, known), { height: 200 }), { aside: h("a", { class: "button", href: nodePath(`dataset:${OURS}:${one.dataset}`) }, icon("link"), "Lineage"), note: `As version ${shown.version} says${shown.in_force ? ", and who reads it" : ""}.` })),
     shown.compiled.length === 0 && card("Datasets", nothing("This version cannot come into force.", { hint: h("a", { href: editorPath(it.contract_id, shown.version) }, "See in the editor what has to be mended") })),
-    card("Consumers", pending(() => consumersOf(it.datasets, signal), consumerTable, { height: 80 }), { note: "Who says that they read. A change is held up only where it breaks one of them, and names them." }),
+    card("Consumers", consumersView(it.datasets, signal), { note: "Who says that they read. A change is held up only where it breaks one of them, and names them." }),
     card("Quality and service levels", pending(() => monitorsOf(it.datasets, signal), (found) => monitorTable(found, { signal, dataset: it.datasets.length > 1 }), { height: 80 }), { note: "What the contract promises of a dataset as a whole, looked at again and again. A breach opens an incident with its owner." }),
     shown.compiled.length > 0 && impactCard({ contract_id: it.contract_id, version: shown.in_force ? "" : shown.version }, { signal, note: shown.in_force ? "If anything of its datasets changes." : `What ${shown.version} would change of the version in force.` }),
     card("Document", documentView(shown), { aside: versionBadges(shown), note: `Version ${shown.version}, as it was submitted.` }),
@@ -146,37 +147,9 @@ const ruleTable = (rules) =>
     { caption: "Rules over whole records", dense: true },
   );
 
-async function consumersOf(datasets, signal) {
-  const found = await Promise.all(datasets.map((dataset) => all("/v1/consumers", "consumers", { query: { dataset }, signal })));
-  return found.flat();
-}
-
 async function monitorsOf(datasets, signal) {
   const found = await Promise.all(datasets.map((dataset) => all("/v1/monitors", "monitors", { query: { dataset }, signal })));
   return found.flat();
-}
-
-const consumerTable = (found) =>
-  table(
-    [
-      { label: "Consumer", head: "row", sort: (one) => one.name, cell: (one) => [one.name, one.service && [" ", badge(one.service, "accent", "A service of the platform; it says itself what it reads")]] },
-      { label: "Owner", cell: (one) => [one.owner, one.contact && h("div", { class: "faint" }, one.contact)] },
-      { label: "Dataset", cell: (one) => h("span", { class: "mono" }, one.dataset) },
-      { label: "Reads", cell: fieldsRead },
-      { label: "Versions", cell: (one) => one.version_range || h("span", { class: "faint" }, "the one in force") },
-      { label: "Registered", align: "number", cell: (one) => at(one.updated_at) },
-    ],
-    found,
-    { caption: "Consumers", empty: nothing("Nobody is registered.", { hint: "Register who reads with POST /v1/consumers: the dataset, the fields, and who answers for it." }) },
-  );
-
-const FEW = 4;
-
-function fieldsRead(one) {
-  if (!one.fields.length) return "the whole record";
-  const item = (path) => [h("code", {}, path.replace(/^\$\./, "")), one.undeclared_fields.includes(path) && [" ", badge("not declared", "warn", "No contract in force declares it: nothing promises that it will be there")]];
-  const list = (paths) => paths.map((path) => h("div", {}, item(path)));
-  return one.fields.length <= FEW ? list(one.fields) : folded(plural(one.fields.length, "field"), () => list(one.fields));
 }
 
 const documentView = (shown) =>

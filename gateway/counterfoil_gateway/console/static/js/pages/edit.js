@@ -101,11 +101,12 @@ function view({ document: text, open_questions: questions }, { key, from, signal
       submit.disabled = false;
     }
   }
+  const resumed = written.resumed && h("p", { class: "notice" }, "This is what you wrote before and did not submit. ", h("button", { type: "button", class: "plain-button", onclick: () => (resumed.remove(), written.reset()) }, "Begin again"));
   look();
   return h(
     "div",
     { class: "writing" },
-    card(from.contract ? `Begun with version ${from.version}` : "Document", written.element, { span: 12, note: "Press Escape, then Tab, to leave the text by keyboard." }),
+    card(from.contract ? `Begun with version ${from.version}` : "Document", [resumed, written.element], { span: 12, note: "Press Escape, then Tab, to leave the text by keyboard." }),
     h(
       "div",
       { class: "stack" },
