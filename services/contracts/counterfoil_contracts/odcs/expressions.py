@@ -30,7 +30,7 @@ _TOKEN: Final = re.compile(
     r"|(?P<text>[bBrR]{0,2}(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|\"(?:[^\\\"]|\\.)*\"|'(?:[^\\']|\\.)*'))"
     r"|(?P<field>\.\s*[A-Za-z_][A-Za-z0-9_]*)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<mark>[+(),\[\]{}])",
+    r"|(?P<mark>[^\s\w])",
     re.DOTALL,
 )
 _LITERAL: Final = re.compile(
@@ -41,6 +41,7 @@ _RESERVED: Final = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
     | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
 )
+_CONSTANTS: Final = frozenset({"true", "false", "null", "in"})
 _PLACE: Final = re.compile(r"<input>:(-?\d+):(-?\d+): ")
 
 
@@ -76,9 +77,9 @@ def checked(text: str, *, of_value: bool) -> Expression:
         raise ExpressionError(f"It is of type {kind.name().lower()}. A rule is true or false.")
     body = _words(text)
     loops = sum(_is_loop(body, at) for at in range(len(body)))
-    if (sum(word == "+" for word in body) + 1) ** (loops + 1) > MOST_GROWTH:
+    if (_growing(body) + 1) ** (loops + 1) > MOST_GROWTH:
         raise ExpressionError(
-            "It adds too often within too many loops, and could make much of a small record. Split it."
+            "It adds or lists too much within its loops, and could make much of a small record. Split it."
         )
     return Expression(text, crossing=_is_crossing(body))
 
@@ -168,6 +169,23 @@ def _words(text: str) -> list[str]:
 
 def _is_loop(words: Sequence[str], at: int) -> bool:
     return words[at].startswith(".") and words[at][1:] in _MACROS and words[at + 1 : at + 2] == ["("]
+
+
+def _growing(words: Sequence[str]) -> int:
+    """Return how often an expression makes more of values: adds, or puts what has a name into a list or a map."""
+    count, literals_open = 0, 0
+    opened: list[bool] = []
+    for at, word in enumerate(words):
+        if word in ("(", "[", "{"):
+            before = words[at - 1] if at else ""
+            is_index = before in (")", "]") or (before != "in" and before[-1:].isidentifier())
+            opened.append(word == "{" or (word == "[" and not is_index))
+            literals_open += opened[-1]
+        elif word in (")", "]", "}"):
+            literals_open -= opened.pop()
+        elif word == "+" or (literals_open and word.isidentifier() and word not in _CONSTANTS):
+            count += 1
+    return count
 
 
 def _is_crossing(words: Sequence[str]) -> bool:
