@@ -8,8 +8,9 @@ let pass that a key is required from now on which `properties` does not name, th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from counterfoil_contracts.compatibility.views import ANY, COMBINED, NEVER, Kind, View, Views, content_of
@@ -116,12 +117,10 @@ def violations(writer: Any, reader: Any, *, allowed: frozenset[str]) -> Sequence
 
     Raises TooMuchToCompareError.
     """
-    comparer = _Comparer(Views(writer), Views(reader), allowed)
     try:
-        found = comparer.result()
+        return _Comparer(Views(writer), Views(reader), allowed).result()
     except RecursionError:
         raise TooMuchToCompareError from None
-    return [each for each in found if each.kind not in allowed]
 
 
 _Pair: TypeAlias = tuple[int, int]
@@ -144,10 +143,10 @@ class _Comparer:
         self._broken: set[_Pair] = set()
 
     def result(self) -> Sequence[Difference]:
-        """Return every difference of the two documents."""
+        """Return the differences of the two documents that are not allowed."""
         while True:
             found = self._compare(self._writer.root, self._reader.root)
-            wrong = {pair for pair in self._assumed - self._broken if not self._holds(self._known[pair])}
+            wrong = {pair for pair in self._assumed - self._broken if self._known[pair]}
             if not wrong:
                 return found
             self._broken |= wrong
@@ -157,13 +156,11 @@ class _Comparer:
         """Return whether a pair is compatible without any assumption, and the steps taken so far."""
         return self._compatible(writer, reader) and not self._assumed, self._steps
 
-    def _holds(self, differences: Iterable[Difference]) -> bool:
-        return all(each.kind in self._allowed for each in differences)
-
     def _compatible(self, writer: View, reader: View) -> bool:
-        return self._holds(self._compare(writer, reader))
+        return not self._compare(writer, reader)
 
     def _compare(self, writer: View, reader: View) -> Sequence[Difference]:
+        """Return the differences of a pair that are not allowed, or the first ones."""
         pair = (id(writer), id(reader))
         if pair in self._running:
             self._assumed.add(pair)
@@ -174,13 +171,9 @@ class _Comparer:
             if self._steps > _MOST_STEPS:
                 raise TooMuchToCompareError
             self._running.add(pair)
-            found = []
-            for each in self._differences(writer, reader):
-                found.append(each)
-                if len(found) >= _MOST_KEPT and not self._holds(found):
-                    break
+            breaking = (each for each in self._differences(writer, reader) if each.kind not in self._allowed)
+            known = self._known[pair] = list(islice(breaking, _MOST_KEPT))
             self._running.discard(pair)
-            known = self._known[pair] = found
         return known
 
     def _at(self, path: Sequence[str], writer: View, reader: View) -> Iterator[Difference]:
