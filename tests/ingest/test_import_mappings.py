@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from counterfoil_ingest.files import FileUnreadableError
 from counterfoil_ingest.import_files import Layout, open_file
@@ -269,6 +271,22 @@ def test_events_of_ga4_are_events_with_one_name_wherever_they_come_from(tmp_path
         "ecommerce": {"transaction_id": "T1", "purchase_revenue": 12.5},
     }
     assert mapped(tmp_path, "ga4", row | {"event_name": "page_view"})["type"] == "page"
+
+
+def test_reads_the_nested_columns_of_parquet(tmp_path: Path) -> None:
+    params = [{"key": "value", "value": {"string_value": None, "int_value": 7, "double_value": None}}]
+    row = {
+        "event_timestamp": 1743500000123456,
+        "event_name": "purchase",
+        "event_bundle_sequence_id": 17,
+        "event_params": params,
+        "user_pseudo_id": "55.66",
+        "collected_traffic_source": {"gclid": "Cj0"},
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "day.parquet")
+    (found,) = rows_of(tmp_path / "day.parquet", "ga4")
+    assert (found["properties"], found["context"]["gclid"]) == ({"value": 7}, "Cj0")
+    assert found["message_id"] == "55.66.1743500000123456.purchase.17"
 
 
 async def test_a_day_of_ga4_exported_again_adds_only_what_is_new(rig: Any) -> None:
