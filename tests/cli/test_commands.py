@@ -259,6 +259,28 @@ def test_a_pipeline_is_told_whom_a_change_breaks_and_passes_once_they_have_left(
     assert "a major change" in passed.stdout
 
 
+def test_a_check_tells_how_many_recent_records_would_be_refused(up: Up, tmp_path: Path):
+    total = {"name": "total", "logicalType": "number", "required": True}
+    head = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "tried", "status": "active"}
+    for version, option in (("1.0.0", {}), ("2.0.0", {"logicalTypeOptions": {"minimum": 10}})):
+        schema = [{"name": "tried_orders", "properties": [{**total, **option}]}]
+        (tmp_path / f"{version}.yaml").write_text(yaml.safe_dump({**head, "version": version, "schema": schema}))
+    key = (up.data / "admin.key").read_text().strip()
+    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+        submitted = client.post(
+            "/v1/contracts",
+            params={"activate": "true"},
+            content=(tmp_path / "1.0.0.yaml").read_bytes(),
+            headers={"content-type": "application/yaml"},
+        )
+        assert submitted.is_success, submitted.text
+        kept = client.post("/v1/datasets/tried_orders/records", json=[{"total": 1}, {"total": 11}, {"total": 2}])
+        assert [each["outcome"] for each in kept.json()["verdicts"]] == ["ACCEPTED"] * 3
+    tried = up.run("contract", "check", tmp_path / "2.0.0.yaml", "--records", "100")
+    assert tried.returncode == 0, tried.stdout + tried.stderr  # the number says that it breaks, and nobody reads it
+    assert "2 of the last 3 records would be refused" in tried.stdout
+
+
 def test_what_cannot_be_checked_is_told_from_what_is_found(up: Up, tmp_path: Path):
     now, _ = contracts_of_a_shop(tmp_path)
     assert up.run("contract", "check", now, COUNTERFOIL_URL="http://127.0.0.1:9").returncode == 2
