@@ -264,3 +264,17 @@ async def test_metadata_and_rules_belong_to_the_schema(registry: Registry):
     for bad in (b'{"domainRules":{"name":"x"}}', b'{"domainRules":[{}]}', b'{"others":[{"name":"x"}]}', b"1"):
         with refused("SCHEMA_RULE_SET_INVALID"):
             await registry.register("orders", new(order(), rule_set=bad))
+
+
+async def test_a_workspace_with_hard_schemas_keeps_no_other_waiting(registry: Registry, contracts: Contracts):
+    """A proof takes as long as there is; two processes would be busy with the first two requests."""
+    hard = {"allOf": [{"oneOf": [{"required": [f"{letter}{n}"]} for letter in "abc"]} for n in range(14)]}
+    await registry.register("hard", json.dumps(hard))
+    asked = [asyncio.create_task(registry.check("hard", json.dumps({**hard, "minProperties": n}))) for n in range(1, 4)]
+    other = Registry(contracts, "elsewhere")
+    await other.register("easy", order())
+    assert (await other.check("easy", order(note={"type": "string"}))).compatible
+    assert not all(each.done() for each in asked)
+    for each in asked:
+        each.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)

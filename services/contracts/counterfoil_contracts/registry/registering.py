@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import orjson
 from counterfoil_chassis.clock import Clock
@@ -78,12 +80,16 @@ class _Plan:
 
 
 class Registrar:
-    """Registers and checks schemas. Comparing happens between transactions, not in one."""
+    """Registers and checks schemas. Comparing happens between transactions, not in one.
+
+    A workspace's schemas are judged one after the other: hard ones keep others of their own workspace waiting.
+    """
 
     def __init__(self, transactions: SchemaTransactions, judge: Judge, clock: Clock) -> None:
         self._transactions = transactions
         self._judge = judge
         self._clock = clock
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def register(self, asked: Submission) -> SchemaVersion:
         """Keep a schema as its subject's newest version, or return the version that it is already.
@@ -98,8 +104,9 @@ class Registrar:
                     return known
                 await _require_writable(stores, asked)
                 plan = await _plan(stores, asked)
-            await self._require_schema(plan.document)
-            await self._require_compatible(plan, asked)
+            async with self._turn(asked.workspace):
+                await self._require_schema(plan.document)
+                await self._require_compatible(plan, asked)
             async with self._transactions.begin() as stores:
                 if await _state(stores, asked) == plan.state:
                     return await self._keep(stores, asked, plan)
@@ -116,8 +123,13 @@ class Registrar:
             plan = await _plan(stores, asked)
             if only_one:
                 plan = await _narrowed(stores, asked, plan, against)
-        await self._require_schema(plan.document)
-        return await self._incompatibilities(plan, asked.workspace)
+        async with self._turn(asked.workspace):
+            await self._require_schema(plan.document)
+            return await self._incompatibilities(plan, asked.workspace)
+
+    def _turn(self, workspace: str) -> asyncio.Lock:
+        """Return what one request of a workspace holds at a time; it is forgotten when none does."""
+        return self._turns.setdefault(workspace, asyncio.Lock())
 
     async def _require_schema(self, document: Any) -> None:
         fault = await self._judge.fault_of(document)
