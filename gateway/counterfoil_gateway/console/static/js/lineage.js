@@ -92,7 +92,7 @@ export function columnsView({ edges, truncated }, { node, field, more }) {
     "div",
     { class: "stack" },
     limits(shown.length, datasets.size, truncated),
-    h("p", { class: "legend" }, h("span", { class: "l-direct" }, h("i"), "made of"), h("span", { class: "l-indirect" }, h("i"), "decides which rows there are: a filter, a join, a group")),
+    h("p", { class: "legend" }, h("span", { class: "l-direct" }, h("i"), "made of"), h("span", { class: "l-indirect" }, h("i"), "bears on it, such as a filter or a join")),
     edges.length === 0 && h("p", { class: "faint" }, "Nobody told which fields are made of which here."),
     canvas(boxes, lines, { focus: node.node_id, label: `Column lineage: ${plural(shown.length, "dataset")}, ${plural(lines.length, "edge")}` }),
     edges.length > 0 && folded("As a table", () => columnTable(edges)),

@@ -102,10 +102,14 @@ async function readers(path, shown, signal) {
 
 const TYPES = { VARCHAR: "text", BIGINT: "integer", DOUBLE: "number", BOOLEAN: "true or false", DATE: "day", TIMESTAMPTZ: "moment", JSON: "nested" };
 
+const HARMLESS = new Set(["public", "internal"]);
+
 function fields(compiled, known) {
   const columns = new Map(compiled.columns.map((one) => [`$.${one.name}`, one]));
   const classified = new Map(compiled.classifications.map((one) => [one.path, one.classification]));
-  const own = known?.filter((one) => one.dataset === compiled.dataset);
+  const order = compiled.columns.map((one) => one.name);
+  const place = ({ path }) => order.findIndex((name) => path === `$.${name}` || path.startsWith(`$.${name}.`) || path.startsWith(`$.${name}[`));
+  const own = known?.filter((one) => one.dataset === compiled.dataset).sort((a, b) => place(a) - place(b));
   const rows = own ?? compiled.columns.map((one) => ({ path: `$.${one.name}`, consumers: [], consumer_count: 0 }));
   const unread = own?.filter((one) => !one.consumer_count).length;
   return h(
@@ -116,7 +120,7 @@ function fields(compiled, known) {
         { label: "Field", head: "row", cell: (one) => h("code", { class: "strong" }, one.path.replace(/^\$\./, "")) },
         { label: "Type", cell: (one) => typeOf(columns.get(one.path)) },
         { label: "Must be there", cell: (one) => (columns.get(one.path)?.required ? "yes" : h("span", { class: "faint" }, columns.has(one.path) ? "no" : "—")) },
-        { label: "Classification", cell: (one) => (classified.has(one.path) ? badge(classified.get(one.path), "warn") : h("span", { class: "faint" }, "—")) },
+        { label: "Classification", cell: (one) => (classified.has(one.path) ? badge(classified.get(one.path), HARMLESS.has(classified.get(one.path).toLowerCase()) ? "plain" : "warn") : h("span", { class: "faint" }, "—")) },
         ...(own ? [{ label: "Read by", sort: (one) => one.consumer_count, cell: readBy }] : []),
       ],
       rows,

@@ -29,7 +29,7 @@ function list(found, datasets, monitors) {
       { label: "Contract", head: "row", sort: (one) => one.display_name || one.contract_id, cell: (one) => [h("a", { href: contractPath(one.contract_id) }, one.display_name || one.contract_id), " ", one.shipped && badge("shipped", "plain", "It came with the platform"), h("div", {}, h("code", { class: "faint" }, one.contract_id))] },
       { label: "Datasets", cell: (one) => one.datasets.map((name) => h("div", { class: "mono" }, name)) },
       { label: "In force", sort: (one) => one.active_version, cell: (one) => (one.active_version ? badge(one.active_version, "good") : badge("none", "warn", "Nothing comes in under this contract until a version is in force")) },
-      { label: "Newest", cell: (one) => (one.latest_version === one.active_version ? h("span", { class: "faint" }, "the same") : one.latest_version) },
+      { label: "Newest", cell: (one) => (one.latest_version === one.active_version ? h("span", { class: "faint", title: "It is in force" }, "—") : one.latest_version) },
       { label: "Promises", cell: promised },
       { label: "Records", align: "number", cell: sum("records", count) },
       { label: "Quarantined", align: "number", cell: sum("quarantined", (many) => (many ? badge(count(many), "warn") : h("span", { class: "faint" }, "0"))) },
