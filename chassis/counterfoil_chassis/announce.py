@@ -29,6 +29,7 @@ class Announcer:
         self._announce = announce
         self._name = name
         self._waiting: dict[str, None] = {}
+        self._telling = ""
         self._awake = asyncio.Event()
         self._cause = ""
 
@@ -40,6 +41,8 @@ class Announcer:
     def forget(self, workspace: str) -> None:
         """Announce nothing more of a workspace that is gone."""
         self._waiting.pop(workspace, None)
+        if self._telling == workspace:
+            self._telling = ""
 
     async def run(self) -> None:
         """Announce for the process's life."""
@@ -58,11 +61,15 @@ class Announcer:
         """Announce each workspace that waits, once; return why one has to wait on."""
         cause = ""
         for workspace in list(self._waiting):
+            if workspace not in self._waiting:  # forgotten meanwhile
+                continue
             del self._waiting[workspace]
+            self._telling = workspace
             try:
                 await self._announce(workspace)
             except (grpc.aio.AioRpcError, CounterfoilError, OSError) as error:
-                self._waiting[workspace] = None
+                if self._telling == workspace:
+                    self._waiting[workspace] = None
                 if not cause and attempt == 0:
                     fields = {"announcement": self._name, "workspace": workspace, "cause": _cause(error)}
                     _logger.warning("an announcement failed; it is made again", extra=fields)
