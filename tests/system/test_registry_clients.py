@@ -24,7 +24,7 @@ from schema_registry.client import SchemaRegistryClient as OtherClient
 from schema_registry.client.errors import ClientError
 from schema_registry.client.schema import AvroSchema, JsonSchema
 
-from tests.system.installation import Installation
+from tests.system.installation import Installation, until
 from tests.system.tenant import Tenant, ok
 
 DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
@@ -390,6 +390,22 @@ def test_a_workspace_is_a_registry_of_its_own(
         other.get_schema(schema_id)
     assert refused(error) == (404, 40403)
     assert other.register_schema("mine", Schema(text(ORDER), "JSON")) == 1
+
+
+def test_what_is_done_to_a_subject_is_in_the_audit_log(registry: SchemaRegistryClient, tenant: Tenant, subject: str):
+    registry.register_schema(subject, Schema(text(ORDER), "JSON"))
+    registry.set_compatibility(subject, "FULL")
+    registry.delete_subject(subject)
+
+    def told() -> set[str] | None:
+        found: set[str] = set()
+        for resource in (f"subjects/{subject}", f"subjects/{subject}/versions/1"):
+            answer = ok(tenant.http.get("/v1/audit/entries", params={"resource": resource}))
+            found |= {entry["action"] for entry in answer["entries"]}
+        return found if len(found) == 3 else None
+
+    actions = until(told, seconds=30, what="the audit log does not have it")
+    assert actions == {"schema.register", "schema.set_config", "schema.delete"}
 
 
 def test_a_key_is_needed_and_its_scope(url: str, tenant: Tenant):
