@@ -55,7 +55,7 @@ class Looks:
     def look(self, *outcomes: Outcome) -> Monitor:
         for outcome in outcomes:
             self.now += timedelta(minutes=1)
-            self._take(judged(self.monitor, self.promise, outcome, now=self.now, new_id=lambda: f"i{next(self._ids)}"))
+            self._take(judged(self.monitor, outcome, self.promise, now=self.now, new_id=lambda: f"i{next(self._ids)}"))
         return self.monitor
 
     def end(self, by: str = "ada", *, accepted: bool = False) -> Monitor:
@@ -218,7 +218,7 @@ def test_availability_is_the_share_of_time_that_looks_found_it_up() -> None:
     def look(monitor: Monitor, at: datetime, *, up: bool) -> tuple[Monitor, float]:
         counted = with_uptime(monitor, up=up, now=at, expected=minute, window=window)
         share = availability(counted, up=up, now=at, window=window)
-        return judged(counted, promise(), Outcome(share), now=at, new_id=lambda: "i").after, share
+        return judged(counted, Outcome(share), promise(), now=at, new_id=lambda: "i").after, share
 
     monitor, share = look(fresh(), NOW, up=True)
     assert share == 100.0

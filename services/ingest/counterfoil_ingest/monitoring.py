@@ -260,8 +260,7 @@ class Monitoring:
         new = [each for each in new if each.key not in self._monitors]
         if new:
             async with self._transactions.begin() as store:
-                for each in new:
-                    await store.put(each)
+                await store.put(new)
             self._monitors |= {each.key: each for each in new}
 
     async def _evaluate(self, compiled: Compiled, promises: Sequence[Promise]) -> None:
@@ -269,20 +268,22 @@ class Monitoring:
         await self._meet(compiled)
         monitors = {each.name: self._monitor(compiled, each) for each in promises}
         found = await self._measurer.measure(compiled, promises, monitors, now=self._clock.now())
-        async with self._transactions.begin() as store:
-            for promise in promises:
-                monitor, outcome = found[promise.name]
-                now = self._clock.now()
-                step = judged(monitor, promise, outcome, now=now, new_id=self._ids.new)
-                await self._keep(store, step)
-                after = step.after
-                result = Result(now, after.state, after.measured, after.detail)
-                await store.add_result(after.workspace, after.monitor_id, result)
+        now = self._clock.now()
+        steps = [judged(*found[each.name], each, now=now, new_id=self._ids.new) for each in promises]
+        async with self._transactions.begin() as store:  # short: what brings records waits for it
+            await self._keep(store, *steps)
+            await store.add_results([each.after for each in steps])
 
-    async def _keep(self, store: MonitorStore, step: Step) -> None:
-        """Keep a monitor, tell the watchers what is held and governance what became of the incident."""
+    async def _keep(self, store: MonitorStore, *steps: Step) -> None:
+        """Keep monitors, tell the watchers what is held and governance what became of incidents."""
+        await store.put([each.after for each in steps])
+        for step in steps:
+            await self._tell(store, step)
+            store.after_commit(partial(self._put, step.after))
+            self._log(step)
+
+    async def _tell(self, store: MonitorStore, step: Step) -> None:
         before, after = step.before, step.after
-        await store.put(after)
         if step.is_news:
             await store.report(step, now=self._clock.now())
         if step.moves_outputs:
@@ -295,8 +296,6 @@ class Monitoring:
             if not after.held:
                 details = {**details, "reason": end.reason, "breach_accepted": end.accepted}
             await store.record(after.workspace, principal=by, action=action, dataset=after.dataset, details=details)
-        store.after_commit(partial(self._put, after))
-        self._log(step)
 
     def _put(self, monitor: Monitor) -> None:
         self._monitors[monitor.key] = monitor

@@ -235,7 +235,7 @@ def monitor_id_of(dataset: str, name: str) -> str:
     return f"{dataset}.{name}"
 
 
-def judged(known: Monitor, promise: Promise, outcome: Outcome, *, now: datetime, new_id: Callable[[], str]) -> Step:
+def judged(known: Monitor, outcome: Outcome, promise: Promise, *, now: datetime, new_id: Callable[[], str]) -> Step:
     """Return what follows from a look at a monitor's promise.
 
     A breach opens an incident, which holds the dataset when the contract says so. A promise that is kept again ends it;

@@ -249,16 +249,16 @@ class MonitorStore(Protocol):
         """Return every monitor of every workspace."""
         ...
 
-    async def put(self, monitor: Monitor) -> None:
-        """Keep a monitor as it now is."""
+    async def put(self, monitors: Sequence[Monitor]) -> None:
+        """Keep monitors as they now are."""
         ...
 
     async def delete(self, monitor: Monitor) -> None:
         """Forget a monitor and its results."""
         ...
 
-    async def add_result(self, workspace: str, monitor_id: str, result: Result) -> None:
-        """Keep a result, and of a monitor's results the newest only."""
+    async def add_results(self, monitors: Sequence[Monitor]) -> None:
+        """Keep what was just found of monitors of one workspace, and of each monitor's results the newest only."""
         ...
 
     async def results(self, workspace: str, monitor_id: str) -> Sequence[Result]:

@@ -15,7 +15,8 @@ from counterfoil_chassis.database import Database
 from counterfoil_chassis.outbox import OutboxRelay, enqueue
 from counterfoil_chassis.watch import Feed, record_delete, record_put
 from google.protobuf.message import Message
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, Table, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_ingest.monitors import MOST_RESULTS, Monitor, Result, State, Step
@@ -128,13 +129,11 @@ class SqlMonitors:
         """Return every monitor of every workspace."""
         return [_monitor(row) for row in await self._connection.execute(select(MONITOR))]
 
-    async def put(self, monitor: Monitor) -> None:
-        """Keep a monitor as it now is."""
-        values = {name: _written(name, getattr(monitor, name)) for name in _FIELDS}
-        place = (MONITOR.c.workspace == monitor.workspace, MONITOR.c.monitor_id == monitor.monitor_id)
-        changed = await self._connection.execute(update(MONITOR).where(*place).values(values))
-        if not changed.rowcount:
-            await self._connection.execute(insert(MONITOR).values(values))
+    async def put(self, monitors: Sequence[Monitor]) -> None:
+        """Keep monitors as they now are."""
+        if monitors:
+            rows = [{name: _written(name, getattr(each, name)) for name in _FIELDS} for each in monitors]
+            await self._upsert(MONITOR, rows)
 
     async def delete(self, monitor: Monitor) -> None:
         """Forget a monitor and its results."""
@@ -142,27 +141,40 @@ class SqlMonitors:
             place = (table.c.workspace == monitor.workspace, table.c.monitor_id == monitor.monitor_id)
             await self._connection.execute(delete(table).where(*place))
 
-    async def add_result(self, workspace: str, monitor_id: str, result: Result) -> None:
-        """Keep a result, and of a monitor's results the newest only; one of the same moment is replaced."""
-        at = to_micros(result.evaluated_at)
-        of_monitor = (_results.workspace == workspace, _results.monitor_id == monitor_id)
-        oldest = select(_results.evaluated_at).where(*of_monitor, _results.evaluated_at != at)
-        oldest = oldest.order_by(_results.evaluated_at.desc()).offset(MOST_RESULTS - 1).limit(1)
-        first_gone = (await self._connection.execute(oldest)).scalar()
-        gone = _results.evaluated_at == at
-        if first_gone is not None:
-            gone = gone | (_results.evaluated_at <= first_gone)
-        await self._connection.execute(delete(MONITOR_RESULT).where(*of_monitor, gone))
+    async def add_results(self, monitors: Sequence[Monitor]) -> None:
+        """Keep what was just found of monitors of one workspace, and of each monitor's results the newest only."""
+        rows = [
+            {
+                "workspace": each.workspace,
+                "monitor_id": each.monitor_id,
+                "evaluated_at": to_micros(each.evaluated_at),
+                "state": int(each.state),
+                "measured": each.measured,
+                "detail": each.detail,
+            }
+            for each in monitors
+            if each.evaluated_at is not None
+        ]
+        await self._upsert(MONITOR_RESULT, rows)
+        kept = MONITOR_RESULT.alias()
+        oldest = select(kept.c.evaluated_at).where(
+            kept.c.workspace == _results.workspace, kept.c.monitor_id == _results.monitor_id
+        )
+        oldest = oldest.order_by(kept.c.evaluated_at.desc()).offset(MOST_RESULTS - 1).limit(1)
         await self._connection.execute(
-            insert(MONITOR_RESULT).values(
-                workspace=workspace,
-                monitor_id=monitor_id,
-                evaluated_at=at,
-                state=int(result.state),
-                measured=result.measured,
-                detail=result.detail,
+            delete(MONITOR_RESULT).where(
+                _results.workspace == monitors[0].workspace,
+                _results.monitor_id.in_([each.monitor_id for each in monitors]),
+                _results.evaluated_at < oldest.scalar_subquery(),
             )
         )
+
+    async def _upsert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        insert = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
+        row = insert(table)
+        key = [column.name for column in table.primary_key]
+        changed = {name: row.excluded[name] for name in rows[0] if name not in key}
+        await self._connection.execute(row.on_conflict_do_update(index_elements=key, set_=changed), list(rows))
 
     async def results(self, workspace: str, monitor_id: str) -> Sequence[Result]:
         """Return a monitor's results, newest first."""
