@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 import pytest
 from counterfoil_chassis.announce import Announcer
 from counterfoil_chassis.errors import UnavailableError
 from counterfoil_chassis.health import HEALTH
 from counterfoil_chassis.jsonpath import json_path
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what other tests' servers in this process have checked."""
+    monkeypatch.setattr(HEALTH, "_sources", {})
+    monkeypatch.setattr(HEALTH, "_known", {})
 
 
 class Listener:
@@ -99,9 +107,13 @@ async def test_health_tells_what_waits_and_why() -> None:
     async with running(announcer):
         announcer.changed("a")
         await listener.hears(refused=2)  # the first attempt has ended
-        told = {each.name: each for each in HEALTH.checks}["announce parts of health"]
+        told = {each.name: each for each in await HEALTH.report(datetime.now(UTC))}["announce parts of health"]
         assert not told.ok
         assert "1 workspaces wait: not now" in told.detail
+        listener.deaf.clear()
+        await listener.hears(heard=1)
+    names = {each.name for each in await HEALTH.report(datetime.now(UTC))}
+    assert "announce parts of health" not in names
 
 
 async def test_a_bug_ends_the_process() -> None:
