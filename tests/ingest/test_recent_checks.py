@@ -17,6 +17,7 @@ from counterfoil.contracts.v1.checks_pb2_grpc import CheckServiceStub
 from counterfoil.contracts.v1.contracts_pb2_grpc import ContractServiceStub
 from counterfoil.ingest.v1 import quarantine_pb2, sources_pb2
 from counterfoil_chassis.call import connect, outgoing
+from counterfoil_ingest.recent import anywhere
 
 from tests.ingest.ingest_service import IngestService, contracts_in, ingest_in
 
@@ -189,6 +190,34 @@ async def test_no_answer_holds_a_value_of_a_personal_field(both: Both) -> None:
     trial = await both.trial(orders(email={"logicalType": "string", "logicalTypeOptions": {"pattern": "^x"}}))
     assert trial.failed == 120
     assert b"ada@" not in trial.SerializeToString()
+
+
+async def test_a_key_that_names_a_person_is_never_told(both: Both) -> None:
+    await both.send(
+        *({"message_id": f"m{number}", "by": {f"ada{number}@example.com": 1, "+4712345678": 2}} for number in range(9)),
+        dataset="unplanned",
+    )
+    check = await both.check(profile=pb.ProfileSubject(dataset="unplanned"))
+    assert [each.path for each in check.profiled.fields] == ["$.message_id", "$.by", "$.by[*]"]
+    document = await both.draft(check.check_id)
+    text = yaml.safe_load(document)
+    message_id, by = text["schema"][0]["properties"]
+    assert (message_id["name"], by["name"], "properties" in by) == ("message_id", "by", False)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("$.lines[12].price", "$.lines[*].price"),
+        ("$.by['ada@example.com'].seen[0]", "$.by[*].seen[*]"),
+        ("$.by['+47 123456 78']", "$.by[*]"),
+        ("$.by.u4712345678", "$.by[*]"),
+        ("$.utm_2026.a1", "$.utm_2026.a1"),
+        ("$['odd name'].x", "$['odd name'].x"),
+    ],
+)
+def test_a_place_is_told_without_what_may_name_a_person(path: str, told: str) -> None:
+    assert anywhere(path) == told
 
 
 async def test_a_contract_drafted_from_unplanned_records_takes_them(both: Both) -> None:

@@ -25,7 +25,7 @@ _LEFT_OPEN: Final = frozenset({"context", "integrations"})
 
 _STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['((?:[^'\\]|\\.)*)'\]|\[\*\]")
 _TEMPORAL: Final = {"date-time": "timestamp", "date": "date", "time": "time"}
-_ITEM: Final = "*"
+_ITEM: Final = "\0"  # what no property is called
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _tree(fields: Sequence[FieldProfile]) -> _Node:
 
 
 def _steps(path: str) -> Iterator[str]:
-    """Yield the steps of a JSON path; `*` is any item."""
+    """Yield the steps of a JSON path, any item among them."""
     for match in _STEP.finditer(path):
         plain, quoted = match[1], match[2]
         if plain is not None:

@@ -48,6 +48,8 @@ _PERSONAL_NAMES: Final = (
     ("secret", re.compile(r"password|passwd|secret|token|api_?key|authorization")),
     ("other", re.compile(r"gender|^sex$|religio|ethnic|health|salary|income")),
 )
+_PERSONAL_KEY: Final = re.compile(r"@|\d{6}")
+"""What no field is called: a key that is data, as where a map is keyed by addresses of people."""
 _THINGS: Final = re.compile(
     r"product|item|campaign|category|page|app|library|^os$|device|screen|browser|network|plan|store"
 )
@@ -58,7 +60,7 @@ _PERSONAL_VALUE: Final = (
 )
 
 Step = str | None
-"""A property's name, or None for any item of an array."""
+"""A property's name, or None for any item of an array, or of an object whose keys are data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class _Fields:
     def _object(self, node: _Node, value: Mapping[str, Any]) -> None:
         node.holders += 1
         for name, inner in value.items():
-            self._child(node, name, inner)
+            self._child(node, None if _PERSONAL_KEY.search(name) else name, inner)
 
     def _child(self, node: _Node, step: Step, value: Any) -> None:
         child = node.children.get(step)
