@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from pathlib import Path
 
@@ -272,3 +273,26 @@ async def test_what_was_told_outlives_a_restart(tmp_path: Path) -> None:
         await Lineage(contracts).kept(event("load", inputs=[dataset("orders")], outputs=[dataset("revenue")]))
     async with contracts_in(tmp_path) as contracts:
         assert len((await Lineage(contracts).graph(ORDERS)).edges) == 2
+
+
+async def test_a_graph_that_is_too_large_is_shown_in_part_and_says_so(lineage: Lineage) -> None:
+    long = "x" * 900
+    many = [dataset(f"{long}{number}") for number in range(900)]
+    for at in range(6):
+        await lineage.kept(event(f"load {at}", at=at, inputs=many, outputs=[dataset("revenue")]))
+    graph = await lineage.graph(f"dataset:{WAREHOUSE}:revenue", depth=2)
+    assert graph.truncated
+    assert len(graph.edges) <= 5000
+    assert graph.ByteSize() < 8 << 20
+    found = await lineage.impact(f"{long}1")
+    assert {item.name for item in found.items} == {*(f"load {at}" for at in range(6)), "revenue"}
+
+
+async def test_a_flood_of_column_edges_is_kept_in_bounded_time(lineage: Lineage) -> None:
+    flood = made_of(**{f"t{number}": [("orders", f"s{number}")] for number in range(10_000)})
+    began = time.monotonic()
+    await lineage.kept(event("load", inputs=[dataset("orders")], outputs=[dataset("revenue", columnLineage=flood)]))
+    print(f"10,000 column edges of one event: {time.monotonic() - began:.1f} s")
+    found = await lineage.columns("orders")
+    assert found.truncated
+    assert len(found.edges) == 5000

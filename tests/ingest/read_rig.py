@@ -23,6 +23,7 @@ from counterfoil_ingest.import_jobs import Format, Import, State
 from counterfoil_ingest.import_mappings import load_mappings
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.openlineage import LakeShape
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
 from counterfoil_ingest.snapshots import Snapshots
@@ -116,6 +117,8 @@ class ReadSide:
     ids: SystemIds
     quarantine: SqlQuarantine
     eraser: Eraser
+    shapes: list[tuple[str, str, LakeShape]]
+    """What the lake told of its datasets."""
 
     async def append(
         self, *candidates: Candidate, workspace: str = "acme", received_at: int = 1_700_000_000_000_000
@@ -186,7 +189,12 @@ async def read_side(
     """Open the read side over an open log; with `run`, the lake and the imports work."""
     database = Database(rig.url, lease=rig.lease)
     folder = rig.folder / "lake"
-    lake = Lake(folder, rig.log, rig.contracts, commit_seconds=commit_seconds, commit_rows=commit_rows)
+    shapes: list[tuple[str, str, LakeShape]] = []
+
+    async def tell(workspace: str, dataset: str, shape: LakeShape) -> None:
+        shapes.append((workspace, dataset, shape))
+
+    lake = Lake(folder, rig.log, rig.contracts, commit_seconds=commit_seconds, commit_rows=commit_rows, tell=tell)
     snapshots = Snapshots(rig.log, lake, rig.contracts)
     queries = Queries(lake, snapshots=snapshots, contracts=rig.contracts, folder=folder)
     spool = Spool(rig.folder / "imports")
@@ -219,6 +227,7 @@ async def read_side(
         SystemIds(clock),
         SqlQuarantine(database),
         eraser,
+        shapes,
     )
     tasks = [asyncio.create_task(work()) for work in ((lake.run, worker.run) if run else ())]
     try:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
-from counterfoil_chassis.canonical import canonical_json
+import orjson
 
 OURS: Final = "counterfoil"
 """The namespace of the platform's own datasets and jobs."""
 
-_KEYS: Final = uuid.UUID("5d3c6f3a-4b0f-5c0e-9a52-6f9b3f6f2a10")
-
 
 def key_of(*parts: str) -> str:
-    """Return the same UUID for the same texts."""
-    return str(uuid.uuid5(_KEYS, canonical_json(list(parts)).decode()))
+    """Return the same 32 hex digits for the same texts."""
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32]
+
+
+def uuid_of(*parts: str) -> str:
+    """Return the same UUID for the same texts, where others read it."""
+    return str(uuid.UUID(key_of(*parts)))
 
 
 class NodeKind(enum.Enum):
@@ -35,12 +40,14 @@ class Name:
     namespace: str
     name: str
 
+    @cached_property
     def dataset(self) -> str:
-        """Return the key of the dataset of this name."""
+        """The key of the dataset of this name."""
         return key_of(NodeKind.DATASET.value, self.namespace, self.name)
 
+    @cached_property
     def job(self) -> str:
-        """Return the key of the job of this name."""
+        """The key of the job of this name."""
         return key_of(NodeKind.JOB.value, self.namespace, self.name)
 
 
@@ -117,7 +124,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Node:
-    """A dataset or a job as it is known; `key` is `Name.dataset()` or `Name.job()`."""
+    """A dataset or a job as it is known; `key` is `Name.dataset` or `Name.job`."""
 
     key: str
     kind: NodeKind
@@ -219,9 +226,9 @@ class Edge:
     description: str = ""
     masking: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Return the same UUID for the same edge."""
+        """The same key for the same edge."""
         parts = (self.job, self.kind.value, self.source, self.target, self.source_field, self.target_field)
         return key_of(*parts, self.subtype, self.description, str(self.masking))
 

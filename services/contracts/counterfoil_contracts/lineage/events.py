@@ -13,7 +13,7 @@ import orjson
 from counterfoil_chassis.clock import to_micros
 
 from counterfoil_contracts.lineage.columns import links_of
-from counterfoil_contracts.lineage.entities import Field, Name, RunState, Told, ToldDataset, key_of
+from counterfoil_contracts.lineage.entities import Field, Name, RunState, Told, ToldDataset, uuid_of
 from counterfoil_contracts.lineage.facets import EventKind, Place, event_fault, facet_fault
 
 MOST_DATASETS: Final = 1000
@@ -70,7 +70,7 @@ def read_event(content: bytes) -> Told:
         event_id=event_id,
         event_type=event_type,
         at=at,
-        run_id=str(uuid.UUID(run["runId"])) if kind is EventKind.RUN else key_of("declared", event_id),
+        run_id=str(uuid.UUID(run["runId"])) if kind is EventKind.RUN else uuid_of("declared", event_id),
         state=_STATES.get(event_type, RunState.NEW) if kind is EventKind.RUN else RunState.DECLARED,
         job=None if job is None else _name(job, "$.job"),
         job_facets={} if job is None else _facets(job, "$.job.facets", Place.JOB),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from counterfoil_contracts.lineage.entities import AsOf, Name, Node, NodeKind, Run, Version
-from counterfoil_contracts.lineage.store import LineageStores
+from counterfoil_contracts.lineage.entities import AsOf, KnownEdge, Name, Node, NodeKind, Run, Version
+from counterfoil_contracts.lineage.store import MOST_FOUND, LineageStores
 from counterfoil_contracts.lineage.walking import MOST_NODES, touches
 
 MOST_ROUNDS = 100
@@ -40,7 +40,7 @@ async def impact(stores: LineageStores, changed: Iterable[tuple[Name, str]], *, 
     """Return what a change of these fields ("" = the dataset as a whole) reaches."""
     frontier: dict[str, set[str]] = {}
     for name, column in changed:
-        frontier.setdefault(name.dataset(), set()).add(column)
+        frontier.setdefault(name.dataset, set()).add(column)
     spread = _Spread(stores, as_of, starts={key: set(columns) for key, columns in frontier.items()})
     while frontier and spread.distance < MOST_ROUNDS:
         frontier = await spread.step(frontier)
@@ -74,7 +74,7 @@ class _Spread:
         """Go one job further; return the fields that were reached now, by dataset."""
         self.distance += 1
         self._ahead = {}
-        for each in await self._stores.edges.from_sources(list(frontier), columns=True, as_of=self._as_of):
+        for each in self._whole(await self._stores.edges.from_sources(list(frontier), columns=True, as_of=self._as_of)):
             edge = each.edge
             if any(touches(column, edge.source_field) for column in frontier[edge.source]):
                 self._reach(edge.target, edge.target_field, edge.job, assumed=False)
@@ -86,19 +86,25 @@ class _Spread:
 
     async def _unsaid(self, frontier: Mapping[str, set[str]]) -> dict[str, set[str]]:
         """Return the jobs that read the frontier without saying which fields, with the outputs they say nothing of."""
-        readers = await self._stores.edges.from_sources(list(frontier), columns=False, as_of=self._as_of)
+        edges, as_of = self._stores.edges, self._as_of
+        readers = self._whole(await edges.from_sources(list(frontier), columns=False, as_of=as_of))
         jobs = {each.edge.target for each in readers}
-        written = await self._stores.edges.from_sources(list(jobs), columns=False, as_of=self._as_of)
+        written = self._whole(await edges.from_sources(list(jobs), columns=False, as_of=as_of))
         outputs: dict[str, set[str]] = {job: set() for job in jobs}
         for each in written:
             outputs[each.edge.source].add(each.edge.target)
         every = {target for targets in outputs.values() for target in targets}
         told = {
             (each.edge.job, each.edge.target)
-            for each in await self._stores.edges.into_targets(list(every), columns=True, as_of=self._as_of)
+            for each in self._whole(await edges.into_targets(list(every), columns=True, as_of=as_of))
         }
         unsaid = {job: {each for each in targets if (job, each) not in told} for job, targets in outputs.items()}
         return {job: targets for job, targets in unsaid.items() if targets or not outputs[job]}
+
+    def _whole(self, found: Sequence[KnownEdge]) -> Sequence[KnownEdge]:
+        """Return what was found, and note when there is more."""
+        self.truncated = self.truncated or len(found) >= MOST_FOUND
+        return found
 
     def _reach(self, target: str, column: str, job: str, *, assumed: bool) -> None:
         if job != target:  # it was not the dataset that said it of itself

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final
 
-from counterfoil_chassis.canonical import canonical_json
+import orjson
 
 from counterfoil_contracts.lineage import timeline
 from counterfoil_contracts.lineage.entities import (
@@ -24,13 +25,16 @@ from counterfoil_contracts.lineage.entities import (
     Told,
     ToldDataset,
     Version,
-    key_of,
+    uuid_of,
 )
 from counterfoil_contracts.lineage.events import schema_fields, time_of
 from counterfoil_contracts.lineage.store import LineageStores
 
 RECEIPT: Final = "counterfoil_receipt"
 """Our own run facet: the receipt of the output that the run made."""
+
+MOST_FACETS: Final = 100
+"""Facets that are kept of a node or a run: what comes later under other names is in the events alone."""
 
 _LONGEST_TEXT: Final = 1000
 
@@ -40,23 +44,27 @@ async def keep(stores: LineageStores, told: Told, *, now: int) -> bool:
     if not await stores.events.add(told, now=now):
         return False
     before = await stores.runs.get(told.run_id)
+    earlier = await stores.runs.uses(told.run_id) if before is not None else ()
     run = _run(told, before)
-    uses = await _uses(stores, told, run)
+    uses = await _uses(stores, told, run, earlier)
     versions = {use.dataset: use.version for use in uses.values() if use.version}
     await stores.nodes.put(await _nodes(stores, told, run, versions))
     await stores.runs.put(run)
     await stores.runs.put_uses(list(uses.values()))
-    everything = {(use.role, use.dataset): use for use in await stores.runs.uses(run.run_id)}
-    await _tell(stores, run, list(uses.values()), at=told.at, now=now)
+    edges = _edges(uses.values())
+    await _tell(stores, run, edges, at=told.at, now=now)
+    everything = {**{(use.role, use.dataset): use for use in earlier}, **uses}
     if run.state.complete and everything and run.ended_at is not None:
-        await _tell(stores, run, list(everything.values()), at=run.ended_at, now=now)
-        await _leave_out(stores, run, list(everything.values()), at=run.ended_at, now=now)
+        if len(everything) > len(uses) or run.ended_at != told.at:
+            edges = _edges(everything.values())
+            await _tell(stores, run, edges, at=run.ended_at, now=now)
+        await _leave_out(stores, run, everything.values(), edges.keys(), at=run.ended_at, now=now)
     return True
 
 
 def use_edge(use: RunUse) -> Edge:
     """Return the edge between a job and a dataset that it used."""
-    dataset = use.dataset.dataset()
+    dataset = use.dataset.dataset
     if use.role is Role.INPUT:
         return Edge(use.job, EdgeKind.USE, source=dataset, target=use.job)
     return Edge(use.job, EdgeKind.USE, source=use.job, target=dataset)
@@ -67,8 +75,8 @@ def column_edge(job: str, link: ColumnLink, target: Name) -> Edge:
     return Edge(
         job=job,
         kind=EdgeKind.DIRECT if link.direct else EdgeKind.INDIRECT,
-        source=link.source.dataset(),
-        target=target.dataset(),
+        source=link.source.dataset,
+        target=target.dataset,
         source_field=link.source_field,
         target_field=link.target_field,
         subtype=link.subtype,
@@ -80,26 +88,31 @@ def column_edge(job: str, link: ColumnLink, target: Name) -> Edge:
 def edges_of(use: RunUse) -> list[Edge]:
     """Return every edge that a run's use of a dataset tells; one that says it of itself is used by no job."""
     columns = [column_edge(use.job, link, use.dataset) for link in use.columns or ()]
-    return columns if use.job == use.dataset.dataset() else [use_edge(use), *columns]
+    return columns if use.job == use.dataset.dataset else [use_edge(use), *columns]
 
 
-async def _tell(stores: LineageStores, run: Run, uses: Sequence[RunUse], *, at: int, now: int) -> None:
-    edges = {edge.key: edge for use in uses for edge in edges_of(use)}
+def _edges(uses: Iterable[RunUse]) -> dict[str, Edge]:
+    return {edge.key: edge for use in uses for edge in edges_of(use)}
+
+
+async def _tell(stores: LineageStores, run: Run, edges: Mapping[str, Edge], *, at: int, now: int) -> None:
     known = await stores.edges.known(list(edges.values()))
     following = await stores.runs.next_completion(run.job, after=at)
     changes = []
     for key, edge in edges.items():
         before = known.get(key, ())
         after = timeline.told(before, at=at, next_completion=following)
-        changes.append(Belief(edge, before, after))
+        if after != list(before):
+            changes.append(Belief(edge, before, after))
     await stores.edges.believe(changes, now=now)
 
 
-async def _leave_out(stores: LineageStores, run: Run, uses: Sequence[RunUse], *, at: int, now: int) -> None:
+async def _leave_out(
+    stores: LineageStores, run: Run, uses: Iterable[RunUse], kept: Collection[str], *, at: int, now: int
+) -> None:
     """End what a completed run no longer tells: uses, and what is made of what in outputs whose fields it tells."""
-    kept = {edge.key for use in uses for edge in edges_of(use)}
     over = list(await stores.edges.of_job(run.job, at=at))
-    outputs = {use.dataset.dataset(): use for use in uses if use.role is Role.OUTPUT}
+    outputs = {use.dataset.dataset: use for use in uses if use.role is Role.OUTPUT}
     for target in await stores.edges.targets_of_job(run.job, at=at):
         written = outputs.get(target)
         if written is None or written.columns is not None:
@@ -127,7 +140,7 @@ def _run(told: Told, before: Run | None) -> Run:
     nominal = told.run_facets.get("nominalTime") or {}
     receipt = told.run_facets.get(RECEIPT) or {}
     if before is None:
-        job = told.outputs[0].name.dataset() if told.job is None else told.job.job()
+        job = told.outputs[0].name.dataset if told.job is None else told.job.job
         before = Run(told.run_id, job, told.job, RunState.NEW, created_at=told.at, updated_at=told.at)
     newer = told.at >= before.updated_at
     state = _state(before, told, newer=newer)
@@ -158,14 +171,16 @@ def _state(before: Run, told: Told, *, newer: bool) -> RunState:
     return told.state if newer and (told.state.ended or not before.state.ended) else before.state
 
 
-async def _uses(stores: LineageStores, told: Told, run: Run) -> dict[tuple[Role, Name], RunUse]:
+async def _uses(
+    stores: LineageStores, told: Told, run: Run, earlier_uses: Sequence[RunUse]
+) -> dict[tuple[Role, Name], RunUse]:
     """Return what the event adds to a run's uses, each with what earlier events told of it; keep new versions."""
-    before = {(use.role, use.dataset): use for use in await stores.runs.uses(run.run_id)}
-    known = await stores.nodes.get([each.name.dataset() for each in (*told.inputs, *told.outputs)])
+    before = {(use.role, use.dataset): use for use in earlier_uses}
+    known = await stores.nodes.get([each.name.dataset for each in (*told.inputs, *told.outputs)])
     found: dict[tuple[Role, Name], RunUse] = {}
     for role, datasets in ((Role.INPUT, told.inputs), (Role.OUTPUT, told.outputs)):
         for each in datasets:
-            version = await _version(stores, told, each, known.get(each.name.dataset()), role)
+            version = await _version(stores, told, each, known.get(each.name.dataset), role)
             earlier = found.get((role, each.name)) or before.get((role, each.name))
             use = RunUse(
                 run_id=run.run_id,
@@ -203,10 +218,10 @@ async def _version(stores: LineageStores, told: Told, each: ToldDataset, known: 
         return "" if known is None else known.version
     if not fields and known is not None:
         fields = known.fields
-    shape = canonical_json([[field.name, field.type] for field in fields]).decode()
+    shape = orjson.dumps([[field.name, field.type] for field in fields]).decode()
     version = Version(
-        dataset=each.name.dataset(),
-        version=key_of("version", each.name.namespace, each.name.name, stated, lifecycle, shape),
+        dataset=each.name.dataset,
+        version=uuid_of("version", each.name.namespace, each.name.name, stated, lifecycle, shape),
         stated=stated,
         fields=fields,
         facets=each.facets,
@@ -225,16 +240,16 @@ async def _nodes(stores: LineageStores, told: Told, run: Run, versions: Mapping[
         facets.setdefault(each.name, {}).update(each.facets)
         for link in each.columns or ():
             facets.setdefault(link.source, {})
-    keys = [name.dataset() for name in facets]
-    known = await stores.nodes.get(keys if told.job is None else [*keys, told.job.job()])
+    keys = [name.dataset for name in facets]
+    known = await stores.nodes.get(keys if told.job is None else [*keys, told.job.job])
     nodes = []
     for name, some in facets.items():
-        node = _node(NodeKind.DATASET, name, known.get(name.dataset()), some, at=told.at)
+        node = _node(NodeKind.DATASET, name, known.get(name.dataset), some, at=told.at)
         if name in versions and (told.at >= node.updated_at or not node.version):
             node = replace(node, version=versions[name])
         nodes.append(node)
     if told.job is not None:
-        job = _node(NodeKind.JOB, told.job, known.get(told.job.job()), told.job_facets, at=told.at)
+        job = _node(NodeKind.JOB, told.job, known.get(told.job.job), told.job_facets, at=told.at)
         if told.state is not RunState.DECLARED and told.at >= job.updated_at:
             job = replace(job, latest_run=run.run_id)
         nodes.append(job)
@@ -242,7 +257,7 @@ async def _nodes(stores: LineageStores, told: Told, run: Run, versions: Mapping[
 
 
 def _node(kind: NodeKind, name: Name, known: Node | None, facets: Mapping[str, Any], *, at: int) -> Node:
-    key = name.dataset() if kind is NodeKind.DATASET else name.job()
+    key = name.dataset if kind is NodeKind.DATASET else name.job
     before = known or Node(key, kind, name, "", "", at, at, {}, (), ())
     newer = at >= before.updated_at
     merged = _merged(before.facets, facets, newer=newer)
@@ -273,7 +288,8 @@ def _type(kind: NodeKind, facets: Mapping[str, Any]) -> str:
 def _merged(before: Mapping[str, Any], told: Mapping[str, Any], *, newer: bool) -> dict[str, Any]:
     """Return facets with those of an event; an older event adds only what was not told, `_deleted` takes one away."""
     merged = {**before, **told} if newer else {**told, **before}
-    return {name: facet for name, facet in merged.items() if facet.get("_deleted") is not True}
+    kept = {name: facet for name, facet in merged.items() if facet.get("_deleted") is not True}
+    return dict(islice(kept.items(), MOST_FACETS))
 
 
 def _text(value: Any) -> str:

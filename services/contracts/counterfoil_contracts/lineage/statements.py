@@ -50,11 +50,11 @@ async def known_columns(
     """Return what columns the tables of a statement have: by the event, by what is known, by the contracts in force."""
     said = {each.name: [field.name for field in schema_fields(each.facets)] for each in told}
     names = [statement.name_of(table) for table in tables]
-    nodes = await stores.nodes.get([name.dataset() for name in names])
+    nodes = await stores.nodes.get([name.dataset for name in names])
     found: dict[Name, Sequence[str]] = {}
     for name in names:
         columns: Sequence[str] = said.get(name, ())
-        if not columns and (node := nodes.get(name.dataset())) is not None:
+        if not columns and (node := nodes.get(name.dataset)) is not None:
             columns = [field.name for field in node.fields]
         if not columns and name.namespace == OURS:
             columns = await stores.columns.columns(name.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from counterfoil_contracts.lineage.entities import (
     AsOf,
@@ -20,6 +20,9 @@ from counterfoil_contracts.lineage.entities import (
     Told,
     Version,
 )
+
+MOST_FOUND: Final = 20_000
+"""Edges of one look-up."""
 
 
 class EdgeStore(Protocol):
@@ -38,10 +41,10 @@ class EdgeStore(Protocol):
         """Replace what is believed of edges from now on; what is superseded stays, with the time until which it was."""
 
     async def from_sources(self, nodes: Collection[str], *, columns: bool, as_of: AsOf) -> Sequence[KnownEdge]:
-        """Return the uses, or the column edges, that start at any of these nodes."""
+        """Return the uses, or the column edges, that start at any of these nodes, at most `MOST_FOUND`."""
 
     async def into_targets(self, nodes: Collection[str], *, columns: bool, as_of: AsOf) -> Sequence[KnownEdge]:
-        """Return the uses, or the column edges, that end at any of these nodes."""
+        """Return the uses, or the column edges, that end at any of these nodes, at most `MOST_FOUND`."""
 
 
 class RunStore(Protocol):

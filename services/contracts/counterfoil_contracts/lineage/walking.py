@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from counterfoil_contracts.lineage.entities import AsOf, KnownEdge, Node
-from counterfoil_contracts.lineage.store import LineageStores
+from counterfoil_contracts.lineage.store import MOST_FOUND, LineageStores
 
 MOST_NODES = 2000
 MOST_EDGES = 5000
@@ -40,10 +40,11 @@ async def walk(stores: LineageStores, start: Node, *, depth: int, direction: Dir
     for _ in range(depth or DEFAULT_DEPTH):
         for way, frontier in ahead.items():
             found = await _next(stores, way, frontier, columns=False, as_of=as_of)
+            truncated = truncated or len(found) >= MOST_FOUND
             reached: set[str] = set()
             for each in found:
                 end = each.edge.target if way is Direction.DOWNSTREAM else each.edge.source
-                if len(met) >= MOST_NODES and end not in met:
+                if (len(met) >= MOST_NODES and end not in met) or len(edges) >= MOST_EDGES:
                     truncated = True
                     continue
                 edges.setdefault(each.edge.key, each)
@@ -70,11 +71,13 @@ async def walk_columns(
 ) -> WalkedColumns:
     """Return the column edges within `depth` of a field, given by its dataset's key and its name ("" = all of it)."""
     edges: dict[str, KnownEdge] = {}
+    truncated = False
     for way in _ways(direction):
         met = {start}
         frontier = {start}
         for _ in range(depth or DEFAULT_DEPTH):
             found = await _next(stores, way, {node for node, _ in frontier}, columns=True, as_of=as_of)
+            truncated = truncated or len(found) >= MOST_FOUND
             reached: set[tuple[str, str]] = set()
             for each in found:
                 near, far = _ends(each, way)
@@ -89,7 +92,7 @@ async def walk_columns(
             frontier = reached
             if not frontier:
                 break
-    return WalkedColumns(list(edges.values()), truncated=False)
+    return WalkedColumns(list(edges.values()), truncated=truncated)
 
 
 def touches(one: str, other: str) -> bool:

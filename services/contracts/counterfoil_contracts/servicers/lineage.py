@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -24,7 +24,7 @@ from counterfoil_contracts.errors import (
     SqlUnreadableError,
 )
 from counterfoil_contracts.lineage import impact, keeping, sql, statements
-from counterfoil_contracts.lineage.entities import OURS, AsOf, KnownEdge, Name, Node, NodeKind, Told
+from counterfoil_contracts.lineage.entities import OURS, AsOf, KnownEdge, Name, Node, NodeKind, Run, Told
 from counterfoil_contracts.lineage.events import EventRefusedError, read_event
 from counterfoil_contracts.lineage.schemas import changed_fields
 from counterfoil_contracts.lineage.store import LineageStores, LineageTransactions
@@ -49,7 +49,8 @@ LATEST: Final = 253_402_300_799_999_999
 """What is valid and known without end: the last microsecond of the year 9999."""
 
 _AT_ONCE: Final = 50  # events of one transaction
-_ANSWER_BYTES: Final = 4 << 20
+_FIELD_BYTES: Final = 1 << 20
+_ANSWER_BYTES: Final = 7 << 20  # of the 8 MiB of a message
 _DIRECTIONS: Final = {
     pb.GetLineageRequest.Direction.DIRECTION_UNSPECIFIED: Direction.BOTH,
     pb.GetLineageRequest.Direction.UPSTREAM: Direction.UPSTREAM,
@@ -130,13 +131,10 @@ class LineageServicer(LineageServiceServicer):
             )
             runs = await stores.runs.of_ids([node.latest_run for node in walked.nodes if node.latest_run])
         nodes = {node.key: node for node in walked.nodes}
-        return pb.LineageGraph(
-            nodes=[to_node(node, run=runs.get(node.latest_run)) for node in walked.nodes],
-            edges=[
-                to_edge(each, nodes) for each in walked.edges if each.edge.source in nodes and each.edge.target in nodes
-            ],
-            truncated=walked.truncated,
-        )
+        answer = pb.LineageGraph(nodes=_shown(walked.nodes, runs), truncated=walked.truncated)
+        ends = [each for each in walked.edges if each.edge.source in nodes and each.edge.target in nodes]
+        answer.truncated |= not _fill(answer, answer.edges, (to_edge(each, nodes) for each in ends))
+        return answer
 
     async def GetColumnLineage(self, request: pb.GetColumnLineageRequest, context: Context) -> pb.ColumnLineage:
         """Walk from a dataset or one of its fields along what is computed from what."""
@@ -145,15 +143,15 @@ class LineageServicer(LineageServiceServicer):
             await _require(stores, name)
             walked = await walk_columns(
                 stores,
-                (name.dataset(), request.field),
+                (name.dataset, request.field),
                 depth=request.depth,
                 direction=_DIRECTIONS[request.direction],
                 as_of=_as_of(request),
             )
             nodes = await _nodes_of(stores, walked.edges)
-        return pb.ColumnLineage(
-            edges=[to_column_edge(each, nodes) for each in walked.edges], truncated=walked.truncated
-        )
+        answer = pb.ColumnLineage(truncated=walked.truncated)
+        answer.truncated |= not _fill(answer, answer.edges, (to_column_edge(each, nodes) for each in walked.edges))
+        return answer
 
     async def ListLineageNodes(
         self, request: pb.ListLineageNodesRequest, context: Context
@@ -173,9 +171,7 @@ class LineageServicer(LineageServiceServicer):
             )
             runs = await stores.runs.of_ids([node.latest_run for node in found if node.latest_run])
         kept = found[: page.limit]
-        answer = pb.ListLineageNodesResponse(
-            nodes=[to_node(node, run=runs.get(node.latest_run)) for node in kept], total_size=total
-        )
+        answer = pb.ListLineageNodesResponse(nodes=_shown(kept, runs), total_size=total)
         if len(found) > page.limit:
             last = kept[-1]
             place = [last.name.namespace, last.name.name, last.kind.value]
@@ -196,7 +192,7 @@ class LineageServicer(LineageServiceServicer):
     async def GetLineageNode(self, request: pb.GetLineageNodeRequest, context: Context) -> pb.LineageNode:
         """Return one dataset or job with its facets."""
         name, kind = Name(request.namespace, request.name), _KINDS.get(request.kind, NodeKind.DATASET)
-        key = name.job() if kind is NodeKind.JOB else name.dataset()
+        key = name.job if kind is NodeKind.JOB else name.dataset
         as_of = AsOf(LATEST, LATEST)
         async with self._lineage.read(current_caller().workspace) as stores:
             node = (await stores.nodes.get([key])).get(key)
@@ -235,27 +231,22 @@ class LineageServicer(LineageServiceServicer):
         """List a dataset's versions, newest first."""
         name = Name(request.namespace, request.name)
         async with self._lineage.read(current_caller().workspace) as stores:
-            if name.dataset() not in await stores.nodes.get([name.dataset()]):
+            if name.dataset not in await stores.nodes.get([name.dataset]):
                 raise _unknown(f"dataset:{name.namespace}:{name.name}")
             found, total = await stores.versions.list(
-                name.dataset(), version=request.version, skip=request.skip, limit=request.page_size or DEFAULT_LIMIT
+                name.dataset, version=request.version, skip=request.skip, limit=request.page_size or DEFAULT_LIMIT
             )
         answer = pb.ListDatasetVersionsResponse(total_size=total)
-        for version in found:
-            answer.versions.append(to_version(version))
-            if answer.ByteSize() > _ANSWER_BYTES:
-                break
+        _fill(answer, answer.versions, (to_version(version) for version in found))
         return answer
 
     async def ListLineageRuns(self, request: pb.ListLineageRunsRequest, context: Context) -> pb.ListLineageRunsResponse:
         """List a job's runs, newest first."""
         name = Name(request.namespace, request.name)
         async with self._lineage.read(current_caller().workspace) as stores:
-            if name.job() not in await stores.nodes.get([name.job()]):
+            if name.job not in await stores.nodes.get([name.job]):
                 raise _unknown(f"job:{name.namespace}:{name.name}")
-            runs, total = await stores.runs.list(
-                name.job(), skip=request.skip, limit=request.page_size or DEFAULT_LIMIT
-            )
+            runs, total = await stores.runs.list(name.job, skip=request.skip, limit=request.page_size or DEFAULT_LIMIT)
         return pb.ListLineageRunsResponse(runs=[to_run(run) for run in runs], total_size=total)
 
     async def GetLineageRun(self, request: pb.GetLineageRunRequest, context: Context) -> pb.LineageRun:
@@ -280,12 +271,8 @@ class LineageServicer(LineageServiceServicer):
                 skip=request.skip,
                 limit=request.page_size or DEFAULT_LIMIT,
             )
-        answer, size = pb.ListLineageEventsResponse(total_size=total), 0
-        for payload in found:
-            size += len(payload)
-            if size > _ANSWER_BYTES:
-                break
-            answer.events.append(pb.LineageEvent(event=payload))
+        answer = pb.ListLineageEventsResponse(total_size=total)
+        _fill(answer, answer.events, (pb.LineageEvent(event=payload) for payload in found))
         return answer
 
     async def GetLineageStats(self, request: pb.GetLineageStatsRequest, context: Context) -> pb.LineageStats:
@@ -366,6 +353,29 @@ def _parts(told: Sequence[Told]) -> Iterable[Sequence[Told]]:
     return (told[at : at + _AT_ONCE] for at in range(0, len(told), _AT_ONCE))
 
 
+def _shown(nodes: Iterable[Node], runs: Mapping[str, Run]) -> list[pb.LineageNode]:
+    """Return nodes with their newest runs, and with fields as long as these have room in an answer."""
+    found, size = [], 0
+    for node in nodes:
+        shown = to_node(node, run=runs.get(node.latest_run))
+        size += shown.ByteSize()
+        if size > _FIELD_BYTES:
+            shown.ClearField("fields")
+        found.append(shown)
+    return found
+
+
+def _fill(answer: Message, into: Any, items: Iterable[Message]) -> bool:
+    """Add items to an answer as long as they have room in it; say whether all had."""
+    size = answer.ByteSize()
+    for item in items:
+        size += item.ByteSize() + 8
+        if size > _ANSWER_BYTES:
+            return False
+        into.append(item)
+    return True
+
+
 def _as_of(request: Any) -> AsOf:
     at, known = _micros(request, "as_of"), _micros(request, "known_at")
     return AsOf(LATEST if at is None else at, LATEST if known is None else known)
@@ -377,7 +387,7 @@ def _micros(request: Any, field: str) -> int | None:
 
 async def _require(stores: LineageStores, name: Name) -> None:
     """Raise LineageNodeNotFoundError for a dataset that neither an event nor a contract names."""
-    if name.dataset() in await stores.nodes.get([name.dataset()]):
+    if name.dataset in await stores.nodes.get([name.dataset]):
         return
     if name.namespace != OURS or not await stores.columns.columns(name.name):
         raise _unknown(f"dataset:{name.namespace}:{name.name}")

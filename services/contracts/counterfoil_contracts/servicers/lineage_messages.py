@@ -28,6 +28,7 @@ from counterfoil_contracts.lineage.sql import Analysis
 from counterfoil_contracts.lineage.statements import Statement
 
 KINDS: Final = {NodeKind.DATASET: pb.LineageNode.Kind.DATASET, NodeKind.JOB: pb.LineageNode.Kind.JOB}
+_MOST_BYTES: Final = 7 << 20  # of the 8 MiB of a message
 _STATES: Final = {
     RunState.NEW: pb.LineageRun.State.NEW,
     RunState.RUNNING: pb.LineageRun.State.RUNNING,
@@ -163,9 +164,8 @@ def to_analysis(analysis: Analysis, statement: Statement) -> pb.AnalyzeSqlRespon
 
 def to_impact(impact: Impact, changed: Iterable[tuple[Name, str]]) -> pb.Impact:
     """Return what a change reaches."""
-    return pb.Impact(
+    answer = pb.Impact(
         changed=[_column(name, field) for name, field in changed],
-        items=[item for each in impact.reached for item in _items(each, impact)],
         receipts_total=impact.receipts_total,
         receipts=[
             pb.ImpactReceipt(
@@ -177,6 +177,14 @@ def to_impact(impact: Impact, changed: Iterable[tuple[Name, str]]) -> pb.Impact:
         ],
         truncated=impact.truncated,
     )
+    size = answer.ByteSize()
+    for item in (item for each in impact.reached for item in _items(each, impact)):
+        size += item.ByteSize() + 8
+        if size > _MOST_BYTES:
+            answer.truncated = True
+            break
+        answer.items.append(item)
+    return answer
 
 
 def to_name(name: Name) -> pb.DatasetName:

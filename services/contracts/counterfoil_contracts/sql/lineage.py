@@ -26,7 +26,7 @@ from counterfoil_contracts.lineage.entities import (
     Told,
     Version,
 )
-from counterfoil_contracts.lineage.store import LineageStores
+from counterfoil_contracts.lineage.store import MOST_FOUND, LineageStores
 from counterfoil_contracts.sql.compiled import to_compiled
 from counterfoil_contracts.sql.lineage_rows import (
     edge_values,
@@ -65,6 +65,17 @@ class _Part:
         make = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         statement = make(table).values(workspace=self._workspace, **row).on_conflict_do_nothing()
         return (await self._connection.execute(statement)).rowcount == 1
+
+    async def _put(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep rows in place of those with their keys."""
+        if not rows:
+            return
+        make = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
+        statement = make(table)
+        keys = list(table.primary_key)
+        changed = {column.name: statement.excluded[column.name] for column in table.c if column not in keys}
+        upsert = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+        await self._connection.execute(upsert, [{"workspace": self._workspace, **row} for row in rows])
 
     async def _count(self, query: Select[Any]) -> int:
         return (await self._connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
@@ -129,9 +140,7 @@ class SqlLineageNodes(_Part):
 
     async def put(self, nodes: Sequence[Node]) -> None:
         """Keep nodes as they are now."""
-        for some in _parts([node.key for node in nodes]):
-            await self._connection.execute(delete(NODES).where(self._mine(NODES), NODES.c.node.in_(some)))
-        await self._add(NODES, [node_values(node) for node in nodes])
+        await self._put(NODES, [node_values(node) for node in nodes])
 
     async def list(
         self,
@@ -184,8 +193,7 @@ class SqlLineageRuns(_Part):
 
     async def put(self, run: Run) -> None:
         """Keep a run as it is now."""
-        await self._connection.execute(delete(RUNS).where(self._mine(RUNS, run_id=run.run_id)))
-        await self._add(RUNS, [run_values(run)])
+        await self._put(RUNS, [run_values(run)])
 
     async def uses(self, run_id: str) -> Sequence[RunUse]:
         """Return what a run used, inputs first, by name."""
@@ -194,10 +202,7 @@ class SqlLineageRuns(_Part):
 
     async def put_uses(self, uses: Sequence[RunUse]) -> None:
         """Keep what a run used."""
-        for use in uses:
-            same = self._mine(USES, run_id=use.run_id, role=use.role.value, dataset=use.dataset.dataset())
-            await self._connection.execute(delete(USES).where(same))
-        await self._add(USES, [use_values(use) for use in uses])
+        await self._put(USES, [use_values(use) for use in uses])
 
     async def next_completion(self, job: str, *, after: int) -> int | None:
         """Return when a job next told all it reads and writes after a time, None = not since."""
@@ -296,8 +301,8 @@ class SqlLineageEdges(_Part):
         """Replace what is believed of edges from now on; what is superseded stays, with the time until which it was."""
         rows = []
         for change in changes:
-            believed = and_(self._mine(EDGES, edge=change.edge.key), EDGES.c.known_to.is_(None))
             for span in set(change.before) - set(change.after):
+                believed = and_(self._mine(EDGES, edge=change.edge.key), EDGES.c.known_to.is_(None))
                 one = and_(believed, EDGES.c.valid_from == span.start)
                 # What this very moment taught was never seen.
                 await self._connection.execute(delete(EDGES).where(one, EDGES.c.known_from >= now))
@@ -308,11 +313,11 @@ class SqlLineageEdges(_Part):
         await self._add(EDGES, rows)
 
     async def from_sources(self, nodes: Collection[str], *, columns: bool, as_of: AsOf) -> Sequence[KnownEdge]:
-        """Return the uses, or the column edges, that start at any of these nodes."""
+        """Return the uses, or the column edges, that start at any of these nodes, at most `MOST_FOUND`."""
         return await self._at(EDGES.c.source, nodes, columns=columns, as_of=as_of)
 
     async def into_targets(self, nodes: Collection[str], *, columns: bool, as_of: AsOf) -> Sequence[KnownEdge]:
-        """Return the uses, or the column edges, that end at any of these nodes."""
+        """Return the uses, or the column edges, that end at any of these nodes, at most `MOST_FOUND`."""
         return await self._at(EDGES.c.target, nodes, columns=columns, as_of=as_of)
 
     async def _at(
@@ -324,9 +329,9 @@ class SqlLineageEdges(_Part):
         for some in _parts(nodes):
             place = and_(self._mine(EDGES), _of_kind(columns=columns), end.in_(some), valid, known)
             order = (EDGES.c.source, EDGES.c.target, EDGES.c.source_field, EDGES.c.target_field, EDGES.c.edge)
-            found += [
-                to_known(row) for row in await self._connection.execute(select(EDGES).where(place).order_by(*order))
-            ]
+            left = MOST_FOUND - len(found)
+            rows = await self._connection.execute(select(EDGES).where(place).order_by(*order).limit(left))
+            found += [to_known(row) for row in rows]
         return found
 
     def _going_on(self, job: str, at: int, *, columns: bool) -> ColumnElement[bool]:

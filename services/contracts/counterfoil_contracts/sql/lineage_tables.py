@@ -22,7 +22,7 @@ NODES = Table(
     "lineage_nodes",
     METADATA,
     Column("workspace", Text, primary_key=True),
-    Column("node", Text, primary_key=True),  # a UUID made from kind, namespace and name
+    Column("node", Text, primary_key=True),  # made from kind, namespace and name
     Column("kind", Text, nullable=False),
     Column("namespace", Text, nullable=False),
     Column("name", Text, nullable=False),
@@ -100,7 +100,7 @@ EDGES = Table(
     "lineage_edges",
     METADATA,
     Column("workspace", Text, primary_key=True),
-    Column("edge", Text, primary_key=True),  # a UUID made from what is connected how
+    Column("edge", Text, primary_key=True),  # made from what is connected how
     Column("valid_from", BigInteger, primary_key=True),
     Column("known_from", BigInteger, primary_key=True),
     Column("valid_to", BigInteger),  # NULL = it still is
