@@ -157,6 +157,8 @@ def test_an_import_is_held_against_the_same_rules(in_columns: bool) -> None:
     texts = lines(columns, 3)
     values = [orjson.loads(text) for text in texts]
     rows = Rows(0, texts, {}, columns) if in_columns else Rows(0, texts, {}, values=values)
-    judged = Judge(Target("acme", "sales", "s", "", "f"), new_id=lambda: "q").judge(rows, compiled, received_at=1)
+    judged = Judge(Target("acme", "sales", "s", "", "f"), new_id=lambda: "q").judge(
+        rows, {"sales": compiled}, received_at=1
+    )
     found = {index: [each.reason for each in refused.findings] for index, refused in judged.refused.items()}
     assert found == {1: ["CONTRACT_RULE"], 2: ["CONTRACT_RULE_ERROR"]}
