@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import orjson
 import pytest
 import yaml
 from counterfoil.contracts.v1 import contracts_pb2 as pb
@@ -304,6 +306,36 @@ def test_the_team_is_responsible(team: Any, owner: str) -> None:
 def test_more_rules_than_can_be_watched_are_refused() -> None:
     rule = {"metric": "rowCount", "mustBe": 1}
     assert reasons(rules={"": [rule] * 201}) == {"TOO_MANY_RULES"}
+
+
+def test_a_rule_about_items_of_an_array_is_a_finding_and_not_forgotten() -> None:
+    quality = [{"metric": "nullValues", "mustBeLessThan": 5, "unit": "percent"}]
+    items = {"logicalType": "object", "properties": [{"name": "sku", "logicalType": "string", "quality": quality}]}
+    schema = [{"name": "orders", "properties": [{"name": "lines", "logicalType": "array", "items": items}]}]
+    found = check_document(yaml.safe_dump({**yaml.safe_load(document()), "schema": schema}))
+    assert [(each.reason, each.path) for each in found.findings] == [
+        ("QUALITY_PLACE", "$.schema[0].properties[0].items.properties[0].quality[0]")
+    ]
+
+
+@pytest.mark.parametrize("what", ["rules", "levels of many datasets", "elements", "queries"])
+def test_a_document_full_of_promises_is_refused_in_bounded_time(what: str) -> None:
+    properties = [{"name": "at", "logicalType": "date"}]
+    datasets = [{"name": f"d{number}", "properties": properties} for number in range(2_000)]
+    level = {"property": "latency", "value": 1, "unit": "d"}
+    long = "SELECT " + "a," * 9_000 + "a"
+    documents: dict[str, dict[str, Any]] = {
+        "rules": {"schema": [{**datasets[0], "quality": [{"metric": "rowCount", "mustBe": 1}] * 9_000}]},
+        "levels of many datasets": {"schema": datasets, "slaProperties": [level] * 1_000},
+        "elements": {"schema": datasets, "slaProperties": [{**level, "element": ",".join(map(str, range(90_000)))}]},
+        "queries": {"schema": [{**datasets[0], "quality": [{"type": "sql", "query": long, "mustBe": 1}] * 50}]},
+    }
+    text = orjson.dumps(yaml.safe_load(document()) | documents[what]).decode()
+    assert len(text) < 1 << 20
+    begin = time.process_time()
+    reasons = {finding.reason for finding in check_document(text).findings}
+    assert reasons == {{"elements": "ELEMENT_UNKNOWN", "queries": "QUALITY_QUERY"}.get(what, "TOO_MANY_RULES")}
+    assert time.process_time() - begin < 20
 
 
 async def test_a_version_keeps_what_it_promises(contracts: Contracts) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 from counterfoil_contracts.odcs.findings import Findings, Path
@@ -17,6 +18,8 @@ _NUMBERS: Final = frozenset({"integer", "number"})
 _COMPOSITE: Final = frozenset({"object", "array", "map", "vector"})
 _PLACE: Final = re.compile(r"\$?\{(object|table|property|column)\}")
 _BEYOND_RE2: Final = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9k]")
+_MOST_DEPTH: Final = 100
+_TOO_DEEP: Final = "it nests too deep"
 _MOST_VALUES: Final = 1_000
 
 
@@ -91,6 +94,8 @@ def query(rule: Mapping[str, Any], subject: Subject, path: Path, found: Findings
 
 
 def _problem_of(text: str) -> str:
+    if _depth(text) > _MOST_DEPTH:
+        return _TOO_DEEP
     import sqlglot  # noqa: PLC0415 - a third of a second at start, for documents that have such rules only
     from sqlglot import errors, exp  # noqa: PLC0415
 
@@ -99,9 +104,15 @@ def _problem_of(text: str) -> str:
     except (errors.ParseError, errors.TokenError) as error:
         return str(error).splitlines()[0][:200]
     except RecursionError:
-        return "it nests too deep"
+        return _TOO_DEEP
     statements = [each for each in parsed if each is not None]
     return "" if len(statements) == 1 and isinstance(statements[0], exp.Query) else "it is something else"
+
+
+def _depth(text: str) -> int:
+    """Return how deep brackets nest, at most; those within quotes count, too, which nobody writes by the hundred."""
+    steps = (1 if each in "([{" else -1 for each in text if each in "()[]{}")
+    return max(accumulate(steps), default=0)
 
 
 def _duplicate_rows(arguments: Mapping[str, Any], subject: Subject, path: Path, found: Findings) -> str:

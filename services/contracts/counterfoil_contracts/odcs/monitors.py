@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from cronsim import CronSim, CronSimError
@@ -26,6 +29,12 @@ from counterfoil_contracts.odcs.quality import is_for_each_record
 LONGEST_NAME: Final = 100
 MOST_MONITORS: Final = 200
 """Of one dataset."""
+
+MOST_SQL: Final = 100_000
+"""Characters of all queries of a contract together."""
+
+MOST_OF_DOCUMENT: Final = 2_000
+"""Of all datasets of a contract together."""
 
 _OPERATORS: Final = {
     "mustBe": Operator.EQUAL,
@@ -63,29 +72,86 @@ _OPTIONS: Final = ("dataBreaker", "autoResume")
 
 def compile_monitors(document: Mapping[str, Any], found: Findings) -> Mapping[str, DatasetMonitors]:
     """Return what is to be watched of each dataset, by its name, and add a finding for what cannot be."""
-    owner = _owner(document)
     nodes = document.get("schema", [])
-    made = {node["name"]: _Making() for node in nodes}
-    for index, node in enumerate(nodes):
-        for rule, subject, path in _rules(node, ("schema", index)):
-            made[node["name"]].add_rule(rule, subject, path, found)
-    for index, level in enumerate(document.get("slaProperties", []) if nodes else []):
-        _add_level(level, ("slaProperties", index), nodes, made, found)
-    for index, node in enumerate(nodes):
-        if made[node["name"]].count > MOST_MONITORS:
-            found.add("TOO_MANY_RULES", ("schema", index), f"A dataset has at most {MOST_MONITORS} rules and levels.")
+    places = _Places(nodes)
+    queries = _Queries()
+    made = {node["name"]: _Making(queries) for node in nodes}
+    promises = chain(_every_rule(nodes, made, found), _every_level(document, places, made, found))
+    for number, (dataset, add) in enumerate(promises):
+        if number >= MOST_OF_DOCUMENT or made[dataset].count >= MOST_MONITORS:
+            detail = f"A dataset has at most {MOST_MONITORS} rules and levels, a contract {MOST_OF_DOCUMENT}."
+            found.add("TOO_MANY_RULES", ("schema",), detail)
+            break
+        add()
+    owner = _owner(document)
     return {name: DatasetMonitors(owner, tuple(each.rules), tuple(each.levels)) for name, each in made.items()}
+
+
+_Add = tuple[str, Callable[[], None]]
+"""A promise before it is compiled: its dataset, and what compiles it."""
+
+
+def _every_rule(nodes: Sequence[Mapping[str, Any]], made: Mapping[str, _Making], found: Findings) -> Iterator[_Add]:
+    for index, node in enumerate(nodes):
+        for rule, subject, path in _rules(node, ("schema", index), found):
+            yield node["name"], partial(made[node["name"]].add_rule, rule, subject, path, found)
+
+
+def _every_level(
+    document: Mapping[str, Any], places: _Places, made: Mapping[str, _Making], found: Findings
+) -> Iterator[_Add]:
+    for index, node in enumerate(document.get("slaProperties", []) if made else []):
+        path: Path = ("slaProperties", index)
+        level, value = _LEVELS.get(str(node["property"]).lower()), _number(node["value"])
+        if level is None or value is None:  # prose, or what concerns people: kept with the document
+            if _customs(node).get("dataBreaker"):
+                known = ", ".join(each.value for each in LevelProperty)
+                found.add("SLA_NOT_RUN", path, f"Only {known} with a number for a value can be watched and hold data.")
+            continue
+        limit = _limit(level, value, node, path, found)
+        for dataset, column in _elements(node, level, path, places, found):
+            yield dataset, partial(made[dataset].add_level, node, path, found, level=level, column=column, limit=limit)
+
+
+@dataclass
+class _Queries:
+    """How much SQL of a document may still be read: reading it costs a second per megabyte and more."""
+
+    left: int = MOST_SQL
+
+    def take(self, text: str, path: Path, found: Findings) -> bool:
+        """Tell whether a query may be read; a finding says that it may not."""
+        self.left -= len(text)
+        if self.left < 0:
+            found.add("QUALITY_QUERY", path, f"The queries of a contract hold at most {MOST_SQL} characters together.")
+        return self.left >= 0
 
 
 @dataclass
 class _Making:
+    queries: _Queries
     rules: list[DatasetRule] = field(default_factory=list)
     levels: list[ServiceLevel] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
 
     @property
     def count(self) -> int:
-        return len(self.rules) + len(self.levels)
+        return len(self._names)
+
+    def add_level(
+        self,
+        node: Mapping[str, Any],
+        path: Path,
+        found: Findings,
+        *,
+        level: LevelProperty,
+        column: str,
+        limit: float | None,
+    ) -> None:
+        plan = self.plan(node, level.value, path, found)
+        if limit is not None:
+            seconds, percent = (limit, 0.0) if level in _TIMES else (0.0, limit)
+            self.levels.append(ServiceLevel(plan, level, column, seconds, percent))
 
     def add_rule(self, rule: Mapping[str, Any], subject: Subject, path: Path, found: Findings) -> None:
         is_sql = rule.get("type") == "sql"
@@ -99,7 +165,7 @@ class _Making:
         if is_sql and plan.window_seconds:
             found.add("MONITOR_OPTION", path, "An sql rule says itself which rows it reads, e.g. by _received_at.")
         aggregate = "" if is_sql else measure(metric, rule, subject, path, found)
-        select = query(rule, subject, path, found) if is_sql else ""
+        select = query(rule, subject, path, found) if is_sql and self.queries.take(rule["query"], path, found) else ""
         if bounds and (aggregate or select):
             operator, numbers = bounds
             made = DatasetRule(plan, metric, subject.title, aggregate, select, operator, numbers, percent)
@@ -136,18 +202,32 @@ class _Making:
         return made
 
 
-def _rules(node: Mapping[str, Any], path: Path) -> Iterator[tuple[Mapping[str, Any], Subject, Path]]:
+def _rules(node: Mapping[str, Any], path: Path, found: Findings) -> Iterator[tuple[Mapping[str, Any], Subject, Path]]:
     """Yield the rules of a dataset that say something of it as a whole, with what each is about."""
     dataset = node["name"]
     yield from _of(node, Subject(dataset), path)
-    waiting: list[tuple[Mapping[str, Any], tuple[str, ...], Path]]
-    waiting = [(each, (), (*path, "properties", at)) for at, each in enumerate(node.get("properties", []))]
+    waiting: deque[tuple[Mapping[str, Any], tuple[str, ...], Path]] = deque()
+    waiting.extend((each, (), (*path, "properties", at)) for at, each in enumerate(node.get("properties", [])))
     while waiting:
-        each, above, place = waiting.pop(0)
-        steps = (*above, each["name"])
-        yield from _of(each, Subject(dataset, steps, each["logicalType"]), place)
-        below = each.get("properties", []) if each["logicalType"] == "object" else []
-        waiting += [(child, steps, (*place, "properties", at)) for at, child in enumerate(below)]
+        each, above, place = waiting.popleft()
+        subject = Subject(dataset, (*above, each["name"]), each["logicalType"])
+        yield from _of(each, subject, place)
+        below = each.get("properties", []) if subject.kind == "object" else []
+        waiting.extend((child, subject.steps, (*place, "properties", at)) for at, child in enumerate(below))
+        _refuse_within(each, subject, place, found)
+
+
+def _refuse_within(node: Mapping[str, Any], subject: Subject, path: Path, found: Findings) -> None:
+    """Add a finding for each rule about the items of an array or the values of a map: nothing counts those."""
+    waiting: list[tuple[Mapping[str, Any], Path]] = [(node["items"], (*path, "items"))] if "items" in node else []
+    if "map" in node:
+        waiting.append((node["map"]["value"], (*path, "map", "value")))
+    while waiting:
+        each, place = waiting.pop()
+        for _, _, rule_place in _of(each, subject, place):
+            found.add("QUALITY_PLACE", rule_place, "Items of arrays are not counted: state it as sql, at the dataset.")
+        waiting += [(child, (*place, "properties", at)) for at, child in enumerate(each.get("properties", []))]
+        waiting += [(each["items"], (*place, "items"))] if "items" in each else []
 
 
 def _of(node: Mapping[str, Any], subject: Subject, path: Path) -> Iterator[tuple[Mapping[str, Any], Subject, Path]]:
@@ -156,28 +236,6 @@ def _of(node: Mapping[str, Any], subject: Subject, path: Path) -> Iterator[tuple
         # What must be 0 of a property's values is refused record by record, and cannot come about.
         if rule.get("type") == "sql" or (is_library and not (subject.steps and is_for_each_record(rule))):
             yield rule, subject, (*path, "quality", index)
-
-
-def _add_level(
-    node: Mapping[str, Any],
-    path: Path,
-    datasets: Sequence[Mapping[str, Any]],
-    made: Mapping[str, _Making],
-    found: Findings,
-) -> None:
-    level = _LEVELS.get(str(node["property"]).lower())
-    value = _number(node["value"])
-    if level is None or value is None:
-        if _customs(node).get("dataBreaker"):
-            known = ", ".join(each.value for each in LevelProperty)
-            found.add("SLA_NOT_RUN", path, f"Only {known} with a number for a value can be watched and hold data.")
-        return  # prose, or what concerns people: kept with the document
-    limit = _limit(level, value, node, path, found)
-    for dataset, column in _elements(node, level, path, datasets, found):
-        plan = made[dataset].plan(node, level.value, path, found)
-        if limit is not None:
-            seconds, percent = (limit, 0.0) if level in _TIMES else (0.0, limit)
-            made[dataset].levels.append(ServiceLevel(plan, level, column, seconds, percent))
 
 
 def _limit(level: LevelProperty, value: float, node: Mapping[str, Any], path: Path, found: Findings) -> float | None:
@@ -193,47 +251,55 @@ def _limit(level: LevelProperty, value: float, node: Mapping[str, Any], path: Pa
     return seconds
 
 
+class _Places:
+    """The datasets of a document and their properties by the names that elements call them; physical names count."""
+
+    def __init__(self, datasets: Sequence[Mapping[str, Any]]) -> None:
+        self.datasets = [each["name"] for each in datasets]
+        self._datasets: defaultdict[str, list[str]] = defaultdict(list)
+        self._properties: defaultdict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+        for dataset in datasets:
+            for name in _names(dataset):
+                self._datasets[name].append(dataset["name"])
+            for each in dataset.get("properties", []):
+                for name in _names(each):
+                    self._properties[name].append((dataset["name"], each))
+
+    def find(self, element: str) -> list[tuple[str, Mapping[str, Any] | None]]:
+        """Return what `dataset`, `dataset.property` or `property` means."""
+        if whole := self._datasets.get(element):
+            return [(each, None) for each in whole]
+        head, _, tail = element.rpartition(".")
+        named = self._properties.get(tail, [])
+        exact = [(dataset, each) for dataset, each in named if dataset in self._datasets.get(head, ())]
+        return list(exact or named)
+
+
 def _elements(
-    node: Mapping[str, Any],
-    level: LevelProperty,
-    path: Path,
-    datasets: Sequence[Mapping[str, Any]],
-    found: Findings,
-) -> list[tuple[str, str]]:
-    """Return the datasets, and the columns that tell their records' age, which a service level is about."""
-    elements = [each.strip() for each in str(node.get("element", "")).split(",") if each.strip()]
+    node: Mapping[str, Any], level: LevelProperty, path: Path, places: _Places, found: Findings
+) -> Iterator[tuple[str, str]]:
+    """Yield the datasets, and the columns that tell their records' age, which a service level is about."""
+    text = str(node.get("element", ""))
+    elements = dict.fromkeys(each.strip() for each in text.split(",") if each.strip())
     if not elements:
-        return [(each["name"], "") for each in datasets]
-    result = []
+        yield from ((each, "") for each in places.datasets)
+    seen: set[tuple[str, str]] = set()
     for element in elements:
-        places = _places(element, datasets)
-        if not places:
+        meant = places.find(element)
+        if not meant:
             found.add("ELEMENT_UNKNOWN", (*path, "element"), "Name a dataset of this contract, or dataset.property.")
-        for dataset, column in places:
-            aged = column if level in _AGED else None
+        for dataset, node_of_column in meant:
+            aged = node_of_column if level in _AGED else None
             if aged is not None and aged["logicalType"] not in ("date", "timestamp"):
                 found.add("ELEMENT_TYPE", (*path, "element"), "A date or a timestamp tells the age of a record.")
-            result.append((dataset["name"], aged["name"] if aged is not None else ""))
-    return list(dict.fromkeys(result))
+            place = dataset, aged["name"] if aged is not None else ""
+            if place not in seen:
+                seen.add(place)
+                yield place
 
 
-def _places(
-    element: str, datasets: Sequence[Mapping[str, Any]]
-) -> list[tuple[Mapping[str, Any], Mapping[str, Any] | None]]:
-    """Find `dataset`, `dataset.property` or `property`; physical names count, too."""
-    whole: list[tuple[Mapping[str, Any], Mapping[str, Any] | None]] = [
-        (each, None) for each in datasets if element in _names(each)
-    ]
-    if whole:
-        return whole
-    head, _, tail = element.rpartition(".")
-    named = [(dataset, each) for dataset in datasets for each in dataset.get("properties", []) if tail in _names(each)]
-    exact = [(dataset, each) for dataset, each in named if head in _names(dataset)]
-    return list(exact or named)
-
-
-def _names(node: Mapping[str, Any]) -> tuple[Any, ...]:
-    return node["name"], node.get("physicalName")
+def _names(node: Mapping[str, Any]) -> set[str]:
+    return {node["name"], node.get("physicalName") or node["name"]}
 
 
 def _bounds(rule: Mapping[str, Any], path: Path, found: Findings) -> tuple[Operator, tuple[float, ...]] | None:
