@@ -39,7 +39,7 @@ VALUES = st.recursive(
 def read(text: str) -> tuple[Any, list[str]]:
     found = Findings()
     value = read_document(text, found)
-    return value, [finding.reason for finding in found.result()]
+    return value, [finding.reason for finding in found.result({})]
 
 
 @given(value=st.dictionaries(TEXTS, VALUES, max_size=4))
@@ -137,7 +137,7 @@ def test_an_official_example_compiles_or_breaks_our_rules_alone(path: Path) -> N
     assert not unreadable
     found = Findings()
     check_officially(value, found)
-    assert not found.result()
+    assert not found.result({})
     checked = check_document(text)
     assert bool(checked.findings) is (path.name not in COMPILING)
     assert all(finding.detail.endswith(".") and finding.path.startswith("$.") for finding in checked.findings)
