@@ -111,7 +111,7 @@ def use_values(use: RunUse) -> dict[str, Any]:
     return {
         "run_id": use.run_id,
         "role": use.role.value,
-        "dataset": use.dataset.dataset(),
+        "dataset": use.dataset.dataset,
         "job": use.job,
         "namespace": use.dataset.namespace,
         "name": use.dataset.name,
