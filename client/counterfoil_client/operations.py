@@ -440,6 +440,176 @@ class AsyncChangeOperations:
         return cast("resources.Change", await self._transport.send(call))
 
 
+class CheckOperations:
+    """Checks: what ingest finds when it looks at the records that came in last. A trial holds them against
+    a contract that is
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create_check(
+        self,
+        *,
+        trial: resources.TrialRequest | None = None,
+        profile: resources.ProfileSubject | None = None,
+        records: int | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.Check:
+        """Ask for a check. It runs in ingest at once, while ingest can be reached; read it until it is no
+        longer `PENDING`.
+
+        Args:
+            trial: Try a contract on recent records of its datasets.
+            profile: Describe recent records.
+            records: Look at this many recent records of each dataset at most; 0 = 1000.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/checks",
+            body=given(trial=trial, profile=profile, records=records),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.Check", self._transport.send(call))
+
+    def draft_contract(
+        self, *, check_id: str, contract_id: str, owner: str, dataset: str, timeout: float | None = None
+    ) -> resources.DraftContractResponse:
+        """Draft a contract from a profile: an ODCS document with the types, formats, values and gaps that were
+        seen, for a person
+
+        to finish. Nothing is kept; submit the document once it says what is meant.
+
+        Args:
+            check_id: A profile that is done.
+            contract_id: The id of the contract that is drafted, e.g. `checkout`.
+            owner: The team that will own it.
+            dataset: The dataset that it will govern; empty = the one that was described.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/contracts:draft",
+            body=given(check_id=check_id, contract_id=contract_id, owner=owner, dataset=dataset),
+            timeout=timeout,
+        )
+        return cast("resources.DraftContractResponse", self._transport.send(call))
+
+    def get_check(self, check_id: str, *, timeout: float | None = None) -> resources.Check:
+        """Return one check with its results.
+
+        Args:
+            check_id: The check's id.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/checks/{check_id}", path={"check_id": check_id}, timeout=timeout)
+        return cast("resources.Check", self._transport.send(call))
+
+    def list_checks(self, *, page_size: int | None = None, timeout: float | None = None) -> Iterator[resources.Check]:
+        """List the workspace's checks, newest first, without their results. The newest 200 are kept.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/checks", query=given(page_size=page_size), timeout=timeout)
+        return cast("Iterator[resources.Check]", self._transport.pages(call, "checks"))
+
+
+class AsyncCheckOperations:
+    """Checks: what ingest finds when it looks at the records that came in last. A trial holds them against
+    a contract that is
+    """
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create_check(
+        self,
+        *,
+        trial: resources.TrialRequest | None = None,
+        profile: resources.ProfileSubject | None = None,
+        records: int | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.Check:
+        """Ask for a check. It runs in ingest at once, while ingest can be reached; read it until it is no
+        longer `PENDING`.
+
+        Args:
+            trial: Try a contract on recent records of its datasets.
+            profile: Describe recent records.
+            records: Look at this many recent records of each dataset at most; 0 = 1000.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/checks",
+            body=given(trial=trial, profile=profile, records=records),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.Check", await self._transport.send(call))
+
+    async def draft_contract(
+        self, *, check_id: str, contract_id: str, owner: str, dataset: str, timeout: float | None = None
+    ) -> resources.DraftContractResponse:
+        """Draft a contract from a profile: an ODCS document with the types, formats, values and gaps that were
+        seen, for a person
+
+        to finish. Nothing is kept; submit the document once it says what is meant.
+
+        Args:
+            check_id: A profile that is done.
+            contract_id: The id of the contract that is drafted, e.g. `checkout`.
+            owner: The team that will own it.
+            dataset: The dataset that it will govern; empty = the one that was described.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/contracts:draft",
+            body=given(check_id=check_id, contract_id=contract_id, owner=owner, dataset=dataset),
+            timeout=timeout,
+        )
+        return cast("resources.DraftContractResponse", await self._transport.send(call))
+
+    async def get_check(self, check_id: str, *, timeout: float | None = None) -> resources.Check:
+        """Return one check with its results.
+
+        Args:
+            check_id: The check's id.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/checks/{check_id}", path={"check_id": check_id}, timeout=timeout)
+        return cast("resources.Check", await self._transport.send(call))
+
+    def list_checks(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncIterator[resources.Check]:
+        """List the workspace's checks, newest first, without their results. The newest 200 are kept.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/checks", query=given(page_size=page_size), timeout=timeout)
+        return cast("AsyncIterator[resources.Check]", self._transport.pages(call, "checks"))
+
+
 class ConsentOperations:
     """Consent: on what basis a person's data may be used, for which purpose. Without a record there is
     none.
@@ -602,6 +772,218 @@ class AsyncConsentOperations:
         return cast("resources.RecordConsentsResponse", await self._transport.send(call))
 
 
+class ConsumerOperations:
+    """Consumers: who reads which fields of which dataset. What breaks one of them is not put in force
+    without approval.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def get_consumer(self, consumer_id: str, *, timeout: float | None = None) -> resources.Consumer:
+        """Return one consumer.
+
+        Args:
+            consumer_id: Its id.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/consumers/{consumer_id}", path={"consumer_id": consumer_id}, timeout=timeout)
+        return cast("resources.Consumer", self._transport.send(call))
+
+    def list_consumers(
+        self, *, page_size: int | None = None, dataset: str | None = None, timeout: float | None = None
+    ) -> Iterator[resources.Consumer]:
+        """List the workspace's consumers by name and dataset.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            dataset: Only those that read this dataset; empty = all.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/consumers", query=given(page_size=page_size, dataset=dataset), timeout=timeout)
+        return cast("Iterator[resources.Consumer]", self._transport.pages(call, "consumers"))
+
+    def list_contract_fields(
+        self, contract_id: str, *, page_size: int | None = None, timeout: float | None = None
+    ) -> Iterator[resources.ContractField]:
+        """List every field that the version of a contract in force declares, with those who read it; one that
+        nobody reads has none.
+
+        Args:
+            contract_id: The contract's id.
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/contracts/{contract_id}/fields",
+            path={"contract_id": contract_id},
+            query=given(page_size=page_size),
+            timeout=timeout,
+        )
+        return cast("Iterator[resources.ContractField]", self._transport.pages(call, "fields"))
+
+    def register_consumer(
+        self,
+        *,
+        name: str,
+        dataset: str,
+        owner: str,
+        fields: list[str] | None = None,
+        version_range: str | None = None,
+        contact: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.Consumer:
+        """Register who reads which fields of a dataset; the same name and dataset again replaces what was
+        registered.
+
+        Args:
+            name: What it is called.
+            dataset: The dataset it reads.
+            owner: Who answers for it: a team or a person.
+            fields: The fields it reads, as JSON paths; a path without `$.` is taken from the record. None =
+                the whole record.
+            version_range: The versions of the contract it reads, such as `1.x` or `>=1.2.0 <3.0.0`; empty =
+                whichever is in force.
+            contact: Where they are reached.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/consumers",
+            body=given(
+                name=name, dataset=dataset, owner=owner, fields=fields, version_range=version_range, contact=contact
+            ),
+            timeout=timeout,
+        )
+        return cast("resources.Consumer", self._transport.send(call))
+
+    def remove_consumer(self, consumer_id: str, *, timeout: float | None = None) -> resources.RemoveConsumerResponse:
+        """Remove a consumer that somebody registered; what a service of the platform reads ends with its
+        mapping or model.
+
+        Args:
+            consumer_id: Its id.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST", "/v1/consumers/{consumer_id}:remove", path={"consumer_id": consumer_id}, body={}, timeout=timeout
+        )
+        return cast("resources.RemoveConsumerResponse", self._transport.send(call))
+
+
+class AsyncConsumerOperations:
+    """Consumers: who reads which fields of which dataset. What breaks one of them is not put in force
+    without approval.
+    """
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def get_consumer(self, consumer_id: str, *, timeout: float | None = None) -> resources.Consumer:
+        """Return one consumer.
+
+        Args:
+            consumer_id: Its id.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/consumers/{consumer_id}", path={"consumer_id": consumer_id}, timeout=timeout)
+        return cast("resources.Consumer", await self._transport.send(call))
+
+    def list_consumers(
+        self, *, page_size: int | None = None, dataset: str | None = None, timeout: float | None = None
+    ) -> AsyncIterator[resources.Consumer]:
+        """List the workspace's consumers by name and dataset.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            dataset: Only those that read this dataset; empty = all.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/consumers", query=given(page_size=page_size, dataset=dataset), timeout=timeout)
+        return cast("AsyncIterator[resources.Consumer]", self._transport.pages(call, "consumers"))
+
+    def list_contract_fields(
+        self, contract_id: str, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncIterator[resources.ContractField]:
+        """List every field that the version of a contract in force declares, with those who read it; one that
+        nobody reads has none.
+
+        Args:
+            contract_id: The contract's id.
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/contracts/{contract_id}/fields",
+            path={"contract_id": contract_id},
+            query=given(page_size=page_size),
+            timeout=timeout,
+        )
+        return cast("AsyncIterator[resources.ContractField]", self._transport.pages(call, "fields"))
+
+    async def register_consumer(
+        self,
+        *,
+        name: str,
+        dataset: str,
+        owner: str,
+        fields: list[str] | None = None,
+        version_range: str | None = None,
+        contact: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.Consumer:
+        """Register who reads which fields of a dataset; the same name and dataset again replaces what was
+        registered.
+
+        Args:
+            name: What it is called.
+            dataset: The dataset it reads.
+            owner: Who answers for it: a team or a person.
+            fields: The fields it reads, as JSON paths; a path without `$.` is taken from the record. None =
+                the whole record.
+            version_range: The versions of the contract it reads, such as `1.x` or `>=1.2.0 <3.0.0`; empty =
+                whichever is in force.
+            contact: Where they are reached.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/consumers",
+            body=given(
+                name=name, dataset=dataset, owner=owner, fields=fields, version_range=version_range, contact=contact
+            ),
+            timeout=timeout,
+        )
+        return cast("resources.Consumer", await self._transport.send(call))
+
+    async def remove_consumer(
+        self, consumer_id: str, *, timeout: float | None = None
+    ) -> resources.RemoveConsumerResponse:
+        """Remove a consumer that somebody registered; what a service of the platform reads ends with its
+        mapping or model.
+
+        Args:
+            consumer_id: Its id.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST", "/v1/consumers/{consumer_id}:remove", path={"consumer_id": consumer_id}, body={}, timeout=timeout
+        )
+        return cast("resources.RemoveConsumerResponse", await self._transport.send(call))
+
+
 class ContractOperations:
     """Contracts: what each dataset's records look like, in the Open Data Contract Standard (ODCS),
     versioned.
@@ -617,6 +999,8 @@ class ContractOperations:
 
         The version active before is deprecated. Activating an older version again is how a contract is
         reverted.
+        Refused when its number is lower than what it changes asks for, or when it breaks a consumer: then
+        propose it.
 
         Args:
             contract_id: The contract's id.
@@ -634,7 +1018,9 @@ class ContractOperations:
         )
         return cast("resources.ContractVersion", self._transport.send(call))
 
-    def check_contract(self, *, document: str | bytes, timeout: float | None = None) -> resources.CheckContractResponse:
+    def check_contract(
+        self, *, document: str | bytes, against_version: str | None = None, timeout: float | None = None
+    ) -> resources.CheckContractResponse:
         """Check an ODCS document without keeping it: every finding, the datasets it would govern, and how
         their schemas compare
 
@@ -642,11 +1028,43 @@ class ContractOperations:
 
         Args:
             document: The ODCS document, YAML or JSON, at most 1 MiB.
+            against_version: Compare with this version of the same contract; empty = with what is in force.
+                Only when the body is not `application/json`.
 
         Needs the scope `contracts.read`. Raises `Problem`.
         """
-        call = Call("POST", "/v1/contracts:check", body=document, media_type="application/yaml", timeout=timeout)
+        call = Call(
+            "POST",
+            "/v1/contracts:check",
+            query=given(against_version=against_version),
+            body=document,
+            media_type="application/yaml",
+            timeout=timeout,
+        )
         return cast("resources.CheckContractResponse", self._transport.send(call))
+
+    def deprecate_contract_version(
+        self, contract_id: str, version: str, *, sunset_at: str, reason: str, timeout: float | None = None
+    ) -> resources.ContractVersion:
+        """Announce the end of a contract version. One in force stays in force until another is activated or it
+        is retired.
+
+        Args:
+            contract_id: The contract's id.
+            version: The version.
+            sunset_at: From when on it may be retired; one that has passed means now.
+            reason: Why, and what to read instead.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/contracts/{contract_id}/versions/{version}:deprecate",
+            path={"contract_id": contract_id, "version": version},
+            body=given(sunset_at=sunset_at, reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.ContractVersion", self._transport.send(call))
 
     def get_contract(self, contract_id: str, *, timeout: float | None = None) -> resources.Contract:
         """Return one contract.
@@ -677,6 +1095,26 @@ class ContractOperations:
             timeout=timeout,
         )
         return cast("resources.ContractVersion", self._transport.send(call))
+
+    def list_changelog_entries(
+        self, contract_id: str, *, page_size: int | None = None, timeout: float | None = None
+    ) -> Iterator[resources.ChangelogEntry]:
+        """List what was done to a contract, newest first.
+
+        Args:
+            contract_id: The contract's id.
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/contracts/{contract_id}/changelog",
+            path={"contract_id": contract_id},
+            query=given(page_size=page_size),
+            timeout=timeout,
+        )
+        return cast("Iterator[resources.ChangelogEntry]", self._transport.pages(call, "entries"))
 
     def list_contract_versions(
         self, contract_id: str, *, page_size: int | None = None, timeout: float | None = None
@@ -710,6 +1148,55 @@ class ContractOperations:
         """
         call = Call("GET", "/v1/contracts", query=given(page_size=page_size), timeout=timeout)
         return cast("Iterator[resources.Contract]", self._transport.pages(call, "contracts"))
+
+    def propose_contract_version(
+        self, contract_id: str, version: str, *, reason: str, timeout: float | None = None
+    ) -> resources.ProposeContractVersionResponse:
+        """Propose a contract version: compare it with the version in force, and activate it at once when it
+        breaks no consumer.
+
+        Otherwise ask a second person to approve that, and wait in state `PROPOSED`; approved, it is
+        activated.
+
+        Args:
+            contract_id: The contract's id.
+            version: The version.
+            reason: Why, for whoever is to approve it.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/contracts/{contract_id}/versions/{version}:propose",
+            path={"contract_id": contract_id, "version": version},
+            body=given(reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.ProposeContractVersionResponse", self._transport.send(call))
+
+    def retire_contract_version(
+        self, contract_id: str, version: str, *, reason: str, timeout: float | None = None
+    ) -> resources.ContractVersion:
+        """Retire a contract version for good: a draft, or a deprecated one. Refused before its sunset while it
+        is in force, and
+
+        while consumers read it.
+
+        Args:
+            contract_id: The contract's id.
+            version: The version.
+            reason: Why.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/contracts/{contract_id}/versions/{version}:retire",
+            path={"contract_id": contract_id, "version": version},
+            body=given(reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.ContractVersion", self._transport.send(call))
 
     def submit_contract(
         self, *, document: str | bytes, activate: bool | None = None, timeout: float | None = None
@@ -751,6 +1238,8 @@ class AsyncContractOperations:
 
         The version active before is deprecated. Activating an older version again is how a contract is
         reverted.
+        Refused when its number is lower than what it changes asks for, or when it breaks a consumer: then
+        propose it.
 
         Args:
             contract_id: The contract's id.
@@ -769,7 +1258,7 @@ class AsyncContractOperations:
         return cast("resources.ContractVersion", await self._transport.send(call))
 
     async def check_contract(
-        self, *, document: str | bytes, timeout: float | None = None
+        self, *, document: str | bytes, against_version: str | None = None, timeout: float | None = None
     ) -> resources.CheckContractResponse:
         """Check an ODCS document without keeping it: every finding, the datasets it would govern, and how
         their schemas compare
@@ -778,11 +1267,43 @@ class AsyncContractOperations:
 
         Args:
             document: The ODCS document, YAML or JSON, at most 1 MiB.
+            against_version: Compare with this version of the same contract; empty = with what is in force.
+                Only when the body is not `application/json`.
 
         Needs the scope `contracts.read`. Raises `Problem`.
         """
-        call = Call("POST", "/v1/contracts:check", body=document, media_type="application/yaml", timeout=timeout)
+        call = Call(
+            "POST",
+            "/v1/contracts:check",
+            query=given(against_version=against_version),
+            body=document,
+            media_type="application/yaml",
+            timeout=timeout,
+        )
         return cast("resources.CheckContractResponse", await self._transport.send(call))
+
+    async def deprecate_contract_version(
+        self, contract_id: str, version: str, *, sunset_at: str, reason: str, timeout: float | None = None
+    ) -> resources.ContractVersion:
+        """Announce the end of a contract version. One in force stays in force until another is activated or it
+        is retired.
+
+        Args:
+            contract_id: The contract's id.
+            version: The version.
+            sunset_at: From when on it may be retired; one that has passed means now.
+            reason: Why, and what to read instead.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/contracts/{contract_id}/versions/{version}:deprecate",
+            path={"contract_id": contract_id, "version": version},
+            body=given(sunset_at=sunset_at, reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.ContractVersion", await self._transport.send(call))
 
     async def get_contract(self, contract_id: str, *, timeout: float | None = None) -> resources.Contract:
         """Return one contract.
@@ -813,6 +1334,26 @@ class AsyncContractOperations:
             timeout=timeout,
         )
         return cast("resources.ContractVersion", await self._transport.send(call))
+
+    def list_changelog_entries(
+        self, contract_id: str, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncIterator[resources.ChangelogEntry]:
+        """List what was done to a contract, newest first.
+
+        Args:
+            contract_id: The contract's id.
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/contracts/{contract_id}/changelog",
+            path={"contract_id": contract_id},
+            query=given(page_size=page_size),
+            timeout=timeout,
+        )
+        return cast("AsyncIterator[resources.ChangelogEntry]", self._transport.pages(call, "entries"))
 
     def list_contract_versions(
         self, contract_id: str, *, page_size: int | None = None, timeout: float | None = None
@@ -846,6 +1387,55 @@ class AsyncContractOperations:
         """
         call = Call("GET", "/v1/contracts", query=given(page_size=page_size), timeout=timeout)
         return cast("AsyncIterator[resources.Contract]", self._transport.pages(call, "contracts"))
+
+    async def propose_contract_version(
+        self, contract_id: str, version: str, *, reason: str, timeout: float | None = None
+    ) -> resources.ProposeContractVersionResponse:
+        """Propose a contract version: compare it with the version in force, and activate it at once when it
+        breaks no consumer.
+
+        Otherwise ask a second person to approve that, and wait in state `PROPOSED`; approved, it is
+        activated.
+
+        Args:
+            contract_id: The contract's id.
+            version: The version.
+            reason: Why, for whoever is to approve it.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/contracts/{contract_id}/versions/{version}:propose",
+            path={"contract_id": contract_id, "version": version},
+            body=given(reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.ProposeContractVersionResponse", await self._transport.send(call))
+
+    async def retire_contract_version(
+        self, contract_id: str, version: str, *, reason: str, timeout: float | None = None
+    ) -> resources.ContractVersion:
+        """Retire a contract version for good: a draft, or a deprecated one. Refused before its sunset while it
+        is in force, and
+
+        while consumers read it.
+
+        Args:
+            contract_id: The contract's id.
+            version: The version.
+            reason: Why.
+
+        Needs the scope `contracts.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/contracts/{contract_id}/versions/{version}:retire",
+            path={"contract_id": contract_id, "version": version},
+            body=given(reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.ContractVersion", await self._transport.send(call))
 
     async def submit_contract(
         self, *, document: str | bytes, activate: bool | None = None, timeout: float | None = None
@@ -1065,6 +1655,19 @@ class ImportOperations:
         call = Call("GET", "/v1/imports/{import_id}", path={"import_id": import_id}, timeout=timeout)
         return cast("resources.Import", self._transport.send(call))
 
+    def list_import_mappings(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> Iterator[resources.ImportMapping]:
+        """List the mappings that `UploadImport` can read a file by, by name.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/import-mappings", query=given(page_size=page_size), timeout=timeout)
+        return cast("Iterator[resources.ImportMapping]", self._transport.pages(call, "mappings"))
+
     def list_imports(self, *, page_size: int | None = None, timeout: float | None = None) -> Iterator[resources.Import]:
         """List the workspace's imports, newest first.
 
@@ -1076,13 +1679,41 @@ class ImportOperations:
         call = Call("GET", "/v1/imports", query=given(page_size=page_size), timeout=timeout)
         return cast("Iterator[resources.Import]", self._transport.pages(call, "imports"))
 
+    def revert_import(self, import_id: str, *, reason: str, timeout: float | None = None) -> resources.Import:
+        """Take back what an ended import brought: its records leave tombstones in the log, their rows leave
+        the lake, what it
+
+        put into quarantine is deleted, and every count is as before. Answers once that is decided and noted
+        in the audit
+        log; the import is REVERTING until it is done. The same file may be imported again after that.
+        A snapshot that held any of the records can no longer be read, as after an erasure. What the graph
+        made of them stays
+        until `POST /v1/graph:rebuild`.
+
+        Args:
+            import_id: The import's id.
+            reason: Why; it stands in the audit log. No personal data.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/imports/{import_id}:revert",
+            path={"import_id": import_id},
+            body=given(reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.Import", self._transport.send(call))
+
     def upload_import(
         self,
         *,
-        dataset: str,
         format: Literal["csv", "jsonl", "parquet"],
         content: bytes | BinaryIO | Iterable[bytes],
+        dataset: str | None = None,
         file_name: str | None = None,
+        mapping: str | None = None,
+        parameter: list[str] | None = None,
         timeout: float | None = None,
     ) -> resources.Import:
         """Upload a file; answers once its bytes are kept, before its rows are read.
@@ -1092,20 +1723,27 @@ class ImportOperations:
         the file sees a refusal instead of a broken stream.
         A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file
         again adds nothing.
-        By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
+        By REST: `POST /v1/imports?dataset=&format=` with the file as the body; `mapping=`,
+        `parameter=name=value`.
 
         Args:
-            dataset: The dataset to import into.
             format: The file's format.
             content: The file's bytes, or where they come from.
+            dataset: The dataset to import into. Empty: the one that the mapping names; of AIRBYTE, each
+                stream goes to the dataset of its
+                name, in small letters and with `_` for any other sign.
             file_name: The file's name, for people.
+            mapping: The mapping to read the file by, as `ListImportMappings` names it; empty = rows are
+                records as they are.
+            parameter: What the mapping asks for beyond the file, each as `name=value`, e.g.
+                `report_timezone=Europe/Berlin`.
 
         Needs the scope `ingest.write`. Raises `Problem`.
         """
         call = Call(
             "POST",
             "/v1/imports",
-            query=given(dataset=dataset, format=format, file_name=file_name),
+            query=given(format=format, dataset=dataset, file_name=file_name, mapping=mapping, parameter=parameter),
             body=content,
             media_type="application/octet-stream",
             timeout=timeout,
@@ -1130,6 +1768,19 @@ class AsyncImportOperations:
         call = Call("GET", "/v1/imports/{import_id}", path={"import_id": import_id}, timeout=timeout)
         return cast("resources.Import", await self._transport.send(call))
 
+    def list_import_mappings(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncIterator[resources.ImportMapping]:
+        """List the mappings that `UploadImport` can read a file by, by name.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/import-mappings", query=given(page_size=page_size), timeout=timeout)
+        return cast("AsyncIterator[resources.ImportMapping]", self._transport.pages(call, "mappings"))
+
     def list_imports(
         self, *, page_size: int | None = None, timeout: float | None = None
     ) -> AsyncIterator[resources.Import]:
@@ -1143,13 +1794,41 @@ class AsyncImportOperations:
         call = Call("GET", "/v1/imports", query=given(page_size=page_size), timeout=timeout)
         return cast("AsyncIterator[resources.Import]", self._transport.pages(call, "imports"))
 
+    async def revert_import(self, import_id: str, *, reason: str, timeout: float | None = None) -> resources.Import:
+        """Take back what an ended import brought: its records leave tombstones in the log, their rows leave
+        the lake, what it
+
+        put into quarantine is deleted, and every count is as before. Answers once that is decided and noted
+        in the audit
+        log; the import is REVERTING until it is done. The same file may be imported again after that.
+        A snapshot that held any of the records can no longer be read, as after an erasure. What the graph
+        made of them stays
+        until `POST /v1/graph:rebuild`.
+
+        Args:
+            import_id: The import's id.
+            reason: Why; it stands in the audit log. No personal data.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/imports/{import_id}:revert",
+            path={"import_id": import_id},
+            body=given(reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.Import", await self._transport.send(call))
+
     async def upload_import(
         self,
         *,
-        dataset: str,
         format: Literal["csv", "jsonl", "parquet"],
         content: bytes | BinaryIO | Iterable[bytes],
+        dataset: str | None = None,
         file_name: str | None = None,
+        mapping: str | None = None,
+        parameter: list[str] | None = None,
         timeout: float | None = None,
     ) -> resources.Import:
         """Upload a file; answers once its bytes are kept, before its rows are read.
@@ -1159,25 +1838,202 @@ class AsyncImportOperations:
         the file sees a refusal instead of a broken stream.
         A row's id is the file's SHA-256 and the row's number, so equal rows are kept and the same file
         again adds nothing.
-        By REST: `POST /v1/imports?dataset=&format=` with the file as the body.
+        By REST: `POST /v1/imports?dataset=&format=` with the file as the body; `mapping=`,
+        `parameter=name=value`.
 
         Args:
-            dataset: The dataset to import into.
             format: The file's format.
             content: The file's bytes, or where they come from.
+            dataset: The dataset to import into. Empty: the one that the mapping names; of AIRBYTE, each
+                stream goes to the dataset of its
+                name, in small letters and with `_` for any other sign.
             file_name: The file's name, for people.
+            mapping: The mapping to read the file by, as `ListImportMappings` names it; empty = rows are
+                records as they are.
+            parameter: What the mapping asks for beyond the file, each as `name=value`, e.g.
+                `report_timezone=Europe/Berlin`.
 
         Needs the scope `ingest.write`. Raises `Problem`.
         """
         call = Call(
             "POST",
             "/v1/imports",
-            query=given(dataset=dataset, format=format, file_name=file_name),
+            query=given(format=format, dataset=dataset, file_name=file_name, mapping=mapping, parameter=parameter),
             body=content,
             media_type="application/octet-stream",
             timeout=timeout,
         )
         return cast("resources.Import", await self._transport.send(call))
+
+
+class IncidentOperations:
+    """Incidents: a promise that was broken, who is responsible, and how it ended."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def acknowledge_incident(
+        self, incident_id: str, *, note: str | None = None, timeout: float | None = None
+    ) -> resources.Incident:
+        """Say that somebody looks after an open incident. Again by somebody else: now they do.
+
+        Args:
+            incident_id: Its id.
+            note: What they say about it; no personal data.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/incidents/{incident_id}:acknowledge",
+            path={"incident_id": incident_id},
+            body=given(note=note),
+            timeout=timeout,
+        )
+        return cast("resources.Incident", self._transport.send(call))
+
+    def get_incident(self, incident_id: str, *, timeout: float | None = None) -> resources.Incident:
+        """Return one incident.
+
+        Args:
+            incident_id: Its id.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/incidents/{incident_id}", path={"incident_id": incident_id}, timeout=timeout)
+        return cast("resources.Incident", self._transport.send(call))
+
+    def list_incidents(
+        self,
+        *,
+        page_size: int | None = None,
+        state: resources.IncidentState | None = None,
+        dataset: str | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[resources.Incident]:
+        """List the workspace's incidents, newest first.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            state: Only in this state; unspecified = in any.
+            dataset: Only about this dataset; empty = about any.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET", "/v1/incidents", query=given(page_size=page_size, state=state, dataset=dataset), timeout=timeout
+        )
+        return cast("Iterator[resources.Incident]", self._transport.pages(call, "incidents"))
+
+    def resolve_incident(
+        self, incident_id: str, *, reason: str, accept_breach: bool | None = None, timeout: float | None = None
+    ) -> resources.Incident:
+        """End an incident; data that it held is released. Refused while the breach lasts, unless it is
+        accepted.
+
+        One that is resolved already stays as it is.
+
+        Args:
+            incident_id: Its id.
+            reason: Why; it stands in the audit log. No personal data.
+            accept_breach: End it although the promise is not kept. The same breach opens no incident again
+                until the promise was kept once.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/incidents/{incident_id}:resolve",
+            path={"incident_id": incident_id},
+            body=given(reason=reason, accept_breach=accept_breach),
+            timeout=timeout,
+        )
+        return cast("resources.Incident", self._transport.send(call))
+
+
+class AsyncIncidentOperations:
+    """Incidents: a promise that was broken, who is responsible, and how it ended."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def acknowledge_incident(
+        self, incident_id: str, *, note: str | None = None, timeout: float | None = None
+    ) -> resources.Incident:
+        """Say that somebody looks after an open incident. Again by somebody else: now they do.
+
+        Args:
+            incident_id: Its id.
+            note: What they say about it; no personal data.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/incidents/{incident_id}:acknowledge",
+            path={"incident_id": incident_id},
+            body=given(note=note),
+            timeout=timeout,
+        )
+        return cast("resources.Incident", await self._transport.send(call))
+
+    async def get_incident(self, incident_id: str, *, timeout: float | None = None) -> resources.Incident:
+        """Return one incident.
+
+        Args:
+            incident_id: Its id.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/incidents/{incident_id}", path={"incident_id": incident_id}, timeout=timeout)
+        return cast("resources.Incident", await self._transport.send(call))
+
+    def list_incidents(
+        self,
+        *,
+        page_size: int | None = None,
+        state: resources.IncidentState | None = None,
+        dataset: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[resources.Incident]:
+        """List the workspace's incidents, newest first.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            state: Only in this state; unspecified = in any.
+            dataset: Only about this dataset; empty = about any.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET", "/v1/incidents", query=given(page_size=page_size, state=state, dataset=dataset), timeout=timeout
+        )
+        return cast("AsyncIterator[resources.Incident]", self._transport.pages(call, "incidents"))
+
+    async def resolve_incident(
+        self, incident_id: str, *, reason: str, accept_breach: bool | None = None, timeout: float | None = None
+    ) -> resources.Incident:
+        """End an incident; data that it held is released. Refused while the breach lasts, unless it is
+        accepted.
+
+        One that is resolved already stays as it is.
+
+        Args:
+            incident_id: Its id.
+            reason: Why; it stands in the audit log. No personal data.
+            accept_breach: End it although the promise is not kept. The same breach opens no incident again
+                until the promise was kept once.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/incidents/{incident_id}:resolve",
+            path={"incident_id": incident_id},
+            body=given(reason=reason, accept_breach=accept_breach),
+            timeout=timeout,
+        )
+        return cast("resources.Incident", await self._transport.send(call))
 
 
 class JourneyOperations:
@@ -1500,6 +2356,352 @@ class AsyncLiftOperations:
         """
         call = Call("GET", "/v1/lift", query=given(page_size=page_size), timeout=timeout)
         return cast("AsyncIterator[resources.Lift]", self._transport.pages(call, "lifts"))
+
+
+class LineageOperations:
+    """Lineage: which jobs read and wrote which datasets, column by column, as OpenLineage events tell it.
+    Every edge has the
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def analyze_sql(
+        self, *, sql: str, dialect: str | None = None, namespace: str | None = None, timeout: float | None = None
+    ) -> resources.AnalyzeSqlResponse:
+        """Say which columns an SQL statement reads for each that it writes; nothing is run or kept.
+
+        Args:
+            sql: The statement, at most 64 KiB.
+            dialect: Its dialect as sqlglot names it, e.g. `duckdb` or `postgres`; empty = any.
+            namespace: The namespace its tables are in; empty = `counterfoil`. What is known of their
+                columns is used.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "POST", "/v1/lineage:analyzeSql", body=given(sql=sql, dialect=dialect, namespace=namespace), timeout=timeout
+        )
+        return cast("resources.AnalyzeSqlResponse", self._transport.send(call))
+
+    def get_column_lineage(
+        self,
+        *,
+        dataset: str,
+        namespace: str | None = None,
+        field: str | None = None,
+        depth: int | None = None,
+        direction: resources.GetLineageRequestDirection | None = None,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.ColumnLineage:
+        """Walk from a dataset or one of its fields along what is computed from what, field by field.
+
+        Args:
+            dataset: The dataset's name.
+            namespace: The dataset's namespace; empty = `counterfoil`.
+            field: One of its fields; empty = all.
+            depth: How many edges far; 0 = 6.
+            direction: Which way.
+            as_of: Which edges were valid at this time; absent = now.
+            known_at: What was known at this time; absent = now.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/lineage/columns",
+            query=given(
+                dataset=dataset,
+                namespace=namespace,
+                field=field,
+                depth=depth,
+                direction=direction,
+                as_of=as_of,
+                known_at=known_at,
+            ),
+            timeout=timeout,
+        )
+        return cast("resources.ColumnLineage", self._transport.send(call))
+
+    def get_impact(
+        self,
+        *,
+        namespace: str | None = None,
+        dataset: str | None = None,
+        fields: list[str] | None = None,
+        contract_id: str | None = None,
+        version: str | None = None,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        receipts: int | None = None,
+        timeout: float | None = None,
+    ) -> resources.Impact:
+        """Say what a change of a dataset's fields, or of a contract, reaches: datasets, jobs, model versions,
+        audiences, receipts.
+
+        Args:
+            namespace: The dataset's namespace; empty = `counterfoil`.
+            dataset: The dataset's name.
+            fields: The fields that would change; none = the whole dataset.
+            contract_id: A contract instead: every dataset it governs.
+            version: A version of the contract: only what it would change of the version in force; empty =
+                the whole contract.
+            as_of: Which edges were valid at this time; absent = now.
+            known_at: What was known at this time; absent = now.
+            receipts: How many receipts to list, newest first; 0 = 50.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/impact",
+            query=given(
+                namespace=namespace,
+                dataset=dataset,
+                fields=fields,
+                contract_id=contract_id,
+                version=version,
+                as_of=as_of,
+                known_at=known_at,
+                receipts=receipts,
+            ),
+            timeout=timeout,
+        )
+        return cast("resources.Impact", self._transport.send(call))
+
+    def get_lineage(
+        self,
+        *,
+        node_id: str,
+        depth: int | None = None,
+        direction: resources.GetLineageRequestDirection | None = None,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.LineageGraph:
+        """Walk from a dataset or a job, upstream, downstream or both, and return the nodes and edges that were
+        met.
+
+        Args:
+            node_id: `dataset:<namespace>:<name>` or `job:<namespace>:<name>`.
+            depth: How many edges far; 0 = 6.
+            direction: Which way.
+            as_of: Which edges were valid at this time; absent = now.
+            known_at: What was known at this time; absent = now.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/lineage",
+            query=given(node_id=node_id, depth=depth, direction=direction, as_of=as_of, known_at=known_at),
+            timeout=timeout,
+        )
+        return cast("resources.LineageGraph", self._transport.send(call))
+
+    def list_lineage_nodes(
+        self,
+        *,
+        kind: resources.LineageNodeKind | None = None,
+        namespace: str | None = None,
+        query: str | None = None,
+        page_size: int | None = None,
+        skip: int | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[resources.LineageNode]:
+        """List or search datasets and jobs, by name.
+
+        Args:
+            kind: Only this kind.
+            namespace: Only of this namespace.
+            query: Only whose name holds this text, in any case.
+            page_size: At most this many; 0 = 50.
+            skip: Leave out this many first.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/lineage/nodes",
+            query=given(kind=kind, namespace=namespace, query=query, page_size=page_size, skip=skip),
+            timeout=timeout,
+        )
+        return cast("Iterator[resources.LineageNode]", self._transport.pages(call, "nodes"))
+
+
+class AsyncLineageOperations:
+    """Lineage: which jobs read and wrote which datasets, column by column, as OpenLineage events tell it.
+    Every edge has the
+    """
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def analyze_sql(
+        self, *, sql: str, dialect: str | None = None, namespace: str | None = None, timeout: float | None = None
+    ) -> resources.AnalyzeSqlResponse:
+        """Say which columns an SQL statement reads for each that it writes; nothing is run or kept.
+
+        Args:
+            sql: The statement, at most 64 KiB.
+            dialect: Its dialect as sqlglot names it, e.g. `duckdb` or `postgres`; empty = any.
+            namespace: The namespace its tables are in; empty = `counterfoil`. What is known of their
+                columns is used.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "POST", "/v1/lineage:analyzeSql", body=given(sql=sql, dialect=dialect, namespace=namespace), timeout=timeout
+        )
+        return cast("resources.AnalyzeSqlResponse", await self._transport.send(call))
+
+    async def get_column_lineage(
+        self,
+        *,
+        dataset: str,
+        namespace: str | None = None,
+        field: str | None = None,
+        depth: int | None = None,
+        direction: resources.GetLineageRequestDirection | None = None,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.ColumnLineage:
+        """Walk from a dataset or one of its fields along what is computed from what, field by field.
+
+        Args:
+            dataset: The dataset's name.
+            namespace: The dataset's namespace; empty = `counterfoil`.
+            field: One of its fields; empty = all.
+            depth: How many edges far; 0 = 6.
+            direction: Which way.
+            as_of: Which edges were valid at this time; absent = now.
+            known_at: What was known at this time; absent = now.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/lineage/columns",
+            query=given(
+                dataset=dataset,
+                namespace=namespace,
+                field=field,
+                depth=depth,
+                direction=direction,
+                as_of=as_of,
+                known_at=known_at,
+            ),
+            timeout=timeout,
+        )
+        return cast("resources.ColumnLineage", await self._transport.send(call))
+
+    async def get_impact(
+        self,
+        *,
+        namespace: str | None = None,
+        dataset: str | None = None,
+        fields: list[str] | None = None,
+        contract_id: str | None = None,
+        version: str | None = None,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        receipts: int | None = None,
+        timeout: float | None = None,
+    ) -> resources.Impact:
+        """Say what a change of a dataset's fields, or of a contract, reaches: datasets, jobs, model versions,
+        audiences, receipts.
+
+        Args:
+            namespace: The dataset's namespace; empty = `counterfoil`.
+            dataset: The dataset's name.
+            fields: The fields that would change; none = the whole dataset.
+            contract_id: A contract instead: every dataset it governs.
+            version: A version of the contract: only what it would change of the version in force; empty =
+                the whole contract.
+            as_of: Which edges were valid at this time; absent = now.
+            known_at: What was known at this time; absent = now.
+            receipts: How many receipts to list, newest first; 0 = 50.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/impact",
+            query=given(
+                namespace=namespace,
+                dataset=dataset,
+                fields=fields,
+                contract_id=contract_id,
+                version=version,
+                as_of=as_of,
+                known_at=known_at,
+                receipts=receipts,
+            ),
+            timeout=timeout,
+        )
+        return cast("resources.Impact", await self._transport.send(call))
+
+    async def get_lineage(
+        self,
+        *,
+        node_id: str,
+        depth: int | None = None,
+        direction: resources.GetLineageRequestDirection | None = None,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.LineageGraph:
+        """Walk from a dataset or a job, upstream, downstream or both, and return the nodes and edges that were
+        met.
+
+        Args:
+            node_id: `dataset:<namespace>:<name>` or `job:<namespace>:<name>`.
+            depth: How many edges far; 0 = 6.
+            direction: Which way.
+            as_of: Which edges were valid at this time; absent = now.
+            known_at: What was known at this time; absent = now.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/lineage",
+            query=given(node_id=node_id, depth=depth, direction=direction, as_of=as_of, known_at=known_at),
+            timeout=timeout,
+        )
+        return cast("resources.LineageGraph", await self._transport.send(call))
+
+    def list_lineage_nodes(
+        self,
+        *,
+        kind: resources.LineageNodeKind | None = None,
+        namespace: str | None = None,
+        query: str | None = None,
+        page_size: int | None = None,
+        skip: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[resources.LineageNode]:
+        """List or search datasets and jobs, by name.
+
+        Args:
+            kind: Only this kind.
+            namespace: Only of this namespace.
+            query: Only whose name holds this text, in any case.
+            page_size: At most this many; 0 = 50.
+            skip: Leave out this many first.
+
+        Needs the scope `contracts.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/lineage/nodes",
+            query=given(kind=kind, namespace=namespace, query=query, page_size=page_size, skip=skip),
+            timeout=timeout,
+        )
+        return cast("AsyncIterator[resources.LineageNode]", self._transport.pages(call, "nodes"))
 
 
 class MappingOperations:
@@ -2038,6 +3240,178 @@ class AsyncModelOperations:
             timeout=timeout,
         )
         return cast("resources.ModelVersion", await self._transport.send(call))
+
+
+class MonitorOperations:
+    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality
+    rule of a dataset and each service level is one.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def evaluate_monitor(self, monitor_id: str, *, timeout: float | None = None) -> resources.Monitor:
+        """Evaluate one monitor now, e.g. after a repair, and return it with the new result. Its schedule goes
+        on as before.
+
+        Args:
+            monitor_id: Its id.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "POST", "/v1/monitors/{monitor_id}:evaluate", path={"monitor_id": monitor_id}, body={}, timeout=timeout
+        )
+        return cast("resources.Monitor", self._transport.send(call))
+
+    def get_monitor(self, monitor_id: str, *, timeout: float | None = None) -> resources.Monitor:
+        """Return one monitor with its last results.
+
+        Args:
+            monitor_id: Its id.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/monitors/{monitor_id}", path={"monitor_id": monitor_id}, timeout=timeout)
+        return cast("resources.Monitor", self._transport.send(call))
+
+    def list_monitors(
+        self,
+        *,
+        page_size: int | None = None,
+        dataset: str | None = None,
+        state: resources.MonitorState | None = None,
+        held_only: bool | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[resources.Monitor]:
+        """List the monitors of the contracts in force, by id, without their results.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            dataset: Only of this dataset; empty = of all.
+            state: Only in this state; unspecified = in any.
+            held_only: Only those that hold their dataset.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/monitors",
+            query=given(page_size=page_size, dataset=dataset, state=state, held_only=held_only),
+            timeout=timeout,
+        )
+        return cast("Iterator[resources.Monitor]", self._transport.pages(call, "monitors"))
+
+    def resume_monitor(
+        self, monitor_id: str, *, reason: str, accept_breach: bool | None = None, timeout: float | None = None
+    ) -> resources.Monitor:
+        """Resolve a monitor's incident; a dataset that the monitor held is released. It is evaluated first,
+        and refused while it does not pass,
+
+        unless the breach is accepted. The audit log tells who did it and why.
+
+        Args:
+            monitor_id: Its id.
+            reason: Why; it stands in the audit log. No personal data.
+            accept_breach: Resume although the monitor does not pass. It opens no incident again until it
+                has passed once.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/monitors/{monitor_id}:resume",
+            path={"monitor_id": monitor_id},
+            body=given(reason=reason, accept_breach=accept_breach),
+            timeout=timeout,
+        )
+        return cast("resources.Monitor", self._transport.send(call))
+
+
+class AsyncMonitorOperations:
+    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality
+    rule of a dataset and each service level is one.
+    """
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def evaluate_monitor(self, monitor_id: str, *, timeout: float | None = None) -> resources.Monitor:
+        """Evaluate one monitor now, e.g. after a repair, and return it with the new result. Its schedule goes
+        on as before.
+
+        Args:
+            monitor_id: Its id.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "POST", "/v1/monitors/{monitor_id}:evaluate", path={"monitor_id": monitor_id}, body={}, timeout=timeout
+        )
+        return cast("resources.Monitor", await self._transport.send(call))
+
+    async def get_monitor(self, monitor_id: str, *, timeout: float | None = None) -> resources.Monitor:
+        """Return one monitor with its last results.
+
+        Args:
+            monitor_id: Its id.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/monitors/{monitor_id}", path={"monitor_id": monitor_id}, timeout=timeout)
+        return cast("resources.Monitor", await self._transport.send(call))
+
+    def list_monitors(
+        self,
+        *,
+        page_size: int | None = None,
+        dataset: str | None = None,
+        state: resources.MonitorState | None = None,
+        held_only: bool | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[resources.Monitor]:
+        """List the monitors of the contracts in force, by id, without their results.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            dataset: Only of this dataset; empty = of all.
+            state: Only in this state; unspecified = in any.
+            held_only: Only those that hold their dataset.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/monitors",
+            query=given(page_size=page_size, dataset=dataset, state=state, held_only=held_only),
+            timeout=timeout,
+        )
+        return cast("AsyncIterator[resources.Monitor]", self._transport.pages(call, "monitors"))
+
+    async def resume_monitor(
+        self, monitor_id: str, *, reason: str, accept_breach: bool | None = None, timeout: float | None = None
+    ) -> resources.Monitor:
+        """Resolve a monitor's incident; a dataset that the monitor held is released. It is evaluated first,
+        and refused while it does not pass,
+
+        unless the breach is accepted. The audit log tells who did it and why.
+
+        Args:
+            monitor_id: Its id.
+            reason: Why; it stands in the audit log. No personal data.
+            accept_breach: Resume although the monitor does not pass. It opens no incident again until it
+                has passed once.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/monitors/{monitor_id}:resume",
+            path={"monitor_id": monitor_id},
+            body=given(reason=reason, accept_breach=accept_breach),
+            timeout=timeout,
+        )
+        return cast("resources.Monitor", await self._transport.send(call))
 
 
 class NodeOperations:
@@ -3977,16 +5351,21 @@ class Operations:
         self.attributions = AttributionOperations(transport)
         self.audit = AuditOperations(transport)
         self.changes = ChangeOperations(transport)
+        self.checks = CheckOperations(transport)
         self.consents = ConsentOperations(transport)
+        self.consumers = ConsumerOperations(transport)
         self.contracts = ContractOperations(transport)
         self.forecasts = ForecastOperations(transport)
         self.graphs = GraphOperations(transport)
         self.imports = ImportOperations(transport)
+        self.incidents = IncidentOperations(transport)
         self.journeies = JourneyOperations(transport)
         self.keies = KeyOperations(transport)
         self.lifts = LiftOperations(transport)
+        self.lineages = LineageOperations(transport)
         self.mappings = MappingOperations(transport)
         self.models = ModelOperations(transport)
+        self.monitors = MonitorOperations(transport)
         self.nodes = NodeOperations(transport)
         self.persons = PersonOperations(transport)
         self.policies = PolicyOperations(transport)
@@ -4007,16 +5386,21 @@ class AsyncOperations:
         self.attributions = AsyncAttributionOperations(transport)
         self.audit = AsyncAuditOperations(transport)
         self.changes = AsyncChangeOperations(transport)
+        self.checks = AsyncCheckOperations(transport)
         self.consents = AsyncConsentOperations(transport)
+        self.consumers = AsyncConsumerOperations(transport)
         self.contracts = AsyncContractOperations(transport)
         self.forecasts = AsyncForecastOperations(transport)
         self.graphs = AsyncGraphOperations(transport)
         self.imports = AsyncImportOperations(transport)
+        self.incidents = AsyncIncidentOperations(transport)
         self.journeies = AsyncJourneyOperations(transport)
         self.keies = AsyncKeyOperations(transport)
         self.lifts = AsyncLiftOperations(transport)
+        self.lineages = AsyncLineageOperations(transport)
         self.mappings = AsyncMappingOperations(transport)
         self.models = AsyncModelOperations(transport)
+        self.monitors = AsyncMonitorOperations(transport)
         self.nodes = AsyncNodeOperations(transport)
         self.persons = AsyncPersonOperations(transport)
         self.policies = AsyncPolicyOperations(transport)

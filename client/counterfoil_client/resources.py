@@ -32,6 +32,35 @@ ChangeState = Literal["STATE_UNSPECIFIED", "PENDING", "APPROVED", "REJECTED", "E
 - `FAILED`: Was approved and could not be carried out.
 """
 
+ChangelogEntryAction = Literal[
+    "ACTION_UNSPECIFIED", "SUBMITTED", "PROPOSED", "WITHDRAWN", "ACTIVATED", "REVERTED", "DEPRECATED", "RETIRED"
+]
+"""What was done.
+- `ACTION_UNSPECIFIED`: Not said.
+- `SUBMITTED`: A version was submitted.
+- `PROPOSED`: A second person was asked to approve it.
+- `WITHDRAWN`: It was not approved, and is a draft again.
+- `ACTIVATED`: It came into force.
+- `REVERTED`: It came into force again.
+- `DEPRECATED`: Its end was announced.
+- `RETIRED`: It was retired.
+"""
+
+CheckState = Literal["STATE_UNSPECIFIED", "PENDING", "DONE", "FAILED"]
+"""Where it is.
+- `STATE_UNSPECIFIED`: Not said.
+- `PENDING`: Waits for ingest, or runs.
+- `DONE`: Finished; its results are below.
+- `FAILED`: Could not be run; `error_reason` says why.
+"""
+
+ColumnEdgeKind = Literal["KIND_UNSPECIFIED", "DIRECT", "INDIRECT"]
+"""How.
+- `KIND_UNSPECIFIED`: Not said.
+- `DIRECT`: Its value is made of the other's.
+- `INDIRECT`: The other decides which rows there are, or in which order: a filter, a join, a group.
+"""
+
 ColumnType = Literal["TYPE_UNSPECIFIED", "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "DATE", "TIMESTAMPTZ", "JSON"]
 """The type in SQL.
 - `TYPE_UNSPECIFIED`: Not said.
@@ -60,12 +89,44 @@ ConsentState = Literal["STATE_UNSPECIFIED", "GRANTED", "WITHDRAWN"]
 - `WITHDRAWN`: The purpose is not allowed any more, or was objected to.
 """
 
-ContractVersionState = Literal["STATE_UNSPECIFIED", "DRAFT", "ACTIVE", "DEPRECATED"]
+ContractVersionState = Literal["STATE_UNSPECIFIED", "DRAFT", "ACTIVE", "DEPRECATED", "PROPOSED", "RETIRED"]
 """Where it is in its life.
 - `STATE_UNSPECIFIED`: Not said.
 - `DRAFT`: Submitted, never in force.
 - `ACTIVE`: In force.
-- `DEPRECATED`: Was in force.
+- `DEPRECATED`: Was in force, or still is although its end is announced.
+- `PROPOSED`: Waits for a second person to approve that it is activated.
+- `RETIRED`: Never comes into force again.
+"""
+
+DatasetRuleOperator = Literal[
+    "OPERATOR_UNSPECIFIED", "EQUAL", "NOT_EQUAL", "GREATER", "AT_LEAST", "LESS", "AT_MOST", "BETWEEN", "NOT_BETWEEN"
+]
+"""How the number must be.
+- `OPERATOR_UNSPECIFIED`: Not said.
+- `EQUAL`: Equal to the bound.
+- `NOT_EQUAL`: Not equal to the bound.
+- `GREATER`: Greater than the bound.
+- `AT_LEAST`: At least the bound.
+- `LESS`: Less than the bound.
+- `AT_MOST`: At most the bound.
+- `BETWEEN`: Between the two bounds, or one of them.
+- `NOT_BETWEEN`: Neither between the two bounds nor one of them.
+"""
+
+FieldChangeKind = Literal["KIND_UNSPECIFIED", "ADDED", "REMOVED", "CHANGED"]
+"""What becomes of it.
+- `KIND_UNSPECIFIED`: Not said.
+- `ADDED`: It is declared from now on.
+- `REMOVED`: It is not declared any more.
+- `CHANGED`: Other values are valid.
+"""
+
+GetLineageRequestDirection = Literal["DIRECTION_UNSPECIFIED", "UPSTREAM", "DOWNSTREAM"]
+"""Which way.
+- `DIRECTION_UNSPECIFIED`: Both.
+- `UPSTREAM`: What it comes from.
+- `DOWNSTREAM`: What is made of it.
 """
 
 IdentityDecisionKind = Literal["KIND_UNSPECIFIED", "MERGE", "SPLIT"]
@@ -73,6 +134,16 @@ IdentityDecisionKind = Literal["KIND_UNSPECIFIED", "MERGE", "SPLIT"]
 - `KIND_UNSPECIFIED`: Not said.
 - `MERGE`: These are one person.
 - `SPLIT`: These are not one person.
+"""
+
+ImpactItemKind = Literal["KIND_UNSPECIFIED", "DATASET", "JOB", "MODEL_VERSION", "AUDIENCE", "GRAPH"]
+"""What it is.
+- `KIND_UNSPECIFIED`: Not said.
+- `DATASET`: A dataset.
+- `JOB`: A job.
+- `MODEL_VERSION`: A version of a model.
+- `AUDIENCE`: An audience.
+- `GRAPH`: Persons, nodes or journeys of the graph.
 """
 
 ImpactTier = Literal["IMPACT_TIER_UNSPECIFIED", "IMPACT_TIER_LOW", "IMPACT_TIER_MEDIUM", "IMPACT_TIER_HIGH"]
@@ -83,21 +154,36 @@ ImpactTier = Literal["IMPACT_TIER_UNSPECIFIED", "IMPACT_TIER_LOW", "IMPACT_TIER_
 - `IMPACT_TIER_HIGH`: Acts on people; a human approves first.
 """
 
-ImportFormat = Literal["FORMAT_UNSPECIFIED", "CSV", "JSONL", "PARQUET"]
+ImportFormat = Literal["FORMAT_UNSPECIFIED", "CSV", "JSONL", "PARQUET", "AIRBYTE"]
 """The file's format.
 - `FORMAT_UNSPECIFIED`: Not said.
-- `CSV`: Comma-separated values with a header line, UTF-8, RFC 4180.
+- `CSV`: Values separated by commas, semicolons, tabs or bars, with a header line (RFC 4180). The
+separator, the quote and
+the encoding are found out: UTF-8 and UTF-16 with or without a byte order mark, else a code page of
+one byte.
 - `JSONL`: One JSON object per line.
 - `PARQUET`: Apache Parquet.
+- `AIRBYTE`: What an Airbyte source writes: one message of the Airbyte protocol per line. Records
+are rows; the states are kept.
 """
 
-ImportState = Literal["STATE_UNSPECIFIED", "PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
+ImportState = Literal["STATE_UNSPECIFIED", "PENDING", "RUNNING", "SUCCEEDED", "FAILED", "REVERTING", "REVERTED"]
 """Where it is.
 - `STATE_UNSPECIFIED`: Not said.
 - `PENDING`: Its bytes are kept; its rows wait.
 - `RUNNING`: Its rows are being read.
 - `SUCCEEDED`: Every row has its verdict and the accepted ones are in the log and the lake.
 - `FAILED`: It cannot be read; `error` says why. Rows accepted before stay.
+- `REVERTING`: It is being taken back.
+- `REVERTED`: What it brought is gone.
+"""
+
+IncidentState = Literal["STATE_UNSPECIFIED", "OPEN", "ACKNOWLEDGED", "RESOLVED"]
+"""How far it is.
+- `STATE_UNSPECIFIED`: Not said.
+- `OPEN`: Nobody looks after it yet.
+- `ACKNOWLEDGED`: Somebody looks after it.
+- `RESOLVED`: It is over.
 """
 
 JourneyEventKind = Literal["KIND_UNSPECIFIED", "TOUCHPOINT", "CONVERSION"]
@@ -105,6 +191,23 @@ JourneyEventKind = Literal["KIND_UNSPECIFIED", "TOUCHPOINT", "CONVERSION"]
 - `KIND_UNSPECIFIED`: Not said.
 - `TOUCHPOINT`: The person met a campaign or channel.
 - `CONVERSION`: The person did what campaigns are for.
+"""
+
+LineageNodeKind = Literal["KIND_UNSPECIFIED", "DATASET", "JOB"]
+"""What it is.
+- `KIND_UNSPECIFIED`: Not said.
+- `DATASET`: Data: a table, a file, a model, an audience.
+- `JOB`: What reads and writes data.
+"""
+
+LineageRunState = Literal["STATE_UNSPECIFIED", "NEW", "RUNNING", "COMPLETED", "ABORTED", "FAILED"]
+"""Where it is.
+- `STATE_UNSPECIFIED`: Not said.
+- `NEW`: Announced.
+- `RUNNING`: It runs.
+- `COMPLETED`: It ended well.
+- `ABORTED`: It was stopped.
+- `FAILED`: It failed.
 """
 
 ListNeighborsRequestDirection = Literal["DIRECTION_UNSPECIFIED", "OUT", "IN"]
@@ -141,6 +244,15 @@ ModelVersionState = Literal[
 - `RETIRED`: Served before.
 - `REJECTED`: Not fit to serve.
 - `ROLLED_BACK`: Was the champion and was taken back.
+"""
+
+MonitorState = Literal["STATE_UNSPECIFIED", "PENDING", "PASSING", "FAILING", "ERROR"]
+"""How it is.
+- `STATE_UNSPECIFIED`: Not said.
+- `PENDING`: Not evaluated yet.
+- `PASSING`: The contract is kept.
+- `FAILING`: The contract is broken.
+- `ERROR`: It could not be evaluated: nobody knows. Never taken for passing.
 """
 
 PolicyBundleState = Literal["STATE_UNSPECIFIED", "PROPOSED", "ACTIVE", "RETIRED", "REJECTED"]
@@ -211,6 +323,18 @@ SeriesSpecAggregation = Literal["AGGREGATION_UNSPECIFIED", "SUM", "COUNT"]
 - `COUNT`: The number of records.
 """
 
+ServiceLevelProperty = Literal[
+    "PROPERTY_UNSPECIFIED", "LATENCY", "FREQUENCY", "RETENTION", "AVAILABILITY", "ERROR_RATE"
+]
+"""What is promised.
+- `PROPERTY_UNSPECIFIED`: Not said.
+- `LATENCY`: The newest record is at most so old.
+- `FREQUENCY`: At least one record is received in each such time.
+- `RETENTION`: No record is kept longer.
+- `AVAILABILITY`: The dataset can be read at least this share of the time.
+- `ERROR_RATE`: At most this share of the records breaks the contract.
+"""
+
 VerdictOutcome = Literal["OUTCOME_UNSPECIFIED", "ACCEPTED", "DUPLICATE", "QUARANTINED", "RETRY"]
 """What became of it.
 - `OUTCOME_UNSPECIFIED`: Not said.
@@ -218,6 +342,16 @@ VerdictOutcome = Literal["OUTCOME_UNSPECIFIED", "ACCEPTED", "DUPLICATE", "QUARAN
 - `DUPLICATE`: A record with this id from this source is in the log already; nothing was added.
 - `QUARANTINED`: Breaks its contract: kept with its bytes in quarantine, not in the log.
 - `RETRY`: Nothing was kept; send this record again later.
+"""
+
+VersionComparisonLevel = Literal["LEVEL_UNSPECIFIED", "PATCH", "MINOR", "MAJOR"]
+"""How much a version changes; by Semantic Versioning, the part of the number that has to rise.
+- `LEVEL_UNSPECIFIED`: Not said.
+- `PATCH`: The same records are valid.
+- `MINOR`: Whoever sends goes on as before, and whoever reads does, even all of it; more is valid
+than before.
+- `MAJOR`: Somebody who sends, or somebody who read all of it, would be broken; or the contrary
+could not be proven.
 """
 
 VoteVerdict = Literal["VERDICT_UNSPECIFIED", "APPROVE", "REJECT"]
@@ -228,11 +362,42 @@ VoteVerdict = Literal["VERDICT_UNSPECIFIED", "APPROVE", "REJECT"]
 """
 
 
+class AcknowledgeIncidentRequestBody(TypedDict, total=False):
+    """Which incident somebody looks after."""
+
+    note: str
+    """What they say about it; no personal data."""
+
+
 class ActivateContractVersionRequestBody(TypedDict, total=False):
     """Which version to activate."""
 
     reason: str
     """Why; needed when an older version is activated again."""
+
+
+class AnalyzeSqlRequest(TypedDict):
+    """What to analyse."""
+
+    sql: str
+    """The statement, at most 64 KiB."""
+    dialect: NotRequired[str]
+    """Its dialect as sqlglot names it, e.g. `duckdb` or `postgres`; empty = any."""
+    namespace: NotRequired[str]
+    """The namespace its tables are in; empty = `counterfoil`. What is known of their columns is used."""
+
+
+class AnalyzeSqlResponse(TypedDict, total=False):
+    """What the statement reads and writes."""
+
+    inputs: list[DatasetName]
+    """The tables it reads."""
+    outputs: list[DatasetName]
+    """The table it writes; none for a query."""
+    edges: list[ColumnEdge]
+    """What each column is made of; a query's own columns have no dataset."""
+    columns: list[str]
+    """The columns it writes, in their order."""
 
 
 class AppendRecordsResponse(TypedDict, total=False):
@@ -375,6 +540,27 @@ class AuditFinding(TypedDict, total=False):
     """In plain words."""
 
 
+class BrokenConsumer(TypedDict, total=False):
+    """A consumer that a contract version breaks, or of whom that could not be ruled out."""
+
+    consumer_id: str
+    """Its id."""
+    name: str
+    """What it is called."""
+    owner: str
+    """Who answers for it."""
+    contact: str
+    """Where they are reached."""
+    dataset: str
+    """The dataset it reads."""
+    verdict: SchemaComparisonVerdict
+    """`PROVEN_BREAKING`, or `UNPROVEN`."""
+    breaks: list[SchemaBreak]
+    """What breaks of what it reads; where no record can show it, as for a field that is gone, the witness
+    is empty.
+    """
+
+
 class Change(TypedDict, total=False):
     """Something that needs a second person."""
 
@@ -412,6 +598,64 @@ class Change(TypedDict, total=False):
     """The workspace; filled in for services only."""
 
 
+class ChangelogEntry(TypedDict, total=False):
+    """One thing that was done to a contract."""
+
+    number: int
+    """Counts the contract's entries from 1."""
+    action: ChangelogEntryAction
+    """What was done."""
+    version: str
+    """To which version."""
+    previous_version: str
+    """The version that was in force before; empty = none, or not changed by this."""
+    principal: str
+    """Who did it."""
+    reason: str
+    """Why, when a reason was given."""
+    at: str
+    """When."""
+    change_id: str
+    """The change that it was approved by or waits for; empty = it needed none."""
+    level: VersionComparisonLevel
+    """How much it changed, when it came into force after another."""
+    fields: list[FieldChange]
+    """The fields that it added, removed or changed then, at most 500."""
+    consumers: list[str]
+    """The consumers that it was known to break, by name."""
+    sunset_at: str
+    """When the end was announced for."""
+
+
+class Check(TypedDict, total=False):
+    """A check."""
+
+    check_id: str
+    """The check's id."""
+    state: CheckState
+    """Where it is."""
+    trial: TrialSubject
+    """A contract version is tried on recent records."""
+    profile: ProfileSubject
+    """Recent records are described."""
+    records: int
+    """How many recent records of each dataset are looked at, at most."""
+    created_by: str
+    """Who asked for it."""
+    created_at: str
+    """When it was asked for."""
+    finished_at: str
+    """When it finished; absent = not yet."""
+    trials: list[DatasetTrial]
+    """Of a trial that is done: what became of each dataset's records."""
+    profiled: DatasetProfile
+    """Of a profile that is done: what the records look like."""
+    error_reason: str
+    """Why it failed, e.g. `CONTRACT_UNUSABLE`."""
+    error_detail: str
+    """What to do about it, in a sentence."""
+
+
 class CheckConsentsRequest(TypedDict):
     """What to check."""
 
@@ -443,6 +687,8 @@ class CheckContractRequest(TypedDict):
 
     document: str
     """The ODCS document, YAML or JSON, at most 1 MiB."""
+    against_version: NotRequired[str]
+    """Compare with this version of the same contract; empty = with what is in force."""
 
 
 class CheckContractResponse(TypedDict, total=False):
@@ -453,7 +699,11 @@ class CheckContractResponse(TypedDict, total=False):
     compiled: list[CompiledContract]
     """What it compiles to, when it does."""
     comparisons: list[DatasetComparison]
-    """For each of its datasets that a contract governs: how it compares with the version in force."""
+    """For each of its datasets that a contract governs: how it compares with the version in force, or the
+    one asked for.
+    """
+    comparison: VersionComparison
+    """How the document as a whole compares with the version of its contract in force, and whom it breaks."""
 
 
 class CheckMappingRequest(TypedDict):
@@ -521,6 +771,15 @@ class Checkpoint(TypedDict, total=False):
     """The key that checks the signature (C2SP signed-note verifier key)."""
 
 
+class Classification(TypedDict, total=False):
+    """How a field is classified."""
+
+    path: str
+    """JSON path of the field, with `[*]` for any item of an array or map, e.g. `$.context.ip`."""
+    classification: str
+    """ODCS `classification`, e.g. `restricted`."""
+
+
 class Column(TypedDict, total=False):
     """One column of a dataset."""
 
@@ -534,6 +793,53 @@ class Column(TypedDict, total=False):
     """IANA timezone that a zoneless timestamp is read in; empty = a zoneless timestamp is refused."""
     classification: str
     """ODCS `classification`, e.g. `restricted`."""
+
+
+class ColumnEdge(TypedDict, total=False):
+    """One field is made of another."""
+
+    source: ColumnName
+    """What is read."""
+    target: ColumnName
+    """What is made of it."""
+    job_namespace: str
+    """The job's namespace; empty when a dataset said it of itself."""
+    job_name: str
+    """The job's name."""
+    kind: ColumnEdgeKind
+    """How."""
+    subtype: str
+    """More closely, e.g. `IDENTITY`, `AGGREGATION`, `FILTER`, `JOIN`."""
+    description: str
+    """In words, or the expression."""
+    masking: bool
+    """True when the value cannot be got back from the result, e.g. a hash or a count."""
+    valid_from: str
+    """Since when it is so."""
+    valid_to: str
+    """Until when it was so; absent = it still is."""
+    known_from: str
+    """When it became known."""
+
+
+class ColumnLineage(TypedDict, total=False):
+    """What was met, at most 5,000 edges."""
+
+    edges: list[ColumnEdge]
+    """The edges, by distance from where the walk began."""
+    truncated: bool
+    """True when there is more than an answer holds."""
+
+
+class ColumnName(TypedDict, total=False):
+    """A field by its dataset."""
+
+    namespace: str
+    """The dataset's namespace."""
+    dataset: str
+    """The dataset's name."""
+    field: str
+    """The field; empty = the dataset as a whole, hence each of its fields."""
 
 
 class CommonConsentBasis(TypedDict, total=False):
@@ -564,6 +870,22 @@ class CompiledContract(TypedDict, total=False):
     """SHA-256 of the JSON Schema, hex."""
     columns: list[Column]
     """The lake's columns, one per top-level property, in the document's order."""
+    record_rules: list[RecordRule]
+    """Rules over a whole record that the JSON Schema takes: each must be true, and one that cannot be
+    evaluated is not.
+    """
+    rules_sha256: str
+    """SHA-256 of the record rules, hex; empty when there are none."""
+    classifications: list[Classification]
+    """Every field that is classified, nested ones too, by JSON path."""
+    classifications_sha256: str
+    """SHA-256 of the classifications, hex; empty when there are none."""
+    dataset_rules: list[DatasetRule]
+    """Quality rules of the dataset as a whole, each a monitor of ingest."""
+    service_levels: list[ServiceLevel]
+    """Service levels of the dataset, each a monitor of ingest."""
+    owner: str
+    """Who is responsible: the contract's team."""
 
 
 class Completeness(TypedDict, total=False):
@@ -650,6 +972,52 @@ class ConsistencyProof(TypedDict, total=False):
     """The proof's hashes, hex."""
 
 
+class Consumer(TypedDict, total=False):
+    """Somebody or something that reads fields of a dataset."""
+
+    consumer_id: str
+    """Its id."""
+    name: str
+    """What it is called, e.g. `weekly report`; of a service of the platform the resource that reads, e.g.
+    `models/spend`.
+    """
+    dataset: str
+    """The dataset it reads."""
+    fields: list[str]
+    """The fields it reads, as JSON paths such as `$.properties.total` and `$.items[*].sku`; none = the
+    whole record.
+    """
+    version_range: str
+    """The versions of the contract it reads, such as `1.x` or `>=1.2.0 <3.0.0`; empty = whichever is in
+    force.
+    """
+    owner: str
+    """Who answers for it: a team or a person."""
+    contact: str
+    """Where they are reached."""
+    service: str
+    """The service of the platform that reads; empty for one that somebody registered."""
+    registered_by: str
+    """Who registered it."""
+    created_at: str
+    """When it was first registered."""
+    updated_at: str
+    """When it was last registered."""
+    undeclared_fields: list[str]
+    """Those of its fields that no contract in force declares: nothing promises that they will be there."""
+
+
+class ConsumerReference(TypedDict, total=False):
+    """A consumer, by what it is called."""
+
+    consumer_id: str
+    """Its id."""
+    name: str
+    """What it is called."""
+    owner: str
+    """Who answers for it."""
+
+
 class Contract(TypedDict, total=False):
     """A contract: one ODCS id, with its versions."""
 
@@ -667,6 +1035,19 @@ class Contract(TypedDict, total=False):
     """True for a contract that came with the platform."""
     created_at: str
     """When the first version was submitted."""
+
+
+class ContractField(TypedDict, total=False):
+    """One field of a dataset and who reads it."""
+
+    dataset: str
+    """The dataset."""
+    path: str
+    """The field, as a JSON path."""
+    consumers: list[ConsumerReference]
+    """Those who read it, by name, at most 100."""
+    consumer_count: int
+    """How many read it."""
 
 
 class ContractReference(TypedDict, total=False):
@@ -704,7 +1085,13 @@ class ContractVersion(TypedDict, total=False):
     activated_at: str
     """When it last came into force; absent = never."""
     reason: str
-    """Why it was activated, when a reason was given."""
+    """Why it is in its state, when a reason was given."""
+    sunset_at: str
+    """When its end is announced for; absent = it is not."""
+    change_id: str
+    """The change that somebody has to approve; empty unless it is proposed."""
+    in_force: bool
+    """Whether records are validated under it now."""
 
 
 class CostSource(TypedDict):
@@ -733,6 +1120,19 @@ class CreateAttributionRequest(TypedDict):
     """What is attributed."""
     purpose: NotRequired[str]
     """What the use is for; empty = `measurement`. Persons without consent for it are left out and counted."""
+
+
+class CreateCheckRequest(TypedDict, total=False):
+    """Which check to ask for."""
+
+    trial: TrialRequest
+    """Try a contract on recent records of its datasets."""
+    profile: ProfileSubject
+    """Describe recent records."""
+    records: int
+    """Look at this many recent records of each dataset at most; 0 = 1000."""
+    request_id: str
+    """Makes a retry safe: the same id returns the first answer for 24 hours."""
 
 
 class CreateForecastRequest(TypedDict):
@@ -895,6 +1295,19 @@ class CreateWorkspaceResponse(TypedDict, total=False):
     """An API key of its principal `admin`, shown this once."""
 
 
+class CsvDialect(TypedDict, total=False):
+    """How the text of a CSV file was read."""
+
+    encoding: str
+    """The encoding, e.g. `utf-8`, `utf-16`, `cp1252`."""
+    delimiter: str
+    """What stands between two values."""
+    quote: str
+    """What stands around a value that holds the delimiter."""
+    header_line: int
+    """The line that names the columns, from 1 on."""
+
+
 class Dataset(TypedDict, total=False):
     """One dataset."""
 
@@ -931,6 +1344,79 @@ class DatasetComparison(TypedDict, total=False):
     """
 
 
+class DatasetName(TypedDict, total=False):
+    """A dataset by its name."""
+
+    namespace: str
+    """The namespace."""
+    name: str
+    """The name."""
+
+
+class DatasetProfile(TypedDict, total=False):
+    """What a dataset's recent records look like."""
+
+    dataset: str
+    """The dataset."""
+    records: int
+    """How many records were looked at."""
+    fields: list[FieldProfile]
+    """Every field that was seen, parents before their children, at most 500."""
+    from_offset: int
+    """The offset of the oldest record that was looked at."""
+    next_offset: int
+    """The offset after the newest one."""
+    truncated: bool
+    """True when there were more fields than are told."""
+
+
+class DatasetRule(TypedDict, total=False):
+    """A quality rule of a dataset as a whole: one number, and what it must be."""
+
+    plan: MonitorPlan
+    """How often it is looked at, and what its breach does."""
+    metric: str
+    """The library metric, e.g. `nullValues`, or `sql`."""
+    property: str
+    """The property it is about, e.g. `context.page.url`; empty = the dataset as a whole."""
+    measure: str
+    """Of a library metric: the SQL aggregate over the dataset's rows that counts what the metric counts."""
+    query: str
+    """Of `sql`: one SELECT whose first value is the number."""
+    operator: DatasetRuleOperator
+    """How the number must be."""
+    bounds: list[float]
+    """The bound, or the lower and the upper one."""
+    percent: bool
+    """Whether a library metric's number is a share of the dataset's rows, in percent."""
+
+
+class DatasetTrial(TypedDict, total=False):
+    """What became of one dataset's recent records under the contract that is tried."""
+
+    dataset: str
+    """The dataset."""
+    tried: int
+    """How many records were held against it."""
+    failed: int
+    """How many would have gone to quarantine."""
+    faults: list[TrialFault]
+    """Why: one for each place and reason, the commonest first, at most 50."""
+    from_offset: int
+    """The offset of the oldest record that was looked at."""
+    next_offset: int
+    """The offset after the newest one."""
+
+
+class DeprecateContractVersionRequestBody(TypedDict):
+    """Which version ends, and when."""
+
+    sunset_at: str
+    """From when on it may be retired; one that has passed means now."""
+    reason: str
+    """Why, and what to read instead."""
+
+
 class DiffPolicyBundlesResponse(TypedDict, total=False):
     """What differs."""
 
@@ -940,6 +1426,28 @@ class DiffPolicyBundlesResponse(TypedDict, total=False):
 
 class DisablePrincipalRequestBody(TypedDict, total=False):
     """Whom to disable."""
+
+
+class DraftContractRequest(TypedDict):
+    """What to draft."""
+
+    check_id: str
+    """A profile that is done."""
+    contract_id: str
+    """The id of the contract that is drafted, e.g. `checkout`."""
+    owner: str
+    """The team that will own it."""
+    dataset: str
+    """The dataset that it will govern; empty = the one that was described."""
+
+
+class DraftContractResponse(TypedDict, total=False):
+    """A drafted contract."""
+
+    document: str
+    """The ODCS document, YAML."""
+    open_questions: list[str]
+    """What a person has to decide before it is submitted, one sentence each."""
 
 
 class Edge(TypedDict, total=False):
@@ -974,6 +1482,10 @@ class ErasureReport(TypedDict, total=False):
     """How many its own search still found afterwards; 0, or it would not have reported."""
     completed_at: str
     """When it was done."""
+
+
+class EvaluateMonitorRequestBody(TypedDict, total=False):
+    """Which monitor to evaluate."""
 
 
 class Evidence(TypedDict, total=False):
@@ -1033,6 +1545,52 @@ class ExportedPerson(TypedDict, total=False):
     """The consent that allows it."""
 
 
+class FieldChange(TypedDict, total=False):
+    """What becomes of one field."""
+
+    dataset: str
+    """The dataset."""
+    path: str
+    """The field, as a JSON path."""
+    kind: FieldChangeKind
+    """What becomes of it."""
+
+
+class FieldProfile(TypedDict, total=False):
+    """What one field looks like."""
+
+    path: str
+    """JSON path, with `[*]` for any item of an array, e.g. `$.items[*].price`."""
+    parents: int
+    """How often its parent was there: how often it could have been."""
+    present: int
+    """How often it was there."""
+    nulls: int
+    """How often it was null."""
+    types: list[ValueCount]
+    """JSON types that were seen, the commonest first: `string`, `integer`, `number`, `boolean`, `object`,
+    `array`.
+    """
+    format: str
+    """Formats that every text had: `date-time`, `date`, `time`, `uuid`, `email`, `uri`, `ipv4`, `ipv6`;
+    empty = none.
+    """
+    values: list[ValueCount]
+    """Of texts and integers that are few and not personal: each with how often it was seen, the commonest
+    first, at most 50.
+    """
+    distinct: int
+    """How many different values were seen; counted up to 1000."""
+    minimum: float
+    """The smallest number, or the fewest characters or items."""
+    maximum: float
+    """The largest number, or the most characters or items."""
+    personal: str
+    """What kind of personal data it may hold, e.g. `email`, by its values or its name; empty = none was
+    recognised.
+    """
+
+
 class Finding(TypedDict, total=False):
     """One fault of a record or of a contract."""
 
@@ -1042,6 +1600,8 @@ class Finding(TypedDict, total=False):
     """JSON path of the value at fault, e.g. `$.properties.total`."""
     detail: str
     """What is wrong and what to do, in a sentence. Never holds the value itself."""
+    line: int
+    """Line of the document in which the fault lies, from 1; 0 = not about a document's text."""
 
 
 class Forecast(TypedDict, total=False):
@@ -1180,13 +1740,60 @@ class IdentityDecision(TypedDict, total=False):
     """The split that took this merge back; empty = it holds."""
 
 
+class Impact(TypedDict, total=False):
+    """What a change reaches."""
+
+    changed: list[ColumnName]
+    """What would change, as it was understood."""
+    items: list[ImpactItem]
+    """What it reaches, nearest first."""
+    receipts_total: int
+    """How many receipts cite an output it reaches."""
+    receipts: list[ImpactReceipt]
+    """The newest of them."""
+    truncated: bool
+    """True when there is more than an answer holds."""
+
+
+class ImpactItem(TypedDict, total=False):
+    """One thing that a change reaches."""
+
+    kind: ImpactItemKind
+    """What it is."""
+    node_id: str
+    """`dataset:<namespace>:<name>` or `job:<namespace>:<name>`."""
+    name: str
+    """The name within its namespace."""
+    version: str
+    """A model's version, newest first; empty for anything else."""
+    fields: list[str]
+    """Which of its fields; none = all of it."""
+    distance: int
+    """How many jobs away."""
+    through: str
+    """The job that carries the change there, or reads it."""
+    assumed: bool
+    """True when no job said which fields it reads, so that all were taken for read."""
+
+
+class ImpactReceipt(TypedDict, total=False):
+    """A receipt whose output a change reaches."""
+
+    receipt_id: str
+    """The receipt."""
+    job: str
+    """The job that made the output."""
+    made_at: str
+    """When."""
+
+
 class Import(TypedDict, total=False):
     """One file on its way into a dataset."""
 
     import_id: str
     """The import's id."""
     dataset: str
-    """The dataset."""
+    """The dataset; empty when each stream of the file goes to its own."""
     format: ImportFormat
     """The file's format."""
     file_name: str
@@ -1216,7 +1823,20 @@ class Import(TypedDict, total=False):
     finished_at: str
     """When it ended; absent = it has not."""
     snapshot: Snapshot
-    """The dataset right after it; absent until it succeeded."""
+    """The dataset right after it; absent until it succeeded, and when there are several."""
+    mapping: str
+    """The mapping the file is read by, as `name@version`; empty = none."""
+    parameter: list[str]
+    """What the mapping was told beyond the file, each as `name=value`."""
+    csv: CsvDialect
+    """How the text of a CSV file was read; absent before it is, and for other formats."""
+    source_state: str
+    """Of AIRBYTE: the newest state of each stream, all of whose records are in the log, as the JSON array
+    that a source
+    takes as its `--state`. Not in lists.
+    """
+    revert: ImportRevert
+    """Who took it back, when and why; absent unless somebody did."""
 
 
 class ImportError(TypedDict, total=False):
@@ -1226,6 +1846,100 @@ class ImportError(TypedDict, total=False):
     """Stable reason code."""
     detail: str
     """What is wrong and what to do."""
+
+
+class ImportMapping(TypedDict, total=False):
+    """How the rows of a kind of file become records of a dataset."""
+
+    name: str
+    """Its name."""
+    version: str
+    """Its version."""
+    description: str
+    """What it reads."""
+    dataset: str
+    """The dataset that its records are made for."""
+    formats: list[ImportFormat]
+    """The formats of the files it reads."""
+    parameters: list[ImportParameter]
+    """What it asks for beyond the file."""
+    document: str
+    """The mapping itself, YAML."""
+
+
+class ImportParameter(TypedDict, total=False):
+    """What a mapping asks for beyond a file."""
+
+    name: str
+    """Its name."""
+    description: str
+    """What it says."""
+    required: bool
+    """An import without it is refused."""
+
+
+class ImportRevert(TypedDict, total=False):
+    """The taking back of an import."""
+
+    reason: str
+    """Why, as it stands in the audit log."""
+    reverted_by: str
+    """Who asked for it."""
+    reverted_at: str
+    """When."""
+    records: int
+    """Records taken out of the log so far."""
+    quarantined: int
+    """Rows deleted from quarantine so far."""
+
+
+class Incident(TypedDict, total=False):
+    """A promise that was broken."""
+
+    incident_id: str
+    """Its id."""
+    state: IncidentState
+    """How far it is."""
+    producer: str
+    """The service that noticed, e.g. `ingest`."""
+    resource: str
+    """What noticed, e.g. `monitors/ad_spend.latency`."""
+    dataset: str
+    """The dataset it is about."""
+    contract_id: str
+    """The contract that was broken."""
+    contract_version: str
+    """The contract's version."""
+    owner: str
+    """Who is responsible: the contract's team."""
+    severity: str
+    """How bad it is, as the contract says, e.g. `error`."""
+    summary: str
+    """What was promised, in a sentence."""
+    detail: str
+    """What was found last, in a sentence. Never holds values of records."""
+    holds_data: bool
+    """Whether the dataset is held: nothing new is made from it until the incident is resolved."""
+    opened_at: str
+    """When the breach was noticed."""
+    recovered_at: str
+    """Since when the promise is kept again; absent = it is not."""
+    acknowledged_at: str
+    """When somebody began to look after it; absent = nobody did."""
+    acknowledged_by: str
+    """Who looks after it."""
+    note: str
+    """What they said."""
+    resolved_at: str
+    """When it ended; absent = it has not."""
+    resolved_by: str
+    """Who ended it: a principal, or the service that noticed the repair."""
+    reason: str
+    """Why it ended."""
+    breach_accepted: bool
+    """Whether it was ended although the promise was not kept."""
+    workspace: str
+    """The workspace; only for services."""
 
 
 class InclusionProof(TypedDict, total=False):
@@ -1508,6 +2222,121 @@ class LiftSpec(TypedDict):
     """Share of intervals that shall hold the truth; 0 = 0.95."""
 
 
+class LineageEdge(TypedDict, total=False):
+    """A job reads a dataset, or writes it."""
+
+    source: str
+    """`node_id` of the dataset that is read, or of the job that writes."""
+    target: str
+    """`node_id` of the job that reads, or of the dataset that is written."""
+    valid_from: str
+    """Since when it is so."""
+    valid_to: str
+    """Until when it was so; absent = it still is."""
+    known_from: str
+    """When it became known."""
+
+
+class LineageField(TypedDict, total=False):
+    """One field of a dataset."""
+
+    name: str
+    """Its name; nested fields joined by dots."""
+    type: str
+    """Its type, as told."""
+    description: str
+    """What it is for."""
+    tags: list[str]
+    """Its tags."""
+
+
+class LineageGraph(TypedDict, total=False):
+    """What was met, at most 2,000 nodes."""
+
+    nodes: list[LineageNode]
+    """The nodes, by distance from where the walk began."""
+    edges: list[LineageEdge]
+    """The edges between them."""
+    truncated: bool
+    """True when there is more than an answer holds; ask with a smaller depth, or from another node."""
+
+
+class LineageNode(TypedDict, total=False):
+    """A dataset or a job."""
+
+    node_id: str
+    """`dataset:<namespace>:<name>` or `job:<namespace>:<name>`."""
+    kind: LineageNodeKind
+    """What it is."""
+    namespace: str
+    """The namespace; ours is `counterfoil`."""
+    name: str
+    """The name within the namespace."""
+    type: str
+    """More closely: a dataset's type such as `TABLE`, `MODEL` or `AUDIENCE`, a job's such as `BATCH` or
+    `STREAM`.
+    """
+    description: str
+    """What it is for, where an event said it."""
+    created_at: str
+    """When an event first named it."""
+    updated_at: str
+    """When an event last named it, by event time."""
+    facets: Any
+    """The facets told last, by name; only where one node is asked for."""
+    fields: list[LineageField]
+    """A dataset's fields."""
+    tags: list[str]
+    """Tags of the whole."""
+    version: str
+    """A dataset's newest version."""
+    latest_run: LineageRun
+    """A job's newest run, without facets."""
+    dropped: bool
+    """True when the dataset was dropped since."""
+    inputs: list[DatasetName]
+    """A job's inputs or nothing; only where one node is asked for."""
+    outputs: list[DatasetName]
+    """A job's outputs or nothing; only where one node is asked for."""
+
+
+class LineageRun(TypedDict, total=False):
+    """One run of a job."""
+
+    run_id: str
+    """Its id, a UUID."""
+    job_namespace: str
+    """The job's namespace."""
+    job_name: str
+    """The job's name."""
+    state: LineageRunState
+    """Where it is."""
+    created_at: str
+    """When an event first named it."""
+    updated_at: str
+    """The event time of its last event."""
+    started_at: str
+    """When it started; absent = not told."""
+    ended_at: str
+    """When it ended; absent = it has not, or nobody told."""
+    nominal_start_at: str
+    """Start of what it is about, e.g. of a day; absent = not told."""
+    nominal_end_at: str
+    """End of what it is about; absent = not told."""
+    receipt_id: str
+    """The receipt of the output it made; empty for none."""
+    parent_run_id: str
+    """The run that started it; empty for none."""
+    inputs: list[RunDataset]
+    """What it read."""
+    outputs: list[RunDataset]
+    """What it wrote."""
+    run_facets: Any
+    """Facets of the run, by name; only where one run is asked for."""
+    job_facets: Any
+    """Facets of the job as this run told them; only where one run is asked for."""
+
+
 class ListAttributionsResponse(TypedDict, total=False):
     """One page."""
 
@@ -1526,10 +2355,28 @@ class ListAuditEntriesResponse(TypedDict, total=False):
     """Empty on the last page."""
 
 
+class ListChangelogEntriesResponse(TypedDict, total=False):
+    """One page."""
+
+    entries: list[ChangelogEntry]
+    """Newest first."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
 class ListChangesResponse(TypedDict, total=False):
     """One page."""
 
     changes: list[Change]
+    """Newest first."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
+class ListChecksResponse(TypedDict, total=False):
+    """One page."""
+
+    checks: list[Check]
     """Newest first."""
     next_page_token: str
     """Empty on the last page."""
@@ -1540,6 +2387,24 @@ class ListConsentsResponse(TypedDict, total=False):
 
     consents: list[Consent]
     """Newest first, by their place in the ledger."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
+class ListConsumersResponse(TypedDict, total=False):
+    """One page."""
+
+    consumers: list[Consumer]
+    """By name and dataset."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
+class ListContractFieldsResponse(TypedDict, total=False):
+    """One page."""
+
+    fields: list[ContractField]
+    """By dataset and name."""
     next_page_token: str
     """Empty on the last page."""
 
@@ -1580,10 +2445,28 @@ class ListForecastsResponse(TypedDict, total=False):
     """Empty on the last page."""
 
 
+class ListImportMappingsResponse(TypedDict, total=False):
+    """One page."""
+
+    mappings: list[ImportMapping]
+    """By name."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
 class ListImportsResponse(TypedDict, total=False):
     """One page."""
 
     imports: list[Import]
+    """Newest first."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
+class ListIncidentsResponse(TypedDict, total=False):
+    """One page."""
+
+    incidents: list[Incident]
     """Newest first."""
     next_page_token: str
     """Empty on the last page."""
@@ -1614,6 +2497,17 @@ class ListLiftsResponse(TypedDict, total=False):
     """Newest first."""
     next_page_token: str
     """Empty on the last page."""
+
+
+class ListLineageNodesResponse(TypedDict, total=False):
+    """One page."""
+
+    nodes: list[LineageNode]
+    """By namespace, name and kind, without facets."""
+    next_page_token: str
+    """Empty on the last page."""
+    total_size: int
+    """How many there are in all."""
 
 
 class ListMappingsResponse(TypedDict, total=False):
@@ -1647,6 +2541,15 @@ class ListModelsResponse(TypedDict, total=False):
     """One page."""
 
     models: list[Model]
+    """By id."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
+class ListMonitorsResponse(TypedDict, total=False):
+    """One page."""
+
+    monitors: list[Monitor]
     """By id."""
     next_page_token: str
     """Empty on the last page."""
@@ -1914,6 +2817,95 @@ class ModelVersionError(TypedDict, total=False):
     """Stable reason code."""
     detail: str
     """What is wrong and what to do."""
+
+
+class Monitor(TypedDict, total=False):
+    """One quality rule of a dataset, or one service level, of the contract in force."""
+
+    monitor_id: str
+    """Its id: the dataset and the rule's name, e.g. `ad_spend.latency`."""
+    dataset: str
+    """The dataset."""
+    contract_id: str
+    """The contract in force."""
+    contract_version: str
+    """The contract's version."""
+    owner: str
+    """Who is responsible: the contract's team."""
+    description: str
+    """What it is for, as the contract says."""
+    severity: str
+    """How bad a breach is, as the contract says, e.g. `error`."""
+    metric: str
+    """What it measures: a library metric such as `nullValues`, `sql`, or a service level such as
+    `latency`.
+    """
+    property: str
+    """The property it is about; empty = the dataset as a whole."""
+    expectation: str
+    """What is demanded, e.g. `at most 5 percent`."""
+    schedule: str
+    """When it is evaluated: five fields of cron, in UTC; empty = every period."""
+    data_breaker: bool
+    """Whether a breach holds the dataset."""
+    auto_resume: bool
+    """Whether a held dataset is released as soon as the monitor passes again; else somebody has to resume
+    it.
+    """
+    state: MonitorState
+    """How it is."""
+    held: bool
+    """Whether it holds its dataset now."""
+    incident_id: str
+    """Its open incident; empty = none."""
+    failing_since: str
+    """Since when the contract is broken; absent = it is not."""
+    evaluated_at: str
+    """When it was evaluated last; absent = never."""
+    next_evaluation_at: str
+    """When it is evaluated next."""
+    measured: float
+    """What was measured last; absent = nothing could be."""
+    unit: str
+    """The unit of what is measured: `rows`, `percent`, `seconds` or `value`."""
+    detail: str
+    """What was found last, in a sentence. Never holds values of records."""
+    results: list[MonitorResult]
+    """The last results, newest first, at most 100; only when one monitor is asked for."""
+
+
+class MonitorPlan(TypedDict, total=False):
+    """How often a rule or service level is looked at, and what its breach does."""
+
+    name: str
+    """Its name, unique in the dataset and stable across versions, e.g. `spend.nullValues`."""
+    description: str
+    """What it is for."""
+    severity: str
+    """How bad a breach is, as the document says, e.g. `error`."""
+    schedule: str
+    """When it is evaluated: five fields of cron, in UTC; empty = every period."""
+    data_breaker: bool
+    """Whether a breach holds the dataset."""
+    auto_resume: bool
+    """Whether a held dataset is released as soon as the promise is kept again; else somebody has to resume
+    it.
+    """
+    window: str
+    """Only records received within this time count; absent = all records."""
+
+
+class MonitorResult(TypedDict, total=False):
+    """What one evaluation found."""
+
+    evaluated_at: str
+    """When it was."""
+    state: MonitorState
+    """What followed from it."""
+    measured: float
+    """What was measured; absent = nothing could be."""
+    detail: str
+    """What was found, in a sentence."""
 
 
 class Neighbor(TypedDict, total=False):
@@ -2191,6 +3183,17 @@ class Problem(TypedDict):
     """Every fault of the request."""
 
 
+class ProfileSubject(TypedDict):
+    """Whose records are described."""
+
+    dataset: str
+    """The dataset; `unplanned` has what no mapping of its source named."""
+    type: NotRequired[str]
+    """Only records whose `type` is this, e.g. `track`; empty = any."""
+    event: NotRequired[str]
+    """Only records whose `event` is this, e.g. `Order Completed`; empty = any."""
+
+
 class PromoteModelVersionRequestBody(TypedDict, total=False):
     """Which version shall serve."""
 
@@ -2200,6 +3203,24 @@ class PromoteModelVersionRequestBody(TypedDict, total=False):
     """Ask a second person where policy needs one: the answer is the version in state `PENDING_APPROVAL`,
     with its `change_id`.
     """
+
+
+class ProposeContractVersionRequestBody(TypedDict):
+    """Which version to propose."""
+
+    reason: str
+    """Why, for whoever is to approve it."""
+
+
+class ProposeContractVersionResponse(TypedDict, total=False):
+    """What became of a proposal."""
+
+    version: ContractVersion
+    """The version: active, or proposed with the change that somebody has to approve."""
+    comparisons: list[DatasetComparison]
+    """For each of its datasets that was governed: how it compared with the version in force."""
+    comparison: VersionComparison
+    """How it compared as a whole, and whom it breaks."""
 
 
 class QuarantinedRecord(TypedDict, total=False):
@@ -2354,11 +3375,62 @@ class RecordConsentsResponse(TypedDict, total=False):
     """The ledger's revision after them."""
 
 
+class RecordRule(TypedDict, total=False):
+    """A rule over a whole record, in the Common Expression Language (CEL)."""
+
+    rule_id: str
+    """The ODCS `id` or `name` of the rule, or its place in the document."""
+    expression: str
+    """The expression over `record`. That of a property's rule goes through every value of the property
+    that is not null.
+    """
+    description: str
+    """What it is for."""
+    severity: str
+    """ODCS `severity`, as the document has it."""
+    path: str
+    """JSON path of the property, with `[*]` for any item of an array; `$` = the record as a whole."""
+    crossing: bool
+    """Whether it holds items of an array against other parts of the record: its cost then grows with the
+    square of the
+    record's size, and records with too much in them are refused.
+    """
+
+
+class RegisterConsumerRequest(TypedDict):
+    """What is read, and by whom."""
+
+    name: str
+    """What it is called."""
+    dataset: str
+    """The dataset it reads."""
+    fields: NotRequired[list[str]]
+    """The fields it reads, as JSON paths; a path without `$.` is taken from the record. None = the whole
+    record.
+    """
+    version_range: NotRequired[str]
+    """The versions of the contract it reads, such as `1.x` or `>=1.2.0 <3.0.0`; empty = whichever is in
+    force.
+    """
+    owner: str
+    """Who answers for it: a team or a person."""
+    contact: NotRequired[str]
+    """Where they are reached."""
+
+
 class RejectChangeRequestBody(TypedDict):
     """A vote against a change."""
 
     reason: str
     """Why."""
+
+
+class RemoveConsumerRequestBody(TypedDict, total=False):
+    """Which consumer to remove."""
+
+
+class RemoveConsumerResponse(TypedDict, total=False):
+    """It is removed."""
 
 
 class ReplayReceiptRequestBody(TypedDict, total=False):
@@ -2384,6 +3456,40 @@ class ReplayResult(TypedDict, total=False):
     """The code that ran the replay."""
     replayed_at: str
     """When it was replayed."""
+
+
+class ResolveIncidentRequestBody(TypedDict):
+    """Which incident to end."""
+
+    reason: str
+    """Why; it stands in the audit log. No personal data."""
+    accept_breach: NotRequired[bool]
+    """End it although the promise is not kept. The same breach opens no incident again until the promise
+    was kept once.
+    """
+
+
+class ResumeMonitorRequestBody(TypedDict):
+    """Which monitor to resume."""
+
+    reason: str
+    """Why; it stands in the audit log. No personal data."""
+    accept_breach: NotRequired[bool]
+    """Resume although the monitor does not pass. It opens no incident again until it has passed once."""
+
+
+class RetireContractVersionRequestBody(TypedDict):
+    """Which version to retire."""
+
+    reason: str
+    """Why."""
+
+
+class RevertImportRequestBody(TypedDict):
+    """Which import to take back."""
+
+    reason: str
+    """Why; it stands in the audit log. No personal data."""
 
 
 class RevokeKeyRequestBody(TypedDict, total=False):
@@ -2422,6 +3528,19 @@ class RotateKeyResponse(TypedDict, total=False):
     """The source."""
     write_key: str
     """The write key, shown this once."""
+
+
+class RunDataset(TypedDict, total=False):
+    """A dataset that a run read or wrote."""
+
+    namespace: str
+    """The namespace."""
+    name: str
+    """The name."""
+    version: str
+    """Its version then."""
+    facets: Any
+    """Facets of this input or output, by name."""
 
 
 class RunQueryRequest(TypedDict):
@@ -2547,6 +3666,21 @@ class SeriesSpec(TypedDict):
     """Only records whose properties equal these."""
 
 
+class ServiceLevel(TypedDict, total=False):
+    """A service level of a dataset."""
+
+    plan: MonitorPlan
+    """How often it is looked at, and what its breach does."""
+    property: ServiceLevelProperty
+    """What is promised."""
+    column: str
+    """Of latency and retention: the column that tells a record's age; empty = when it was received."""
+    limit: str
+    """Of latency, frequency and retention: the time promised."""
+    percent: float
+    """Of availability and error rate: the share promised."""
+
+
 class SetPrincipalRolesRequestBody(TypedDict, total=False):
     """Which roles to give."""
 
@@ -2668,6 +3802,43 @@ class TrainModelVersionRequestBody(TypedDict, total=False):
     """Makes a retry safe: the same id returns the first answer for 24 hours."""
 
 
+class TrialFault(TypedDict, total=False):
+    """One way in which recent records break a contract that is tried. It holds no value of a record."""
+
+    path: str
+    """JSON path of the value at fault, with `[*]` for any item of an array, e.g. `$.items[*].price`."""
+    reason: str
+    """Stable reason code, e.g. `CONTRACT_REQUIRED`."""
+    detail: str
+    """What is wrong, in a sentence."""
+    records: int
+    """How many records break it so."""
+    offset: int
+    """The offset of the newest such record: read it under `/v1/datasets/{dataset}/records`."""
+
+
+class TrialRequest(TypedDict, total=False):
+    """Which contract to try."""
+
+    document: str
+    """An ODCS document, YAML or JSON, at most 1 MiB; empty = the version named below."""
+    contract_id: str
+    """The id of a contract that was submitted."""
+    version: str
+    """Its version."""
+
+
+class TrialSubject(TypedDict, total=False):
+    """The contract version that is tried."""
+
+    contract_id: str
+    """The contract's id."""
+    version: str
+    """The version; the document that is tried need not have been submitted."""
+    document_sha256: str
+    """SHA-256 of the document that is tried, hex."""
+
+
 class UnreadRecords(TypedDict, total=False):
     """Records that could not be read by their mapping."""
 
@@ -2677,6 +3848,15 @@ class UnreadRecords(TypedDict, total=False):
     """Stable reason code, e.g. `TIME_MISSING`."""
     records: int
     """How many."""
+
+
+class ValueCount(TypedDict, total=False):
+    """A value with how often it was seen."""
+
+    value: str
+    """The value; numbers as JSON writes them."""
+    count: int
+    """How often."""
 
 
 class Verdict(TypedDict, total=False):
@@ -2713,6 +3893,39 @@ class VerifyAuditResponse(TypedDict, total=False):
     """The root hash of the tree built anew, hex."""
     findings: list[AuditFinding]
     """What does not fit, first things first; empty when all fits."""
+
+
+class VersionComparison(TypedDict, total=False):
+    """How a contract version compares with the one in force: what it changes, the number it needs, and
+    whom it breaks.
+    """
+
+    in_force_version: str
+    """The version in force; empty when none is: then nothing can break."""
+    level: VersionComparisonLevel
+    """How much it changes; unspecified when no version is in force."""
+    needed_version: str
+    """The lowest version that it may be called; empty when no version is in force, or when it was in force
+    before.
+    """
+    version_suffices: bool
+    """Whether its number is at least that."""
+    needs_approval: bool
+    """Whether a second person has to approve it: it breaks a consumer, or that it does not could not be
+    proven.
+    """
+    consumers: list[BrokenConsumer]
+    """The consumers that it breaks, or of whom that could not be ruled out, by name and dataset, at most
+    200.
+    """
+    consumer_count: int
+    """How many those are."""
+    fields: list[FieldChange]
+    """The fields that it adds, removes or changes, at most 500."""
+    field_count: int
+    """How many those are."""
+    dropped_datasets: list[str]
+    """The datasets that no contract would govern any more."""
 
 
 class Vote(TypedDict, total=False):
