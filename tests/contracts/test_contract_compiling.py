@@ -128,7 +128,6 @@ def test_an_object_without_properties_is_open_and_a_dataset_is_closed() -> None:
         ({"metric": "invalidValues", "mustBe": 0, "arguments": {"validValues": ["a", "b"]}}, ["a", None], ["c"]),
         ({"metric": "invalidValues", "mustBeLessOrEqualTo": 0, "arguments": {"pattern": "^a"}}, ["ab", None], ["ba"]),
         ({"metric": "nullValues", "mustBeLessThan": 5, "unit": "percent"}, ["a", None], []),
-        ({"metric": "nullValues", "mustBe": False}, ["a", None], []),
         ({"metric": "duplicateValues", "mustBe": 0}, ["a", None], []),
         ({"type": "sql", "query": "SELECT 0", "mustBe": 0}, ["a", None], []),
         ({"type": "custom", "engine": "soda", "implementation": "checks"}, ["a", None], []),
