@@ -47,7 +47,8 @@ def test_a_killed_process_is_started_again_with_a_new_pid(supervised: Supervised
     assert program.line("second was killed") == "second was killed by SIGKILL; starting it again in 0.02 s."
     after = started(program, "second")["second"]
     assert after.pid != before.pid
-    assert "restarted second" in program.lines
+    if "restarted second" not in program.lines:  # the process itself may be faster
+        program.line("restarted second")
     program.send(signal.SIGTERM)
     assert program.end() == 0
 

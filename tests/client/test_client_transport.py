@@ -161,7 +161,7 @@ def test_files_are_streamed_and_streams_are_not_sent_twice(server: Answers, clie
     content = b"a,b\n" + b"1,2\n" * 50_000
     client.imports.upload_import(content=io.BytesIO(content), dataset="sales", format="csv")
     _, path, headers, body = server.asked[0]
-    assert (path, body) == ("/v1/imports?dataset=sales&format=csv", content)
+    assert (path, body) == ("/v1/imports?format=csv&dataset=sales", content)
     assert headers["content-type"] == "application/octet-stream"
     with pytest.raises(Problem):
         client.imports.upload_import(content=io.BytesIO(content), dataset="sales", format="csv")

@@ -41,7 +41,6 @@ async def test_an_empty_file_is_sent_too(doors: Doors, admin: dict):
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("format=csv", "dataset"),
         ("dataset=sales", "format"),
         ("dataset=sales&format=xml", "format"),
         ("dataset=Sales&format=csv", "dataset"),

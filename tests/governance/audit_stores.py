@@ -7,6 +7,7 @@ import io
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,7 @@ IDS = SystemIds(StillClock())
 async def opened(file: Path) -> AsyncIterator[SqlTransactions]:
     """Open the database of a file."""
     database = Database(f"sqlite+aiosqlite:///{file}")
-    feeds = Feeds(
-        *(Feed(database, topic) for topic in ("credentials", "policy_bundles", "changes", "erasures", "workspaces"))
-    )
+    feeds = Feeds(**{each.name: Feed(database, each.name) for each in fields(Feeds)})
     try:
         yield SqlTransactions(database, feeds)
     finally:
