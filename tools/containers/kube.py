@@ -112,6 +112,7 @@ class Cluster:
         self._config_maps = config_maps(documents)
         self._numbers = {name: itertools.count() for name in self.workloads}
         self._players = ThreadPoolExecutor(16, thread_name_prefix="play")
+        self._begun: list[Future[Pod]] = []
         self._addresses = itertools.islice(SUBNET.hosts(), 1, None)  # the first is the network's own
         podman("network", "create", "--subnet", str(SUBNET), NETWORK)
         for claim in sorted({claim for workload in self.workloads.values() for claim in workload.claims}):
@@ -124,7 +125,9 @@ class Cluster:
     def begin(self, name: str) -> Future[Pod]:
         """Start a pod; the result comes when its initContainers have ended, though it may not be ready yet."""
         pod = f"{name}-{next(self._numbers[name])}"
-        return self._players.submit(self._play, self.workloads[name], pod, str(next(self._addresses)))
+        begun = self._players.submit(self._play, self.workloads[name], pod, str(next(self._addresses)))
+        self._begun.append(begun)
+        return begun
 
     def start(self, *names: str) -> list[Pod]:
         """Start a pod of each workload at once and wait until all are ready."""
@@ -166,11 +169,12 @@ class Cluster:
         podman("pod", "rm", pod.name)
 
     def close(self) -> None:
-        """Stop asking and starting, and kill every pod: who waits for one that starts is told so."""
+        """Stop asking and starting; the sandbox takes the pods with it, but those that somebody waits for go now."""
         for pod in self.pods.values():
             for watch in pod.watches:
                 watch.end()
-        podman("pod", "rm", "--all", "--force", "--time", "0", seconds=START_SECONDS)
+        if not all(each.done() for each in self._begun):
+            podman("pod", "rm", "--all", "--force", "--time", "0", seconds=START_SECONDS)
         self._players.shutdown(cancel_futures=True)
 
     def _play(self, workload: Workload, name: str, address: str) -> Pod:

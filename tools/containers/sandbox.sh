@@ -23,9 +23,9 @@ if [ -z "${SANDBOX_PID1:-}" ]; then
     --propagation private --fork --mount-proc --kill-child=KILL "$self" "$@" <&0 & child=$!
   trap 'kill -KILL $child 2>/dev/null' TERM INT HUP
   rc=0; wait $child || rc=$?
-  # cgroups are the one thing without a namespace here: drop what a killed run left,
-  # unless another sandbox is running
-  flock -n -x 9 && find /sys/fs/cgroup/*/docker /sys/fs/cgroup/*/libpod_parent -depth -type d -exec rmdir {} + 2>/dev/null || true
+  # cgroups are the one thing without a namespace here: whoever is the last one here drops
+  # what this run and killed ones left
+  flock -w 2 -x 9 && find /sys/fs/cgroup/*/docker /sys/fs/cgroup/*/libpod_parent -depth -type d -exec rmdir {} + 2>/dev/null || true
   exit $rc
 fi
 unset SANDBOX_PID1
@@ -59,6 +59,5 @@ else
     $S/store $S/run "$CACHE/store"
 fi >$CONTAINERS_STORAGE_CONF
 rc=0; "$@" || rc=$?
-timeout 60 podman pod rm -fa -t 0 >/dev/null 2>&1 || true
-timeout 60 podman rm -fa -t 0 >/dev/null 2>&1 || true        # also removes their cgroups
+[ $mode = run ] || timeout 60 podman rm -fa -t 0 >/dev/null 2>&1 || true # what runs, else, ends with us
 exit $rc
