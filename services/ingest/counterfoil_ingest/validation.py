@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
+
+from counterfoil_chassis import jsonpath
 
 from counterfoil_ingest.entities import MAX_DEPTH, MAX_RECORD_BYTES, UNPLANNED, Candidate, Finding
 from counterfoil_ingest.registry import Compiled
@@ -14,7 +15,6 @@ from counterfoil_ingest.rules import Fault, RecordRule
 MAX_FINDINGS = 50
 """A record's further faults are not told; repairing these shows them."""
 
-_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_SHOWN = 200  # characters of a contract's own text (an enum, a pattern) or of a key that a finding repeats
 
 
@@ -128,17 +128,8 @@ def deeper_than(value: Any, levels: int) -> bool:
 
 
 def json_path(steps: Iterable[str | int]) -> str:
-    """Return steps as a JSON path (RFC 9535), e.g. `$.products[0].price`."""
-    return "$" + "".join(_step(each) for each in steps)
-
-
-def _step(step: str | int) -> str:
-    if isinstance(step, int):
-        return f"[{step}]"
-    if _PLAIN_KEY.fullmatch(step):
-        return f".{_shown(step)}"
-    escaped = _shown(step).replace("\\", "\\\\").replace("'", "\\'")
-    return f"['{escaped}']"
+    """Return steps as a JSON path (RFC 9535), e.g. `$.products[0].price`; of a key, its first 200 characters."""
+    return jsonpath.json_path(_shown(step) if isinstance(step, str) else step for step in steps)
 
 
 def _shown(text: str) -> str:

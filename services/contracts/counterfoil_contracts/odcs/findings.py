@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
+
+from counterfoil_chassis.jsonpath import json_path
 
 from counterfoil_contracts.entities import Finding
 
 Path = tuple[str | int, ...]
 
 MOST_FINDINGS: Final = 200
-_PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def json_path(path: Path) -> str:
-    """Return the path as RFC 9535 writes it, e.g. `$.schema[0].name`."""
-    text = "$"
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        elif _PLAIN_KEY.fullmatch(step):
-            text += f".{step}"
-        else:
-            escaped = step.replace("\\", "\\\\").replace("'", "\\'")
-            text += f"['{escaped}']"
-    return text
 
 
 class Findings:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from counterfoil_chassis.jsonpath import json_path
+
 from counterfoil_contracts.entities import RecordRule
 from counterfoil_contracts.odcs.expressions import Each, ExpressionError, Step, checked, over_values
-from counterfoil_contracts.odcs.findings import Findings, Path, json_path
+from counterfoil_contracts.odcs.findings import Findings, Path
 
 ENGINE: Final = "cel"
 MOST_RULES: Final = 50
