@@ -17,6 +17,22 @@ PRODUCER = "https://example.com/jobs"
 SPEC = "https://openlineage.io/spec"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WAREHOUSE = "postgres://warehouse:5432"
+THREE_CTES = """
+INSERT INTO marts.customer_value (customer_id, region, order_count, revenue, last_order_at, revenue_rank)
+WITH orders AS (
+  SELECT o.customer_id, o.id AS order_id, o.amount - COALESCE(o.discount, 0) AS net, o.created_at
+  FROM raw.orders o WHERE o.status <> 'cancelled'
+), stats AS (
+  SELECT customer_id, COUNT(order_id) AS order_count, SUM(net) AS revenue, MAX(created_at) AS last_order_at
+  FROM orders GROUP BY customer_id
+), joined AS (
+  SELECT c.region, s.* FROM stats s JOIN raw.customers c USING (customer_id)
+)
+SELECT customer_id, region, order_count, revenue, last_order_at,
+       RANK() OVER (PARTITION BY region ORDER BY revenue DESC) AS revenue_rank
+FROM joined
+"""
+"""A statement in which a CTE shadows a table, with `s.*`, USING and a window: six columns."""
 
 
 def moment(hours: float) -> datetime:

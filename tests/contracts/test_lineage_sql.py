@@ -9,21 +9,8 @@ import pytest
 from counterfoil_contracts.errors import SqlUnreadableError
 from counterfoil_contracts.lineage.sql import Analysis, analyze
 
-THREE_CTES = """
-INSERT INTO marts.customer_value (customer_id, region, order_count, revenue, last_order_at, revenue_rank)
-WITH orders AS (
-  SELECT o.customer_id, o.id AS order_id, o.amount - COALESCE(o.discount, 0) AS net, o.created_at
-  FROM raw.orders o WHERE o.status <> 'cancelled'
-), stats AS (
-  SELECT customer_id, COUNT(order_id) AS order_count, SUM(net) AS revenue, MAX(created_at) AS last_order_at
-  FROM orders GROUP BY customer_id
-), joined AS (
-  SELECT c.region, s.* FROM stats s JOIN raw.customers c USING (customer_id)
-)
-SELECT customer_id, region, order_count, revenue, last_order_at,
-       RANK() OVER (PARTITION BY region ORDER BY revenue DESC) AS revenue_rank
-FROM joined
-"""
+from tests.contracts.lineage_world import THREE_CTES
+
 KNOWN = {
     "raw.orders": ["id", "customer_id", "amount", "discount", "created_at", "status"],
     "raw.customers": ["customer_id", "region"],

@@ -14,6 +14,7 @@ from openlineage.client import OpenLineageClient, event_v2
 from openlineage.client.facet_v2 import column_lineage_dataset, schema_dataset, sql_job
 from openlineage.client.transport.http import ApiKeyTokenProvider, HttpCompression, HttpConfig, HttpTransport
 
+from tests.contracts.lineage_world import THREE_CTES
 from tests.system.installation import until
 from tests.system.lineage_story import nightly_event
 from tests.system.story import MODEL, World
@@ -22,21 +23,6 @@ from tests.system.tenant import Tenant, ok, problem
 RUN = "0197227a-1111-4000-8000-000000000001"
 WAREHOUSE = "postgres://warehouse:5432"
 PRODUCER = "https://example.com/scheduler"
-THREE_CTES = """
-INSERT INTO marts.customer_value (customer_id, region, order_count, revenue, last_order_at, revenue_rank)
-WITH orders AS (
-  SELECT o.customer_id, o.id AS order_id, o.amount - COALESCE(o.discount, 0) AS net, o.created_at
-  FROM raw.orders o WHERE o.status <> 'cancelled'
-), stats AS (
-  SELECT customer_id, COUNT(order_id) AS order_count, SUM(net) AS revenue, MAX(created_at) AS last_order_at
-  FROM orders GROUP BY customer_id
-), joined AS (
-  SELECT c.region, s.* FROM stats s JOIN raw.customers c USING (customer_id)
-)
-SELECT customer_id, region, order_count, revenue, last_order_at,
-       RANK() OVER (PARTITION BY region ORDER BY revenue DESC) AS revenue_rank
-FROM joined
-"""
 
 
 def client_of(tenant: Tenant, *, compression: HttpCompression | None = None) -> OpenLineageClient:

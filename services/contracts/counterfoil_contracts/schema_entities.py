@@ -67,7 +67,7 @@ class VersionOfSubject:
     deleted: bool
 
 
-class Level(enum.Enum):
+class CompatibilityLevel(enum.Enum):
     """With which versions a new one has to be compatible, and in which direction."""
 
     NONE = "NONE"
@@ -115,7 +115,7 @@ class Mode(enum.Enum):
 class SubjectSettings:
     """What was said of a subject; None = nothing."""
 
-    level: Level | None = None
+    level: CompatibilityLevel | None = None
     policy: Policy | None = None
     normalize: bool | None = None
     compatibility_group: str | None = None

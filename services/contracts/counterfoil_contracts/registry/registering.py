@@ -18,9 +18,9 @@ from counterfoil_contracts.registry.judging import Judge
 from counterfoil_contracts.registry.subjects import effective, properties_of, require_writable
 from counterfoil_contracts.registry.subjects import version as version_of_subject
 from counterfoil_contracts.schema_entities import (
+    CompatibilityLevel,
     Incompatibility,
     KeptSchema,
-    Level,
     Mode,
     Policy,
     Reference,
@@ -195,8 +195,8 @@ class Registrar:
         return await stores.schemas.get_version(asked.workspace, asked.subject, number)
 
 
-def _level(plan: _Plan) -> Level:
-    return plan.state.settings.level or Level.BACKWARD
+def _level(plan: _Plan) -> CompatibilityLevel:
+    return plan.state.settings.level or CompatibilityLevel.BACKWARD
 
 
 def _policy(plan: _Plan) -> Policy:
@@ -266,7 +266,7 @@ async def _plan(stores: SchemaStores, asked: Submission) -> _Plan:
     state = await _state(stores, asked)
     await _require_references(stores, asked.workspace, asked.content)
     document = await _whole(stores, asked.workspace, asked.content)
-    unchecked = state.settings.level is Level.NONE or state.settings.mode is Mode.IMPORT
+    unchecked = state.settings.level is CompatibilityLevel.NONE or state.settings.mode is Mode.IMPORT
     live = tuple(each for each in reversed(state.versions) if not each.deleted)
     return _Plan(asked.content, document, () if unchecked else live, state)
 

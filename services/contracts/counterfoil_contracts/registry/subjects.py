@@ -10,8 +10,8 @@ import orjson
 from counterfoil_contracts.registry.content import LATEST
 from counterfoil_contracts.schema_entities import (
     EVERY_SUBJECT,
+    CompatibilityLevel,
     KeptSchema,
-    Level,
     Mode,
     Policy,
     Reference,
@@ -36,7 +36,7 @@ from counterfoil_contracts.schema_errors import (
 )
 from counterfoil_contracts.schema_store import SchemaStores
 
-DEFAULTS = SubjectSettings(level=Level.BACKWARD, policy=Policy.EXACT, normalize=False, mode=Mode.READWRITE)
+DEFAULTS = SubjectSettings(level=CompatibilityLevel.BACKWARD, policy=Policy.EXACT, normalize=False, mode=Mode.READWRITE)
 """What holds where nothing was said."""
 _READ_ONLY = (Mode.READONLY, Mode.READONLY_OVERRIDE)
 

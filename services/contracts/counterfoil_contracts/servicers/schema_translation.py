@@ -12,8 +12,8 @@ from counterfoil_contracts.registry.content import parsed, subject_of
 from counterfoil_contracts.schema_entities import (
     EVERY_SUBJECT,
     JSON,
+    CompatibilityLevel,
     KeptSchema,
-    Level,
     Mode,
     Policy,
     Reference,
@@ -22,8 +22,8 @@ from counterfoil_contracts.schema_entities import (
     SubjectSettings,
 )
 
-_LEVELS: Final[Mapping[Level, pb.CompatibilityLevel.ValueType]] = {
-    level: pb.CompatibilityLevel.Value(f"COMPATIBILITY_LEVEL_{level.value}") for level in Level
+_LEVELS: Final[Mapping[CompatibilityLevel, pb.CompatibilityLevel.ValueType]] = {
+    level: pb.CompatibilityLevel.Value(f"COMPATIBILITY_LEVEL_{level.value}") for level in CompatibilityLevel
 }
 _POLICIES: Final[Mapping[Policy, pb.CompatibilityPolicy.ValueType]] = {
     policy: pb.CompatibilityPolicy.Value(f"COMPATIBILITY_POLICY_{policy.value.upper()}") for policy in Policy

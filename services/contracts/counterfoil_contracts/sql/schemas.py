@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_contracts.schema_entities import (
     EVERY_SUBJECT,
+    CompatibilityLevel,
     KeptSchema,
-    Level,
     Mode,
     Policy,
     Reference,
@@ -233,7 +233,7 @@ class SqlSchemas:
         if row is None:
             return SubjectSettings()
         return SubjectSettings(
-            level=Level(row.level) if row.level else None,
+            level=CompatibilityLevel(row.level) if row.level else None,
             policy=Policy(row.policy) if row.policy else None,
             normalize=row.normalize,
             compatibility_group=row.compatibility_group or None,
