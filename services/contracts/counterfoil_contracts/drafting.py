@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import yaml
 
 from counterfoil_contracts.check_entities import DatasetProfile, FieldProfile, ProfileSubject
 from counterfoil_contracts.check_errors import ProfileEmptyError
+from counterfoil_contracts.compatibility.fields import Step, read_path
 from counterfoil_contracts.odcs.check import check_document
 from counterfoil_contracts.odcs.keywords import SQL_KEYWORDS
 
@@ -23,9 +24,7 @@ _UNPLANNED: Final = "unplanned"
 _LEFT_OPEN: Final = frozenset({"context", "integrations"})
 """Objects of event protocols that SDKs fill as they like."""
 
-_STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['((?:[^'\\]|\\.)*)'\]|\[\*\]")
 _TEMPORAL: Final = {"date-time": "timestamp", "date": "date", "time": "time"}
-_ITEM: Final = "\0"  # what no property is called
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class _Node:
     """A field with those below it."""
 
     profile: FieldProfile | None = None
-    below: dict[str, _Node] = field(default_factory=dict)
+    below: dict[Step, _Node] = field(default_factory=dict)
 
 
 def draft(profile: DatasetProfile, subject: ProfileSubject, named: Named) -> Draft:
@@ -97,12 +96,12 @@ class _Drafting:
         self.questions: list[str] = []
         self._records = records
 
-    def properties(self, nodes: Mapping[str, _Node], *, top: bool) -> list[dict[str, Any]]:
+    def properties(self, nodes: Mapping[Step, _Node], *, top: bool) -> list[dict[str, Any]]:
         """Return the properties of one object, in the order in which they were seen first."""
         made = []
         taken: set[str] = set()
         for name, node in nodes.items():
-            if node.profile is None:
+            if name is None or node.profile is None:
                 continue
             if not _can_be_named(name, top=top) or (name.casefold() if top else name) in taken:
                 self.questions.append(f"{node.profile.path} cannot be a property by this name: have it sent otherwise.")
@@ -156,7 +155,7 @@ class _Drafting:
         return {"customProperties": custom, "properties": properties}
 
     def _array(self, node: _Node, seen: FieldProfile) -> dict[str, Any]:
-        item = node.below.get(_ITEM)
+        item = node.below.get(None)
         if item is None or item.profile is None:
             self.questions.append(f"{seen.path} was always empty: say what its items are.")
             return {}
@@ -216,19 +215,7 @@ def _tree(fields: Sequence[FieldProfile]) -> _Node:
     root = _Node()
     for each in fields:
         node = root
-        for step in _steps(each.path):
+        for step in read_path(each.path):
             node = node.below.setdefault(step, _Node())
         node.profile = each
     return root
-
-
-def _steps(path: str) -> Iterator[str]:
-    """Yield the steps of a JSON path, any item among them."""
-    for match in _STEP.finditer(path):
-        plain, quoted = match[1], match[2]
-        if plain is not None:
-            yield plain
-        elif quoted is not None:
-            yield re.sub(r"\\(.)", r"\1", quoted)
-        else:
-            yield _ITEM
