@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import aiosqlite
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -55,6 +56,21 @@ _PRAGMAS = (
 _logger = logging.getLogger(__name__)
 
 
+async def _open_sqlite(*args: Any, **options: Any) -> aiosqlite.Connection:
+    """Open a file; when that fails, the failure is told once the connection's thread has ended.
+
+    aiosqlite leaves that thread to itself, and it would tell a loop that may be closed by then.
+    """
+    connection = aiosqlite.connect(*args, **options)
+    thread = connection._thread  # noqa: SLF001 - it names it in no other way
+    thread.daemon = True  # as SQLAlchemy has it for what it opens itself
+    try:
+        return await connection
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(thread.join))
+        raise
+
+
 class StoreUnavailableError(UnavailableError):
     """The database cannot be written or reached now; nothing was kept, unless its answer to the commit was lost."""
 
@@ -80,7 +96,10 @@ class Database:
             self._writes = _postgresql(connector(url, name=f"{name} writer", **idle), size=1, more=0)
         else:
             self._reads = self._writes = create_async_engine(
-                url, pool_size=8, max_overflow=8, connect_args={"isolation_level": None}
+                url,
+                pool_size=8,
+                max_overflow=8,
+                connect_args={"isolation_level": None, "async_creator_fn": _open_sqlite},
             )
             set_up_sqlite(self._reads.sync_engine)
             self._inline = InlineReads(make_url(url).database or "")

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from counterfoil_chassis.database import Database
+from counterfoil_chassis.database import Database, StoreUnavailableError
 from counterfoil_chassis.errors import StartError
 from counterfoil_chassis.migrate import prepare, require_newest, upgrade
 from sqlalchemy import event, text
@@ -210,3 +211,15 @@ def test_a_database_that_cannot_be_opened_is_one_clear_line(tmp_path: Path, pack
         upgrade(f"sqlite+aiosqlite:///{tmp_path}/file/x.db", package)
     with pytest.raises(StartError, match="cannot be opened"):
         upgrade(f"sqlite+aiosqlite:///{tmp_path}/noise.db", package)
+
+
+@pytest.mark.sqlite
+async def test_a_file_that_cannot_be_opened_leaves_no_thread_that_speaks_to_a_closed_loop(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'nowhere' / 'probe.db'}")
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await notes(database)
+        assert not [thread for thread in set(threading.enumerate()) - before if thread.daemon]
+    finally:
+        await database.close()
