@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CHECKERS ?= .venv-checkers
-MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client
+MEMBERS := protos chassis services/governance services/contracts services/ingest services/graph services/models gateway cli client connectors
 IMAGES := governance contracts ingest graph models gateway cli demo
 ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE # each of the many processes of a run would compile the code again

@@ -1,0 +1,1 @@
+"""What pulls from other systems into Counterfoil."""
