@@ -32,6 +32,9 @@ class Source(_message.Message):
     MAPPINGS_FIELD_NUMBER: _builtins.int
     WRITE_KEY_LAST_FOUR_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    FIRST_EVENT_AT_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_AT_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     source_id: _builtins.str
     """The source's id."""
     display_name: _builtins.str
@@ -40,6 +43,8 @@ class Source(_message.Message):
     """The event protocol its SDK speaks, e.g. `segment`."""
     write_key_last_four: _builtins.str
     """The last four characters of the newest write key."""
+    events: _builtins.int
+    """How many of its events are in the log; duplicates, and what is in quarantine, do not count."""
     @_builtins.property
     def mappings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceMapping]:
         """Which events go to which dataset; the first that fits decides, and what none fits goes to `unplanned`."""
@@ -47,6 +52,14 @@ class Source(_message.Message):
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
+
+    @_builtins.property
+    def first_event_at(self) -> _timestamp_pb2.Timestamp:
+        """When its first event arrived, accepted or quarantined; absent while none has."""
+
+    @_builtins.property
+    def last_event_at(self) -> _timestamp_pb2.Timestamp:
+        """When its newest event arrived."""
 
     def __init__(
         self,
@@ -57,10 +70,13 @@ class Source(_message.Message):
         mappings: _abc.Iterable[Global___SourceMapping] | None = ...,
         write_key_last_four: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        first_event_at: _timestamp_pb2.Timestamp | None = ...,
+        last_event_at: _timestamp_pb2.Timestamp | None = ...,
+        events: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "first_event_at", b"first_event_at", "last_event_at", b"last_event_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "display_name", b"display_name", "mappings", b"mappings", "protocol", b"protocol", "source_id", b"source_id", "write_key_last_four", b"write_key_last_four"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "display_name", b"display_name", "events", b"events", "first_event_at", b"first_event_at", "last_event_at", b"last_event_at", "mappings", b"mappings", "protocol", b"protocol", "source_id", b"source_id", "write_key_last_four", b"write_key_last_four"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
