@@ -87,6 +87,7 @@ class ImportHeader(_message.Message):
     FILE_NAME_FIELD_NUMBER: _builtins.int
     MAPPING_FIELD_NUMBER: _builtins.int
     PARAMETER_FIELD_NUMBER: _builtins.int
+    CONNECTION_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """The dataset to import into. Empty: the one that the mapping names; of AIRBYTE, each stream goes to the dataset of its
     name, in small letters and with `_` for any other sign.
@@ -97,6 +98,11 @@ class ImportHeader(_message.Message):
     """The file's name, for people."""
     mapping: _builtins.str
     """The mapping to read the file by, as `ListImportMappings` names it; empty = rows are records as they are."""
+    connection: _builtins.str
+    """Of AIRBYTE: the connection that the source was read through, a name of the caller's choice, e.g. `hubspot`. Its
+    imports follow each other: each begins with the states that the ones before told, and a record whose message says its
+    `record_id` is kept once over all of them.
+    """
     @_builtins.property
     def parameter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the mapping asks for beyond the file, each as `name=value`, e.g. `report_timezone=Europe/Berlin`."""
@@ -109,10 +115,11 @@ class ImportHeader(_message.Message):
         file_name: _builtins.str = ...,
         mapping: _builtins.str = ...,
         parameter: _abc.Iterable[_builtins.str] | None = ...,
+        connection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "file_name", b"file_name", "format", b"format", "mapping", b"mapping", "parameter", b"parameter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "dataset", b"dataset", "file_name", b"file_name", "format", b"format", "mapping", b"mapping", "parameter", b"parameter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,6 +227,7 @@ class Import(_message.Message):
     CSV_FIELD_NUMBER: _builtins.int
     SOURCE_STATE_FIELD_NUMBER: _builtins.int
     REVERT_FIELD_NUMBER: _builtins.int
+    CONNECTION_FIELD_NUMBER: _builtins.int
     import_id: _builtins.str
     """The import's id."""
     dataset: _builtins.str
@@ -252,6 +260,8 @@ class Import(_message.Message):
     """Of AIRBYTE: the newest state of each stream, all of whose records are in the log, as the JSON array that a source
     takes as its `--state`. Not in lists.
     """
+    connection: _builtins.str
+    """The connection that the source was read through; empty = none."""
     @_builtins.property
     def error(self) -> Global___ImportError:
         """Why it failed."""
@@ -305,14 +315,69 @@ class Import(_message.Message):
         csv: Global___CsvDialect | None = ...,
         source_state: _builtins.str = ...,
         revert: Global___ImportRevert | None = ...,
+        connection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "csv", b"csv", "error", b"error", "finished_at", b"finished_at", "revert", b"revert", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "csv", b"csv", "dataset", b"dataset", "error", b"error", "file_bytes", b"file_bytes", "file_name", b"file_name", "file_sha256", b"file_sha256", "finished_at", b"finished_at", "format", b"format", "import_id", b"import_id", "mapping", b"mapping", "parameter", b"parameter", "revert", b"revert", "rows_accepted", b"rows_accepted", "rows_duplicate", b"rows_duplicate", "rows_quarantined", b"rows_quarantined", "rows_read", b"rows_read", "rows_total", b"rows_total", "snapshot", b"snapshot", "source_state", b"source_state", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "created_at", b"created_at", "created_by", b"created_by", "csv", b"csv", "dataset", b"dataset", "error", b"error", "file_bytes", b"file_bytes", "file_name", b"file_name", "file_sha256", b"file_sha256", "finished_at", b"finished_at", "format", b"format", "import_id", b"import_id", "mapping", b"mapping", "parameter", b"parameter", "revert", b"revert", "rows_accepted", b"rows_accepted", "rows_duplicate", b"rows_duplicate", "rows_quarantined", b"rows_quarantined", "rows_read", b"rows_read", "rows_total", b"rows_total", "snapshot", b"snapshot", "source_state", b"source_state", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Import: _TypeAlias = Import  # noqa: Y015
+
+@_typing.final
+class Connection(_message.Message):
+    """Where a connection stands. What a reverted import brought is asked for again: from then on, the state is the one before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: _builtins.int
+    SOURCE_STATE_FIELD_NUMBER: _builtins.int
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
+    connection: _builtins.str
+    """Its name."""
+    source_state: _builtins.str
+    """The newest state of each stream, all of whose records are in the log, as the JSON array that a source takes as its
+    `--state`; empty = from the beginning.
+    """
+    import_id: _builtins.str
+    """The import that told it; empty when none did."""
+    def __init__(
+        self,
+        *,
+        connection: _builtins.str = ...,
+        source_state: _builtins.str = ...,
+        import_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "import_id", b"import_id", "source_state", b"source_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Connection: _TypeAlias = Connection  # noqa: Y015
+
+@_typing.final
+class GetConnectionRequest(_message.Message):
+    """Which connection to return."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: _builtins.int
+    connection: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        connection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConnectionRequest: _TypeAlias = GetConnectionRequest  # noqa: Y015
 
 @_typing.final
 class CsvDialect(_message.Message):
@@ -444,19 +509,23 @@ class ListImportsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONNECTION_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many; 0 = 50."""
     page_token: _builtins.str
     """From the answer before."""
+    connection: _builtins.str
+    """Only the imports of this connection; empty = all."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        connection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,11 @@ class ImportServiceStub:
                 request_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.RevertImportRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Import.FromString,
                 _registered_method=True)
+        self.GetConnection = channel.unary_unary(
+                '/counterfoil.ingest.v1.ImportService/GetConnection',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.GetConnectionRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Connection.FromString,
+                _registered_method=True)
         self.ListImportMappings = channel.unary_unary(
                 '/counterfoil.ingest.v1.ImportService/ListImportMappings',
                 request_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.ListImportMappingsRequest.SerializeToString,
@@ -102,6 +107,13 @@ class ImportServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetConnection(self, request, context):
+        """Return where a connection stands: what its source continues from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListImportMappings(self, request, context):
         """List the mappings that `UploadImport` can read a file by, by name.
         """
@@ -131,6 +143,11 @@ def add_ImportServiceServicer_to_server(servicer, server):
                     servicer.RevertImport,
                     request_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.RevertImportRequest.FromString,
                     response_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Import.SerializeToString,
+            ),
+            'GetConnection': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConnection,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.GetConnectionRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Connection.SerializeToString,
             ),
             'ListImportMappings': grpc.unary_unary_rpc_method_handler(
                     servicer.ListImportMappings,
@@ -247,6 +264,33 @@ class ImportService:
             '/counterfoil.ingest.v1.ImportService/RevertImport',
             counterfoil_dot_ingest_dot_v1_dot_imports__pb2.RevertImportRequest.SerializeToString,
             counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Import.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConnection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.ImportService/GetConnection',
+            counterfoil_dot_ingest_dot_v1_dot_imports__pb2.GetConnectionRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_imports__pb2.Connection.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class ImportServiceStub:
     A snapshot that held any of the records can no longer be read, as after an erasure. What the graph made of them stays
     until `POST /v1/graph:rebuild`.
     """
+    GetConnection: _grpc.UnaryUnaryMultiCallable[_imports_pb2.GetConnectionRequest, _imports_pb2.Connection]
+    """Return where a connection stands: what its source continues from."""
     ListImportMappings: _grpc.UnaryUnaryMultiCallable[_imports_pb2.ListImportMappingsRequest, _imports_pb2.ListImportMappingsResponse]
     """List the mappings that `UploadImport` can read a file by, by name."""
 
@@ -77,6 +79,8 @@ class ImportServiceAsyncStub(ImportServiceStub):
     A snapshot that held any of the records can no longer be read, as after an erasure. What the graph made of them stays
     until `POST /v1/graph:rebuild`.
     """
+    GetConnection: _aio.UnaryUnaryMultiCallable[_imports_pb2.GetConnectionRequest, _imports_pb2.Connection]  # type: ignore[assignment]
+    """Return where a connection stands: what its source continues from."""
     ListImportMappings: _aio.UnaryUnaryMultiCallable[_imports_pb2.ListImportMappingsRequest, _imports_pb2.ListImportMappingsResponse]  # type: ignore[assignment]
     """List the mappings that `UploadImport` can read a file by, by name."""
 
@@ -124,6 +128,14 @@ class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
         A snapshot that held any of the records can no longer be read, as after an erasure. What the graph made of them stays
         until `POST /v1/graph:rebuild`.
         """
+
+    @_abc_1.abstractmethod
+    def GetConnection(
+        self,
+        request: _imports_pb2.GetConnectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_imports_pb2.Connection, _abc.Awaitable[_imports_pb2.Connection]]:
+        """Return where a connection stands: what its source continues from."""
 
     @_abc_1.abstractmethod
     def ListImportMappings(
