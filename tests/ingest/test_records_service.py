@@ -251,6 +251,12 @@ async def test_records_are_tailed_as_they_come_in(service: Service, monkeypatch:
     assert (passed.next_offset, passed.HasField("record")) == (3, False), "what others got is passed over"
     quiet = await theirs.read()
     assert (quiet.next_offset, quiet.HasField("record")) == (0, False)
+    async with asyncio.timeout(10):
+        for source, seen in ((third.record.source_id, 1), ("another", 0)):
+            of_source = records_pb2.TailRecordsRequest(source_id=source, from_offset=2)
+            call = service.records.TailRecords(of_source, **called)
+            assert [(await call.read()).HasField("record") for _ in range(2)].count(True) == seen, source
+            call.cancel()
     unknown = service.records.TailRecords(records_pb2.TailRecordsRequest(dataset="nothing"), **called)
     assert await refused(unknown) == "DATASET_NOT_FOUND"
     for each in (past, fresh, other, theirs):

@@ -169,12 +169,12 @@ class LogReader:
                 yield position, None
 
     async def tail(
-        self, workspace: str, *, dataset: str, partition: int, from_offset: int | None
+        self, workspace: str, *, dataset: str, source_id: str, partition: int, from_offset: int | None
     ) -> AsyncIterator[tuple[int, LogRecord | None]]:
         """Yield (next offset, record) for ever: those from an offset on, or None = those that come in from now on.
 
         A sign of life (no record) comes first, so that its reader knows where it stands, and whenever nothing of the
-        dataset (empty = of any) came for a while: its offset moves on past what others got. Raises
+        dataset and source (empty = of any) came for a while: its offset moves on past what others got. Raises
         DatasetNotFoundError.
         """
         if dataset:
@@ -183,7 +183,8 @@ class LogReader:
         now = asyncio.get_running_loop().time
         said = -math.inf
         async for position, block in self.follow(workspace, partition, start, follow=True):
-            for record in await asyncio.to_thread(_matching, block, dataset, start) if block is not None else ():
+            found = () if block is None else await asyncio.to_thread(_matching, block, dataset, source_id, start)
+            for record in found:
                 yield record.offset + 1, record
                 said = now()
             if block is None or now() - said >= HEARTBEAT_SECONDS:
@@ -191,6 +192,8 @@ class LogReader:
                 said = now()
 
 
-def _matching(block: Block, dataset: str, from_offset: int) -> list[LogRecord]:
-    found = blocks.decode(block)
-    return [each for each in found if each.offset >= from_offset and dataset in ("", each.dataset)]
+def _matching(block: Block, dataset: str, source_id: str, from_offset: int) -> list[LogRecord]:
+    if source_id and all(header.source_id != source_id for header in block.headers):
+        return []
+    found = [each for each in blocks.decode(block) if each.offset >= from_offset and dataset in ("", each.dataset)]
+    return [each for each in found if source_id in ("", each.header.source_id)]

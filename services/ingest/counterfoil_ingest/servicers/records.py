@@ -104,6 +104,7 @@ class RecordServicer(RecordServiceServicer):
         async for next_offset, record in self._reader.tail(
             current_caller().workspace,
             dataset=request.dataset,
+            source_id=request.source_id,
             partition=request.partition,
             from_offset=request.from_offset if request.HasField("from_offset") else None,
         ):

@@ -328,22 +328,26 @@ class TailRecordsRequest(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
     FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """Only records of this dataset; empty = of every one."""
     partition: _builtins.int
     """The partition of the log."""
     from_offset: _builtins.int
     """The first offset to show; absent = what comes in from now on."""
+    source_id: _builtins.str
+    """Only records of this source; empty = of every one."""
     def __init__(
         self,
         *,
         dataset: _builtins.str = ...,
         partition: _builtins.int = ...,
         from_offset: _builtins.int | None = ...,
+        source_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "from_offset", b"from_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "dataset", b"dataset", "from_offset", b"from_offset", "partition", b"partition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "dataset", b"dataset", "from_offset", b"from_offset", "partition", b"partition", "source_id", b"source_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__from_offset: _TypeAlias = _typing.Literal["from_offset"]  # noqa: Y015
     _WhichOneofArgType__from_offset: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset"]  # noqa: Y015
