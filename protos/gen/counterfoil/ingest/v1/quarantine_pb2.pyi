@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -26,6 +27,33 @@ class QuarantinedRecord(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QuarantinedRecord._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: QuarantinedRecord._State.ValueType  # 0
+        """Not said."""
+        OPEN: QuarantinedRecord._State.ValueType  # 1
+        """It waits to be repaired and replayed."""
+        REPLAYED: QuarantinedRecord._State.ValueType  # 2
+        """It is in the log."""
+        DISCARDED: QuarantinedRecord._State.ValueType  # 3
+        """Somebody has set it aside; it is still kept."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """What became of it."""
+
+    STATE_UNSPECIFIED: QuarantinedRecord.State.ValueType  # 0
+    """Not said."""
+    OPEN: QuarantinedRecord.State.ValueType  # 1
+    """It waits to be repaired and replayed."""
+    REPLAYED: QuarantinedRecord.State.ValueType  # 2
+    """It is in the log."""
+    DISCARDED: QuarantinedRecord.State.ValueType  # 3
+    """Somebody has set it aside; it is still kept."""
+
     QUARANTINE_ID_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     SOURCE_ID_FIELD_NUMBER: _builtins.int
@@ -36,6 +64,18 @@ class QuarantinedRecord(_message.Message):
     RECEIVED_AT_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
+    REPAIRED_DATASET_FIELD_NUMBER: _builtins.int
+    REPAIRED_RECORD_ID_FIELD_NUMBER: _builtins.int
+    REPAIRED_AT_FIELD_NUMBER: _builtins.int
+    REPAIRED_BY_FIELD_NUMBER: _builtins.int
+    CLOSED_AT_FIELD_NUMBER: _builtins.int
+    CLOSED_BY_FIELD_NUMBER: _builtins.int
+    DISCARD_REASON_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
     quarantine_id: _builtins.str
     """Its id in quarantine."""
     dataset: _builtins.str
@@ -52,6 +92,26 @@ class QuarantinedRecord(_message.Message):
     """The trace of the request that brought it, 32 hex digits."""
     raw: _builtins.bytes
     """The bytes as they arrived; only when one record is asked for."""
+    state: Global___QuarantinedRecord.State.ValueType
+    """What became of it."""
+    record: _builtins.bytes
+    """The record that was held against the contract, as its protocol or mapping made it of the bytes; only when one record
+    is asked for, and absent when the bytes are no JSON. The paths of the findings lead into it.
+    """
+    repaired: _builtins.bytes
+    """The record as it was last repaired; absent when it was not, and only when one record is asked for."""
+    repaired_dataset: _builtins.str
+    """The dataset that it is replayed to, when a repair has moved it to another."""
+    repaired_record_id: _builtins.str
+    """The id that it is replayed under, when a repair has given it another."""
+    repaired_by: _builtins.str
+    """The principal who did."""
+    closed_by: _builtins.str
+    """The principal who did."""
+    discard_reason: _builtins.str
+    """Why it was discarded."""
+    import_id: _builtins.str
+    """The import that brought it."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Finding]:
         """Every fault."""
@@ -59,6 +119,18 @@ class QuarantinedRecord(_message.Message):
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When it was received."""
+
+    @_builtins.property
+    def repaired_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was last repaired."""
+
+    @_builtins.property
+    def closed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was replayed or discarded."""
+
+    @_builtins.property
+    def position(self) -> _verdict_pb2.PartitionPosition:
+        """Where a replayed record lies in the log."""
 
     def __init__(
         self,
@@ -73,10 +145,22 @@ class QuarantinedRecord(_message.Message):
         received_at: _timestamp_pb2.Timestamp | None = ...,
         trace_id: _builtins.str = ...,
         raw: _builtins.bytes = ...,
+        state: Global___QuarantinedRecord.State.ValueType = ...,
+        record: _builtins.bytes = ...,
+        repaired: _builtins.bytes = ...,
+        repaired_dataset: _builtins.str = ...,
+        repaired_record_id: _builtins.str = ...,
+        repaired_at: _timestamp_pb2.Timestamp | None = ...,
+        repaired_by: _builtins.str = ...,
+        closed_at: _timestamp_pb2.Timestamp | None = ...,
+        closed_by: _builtins.str = ...,
+        discard_reason: _builtins.str = ...,
+        position: _verdict_pb2.PartitionPosition | None = ...,
+        import_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "position", b"position", "received_at", b"received_at", "repaired_at", b"repaired_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_id", b"contract_id", "contract_version", b"contract_version", "dataset", b"dataset", "findings", b"findings", "quarantine_id", b"quarantine_id", "raw", b"raw", "received_at", b"received_at", "record_id", b"record_id", "source_id", b"source_id", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "closed_by", b"closed_by", "contract_id", b"contract_id", "contract_version", b"contract_version", "dataset", b"dataset", "discard_reason", b"discard_reason", "findings", b"findings", "import_id", b"import_id", "position", b"position", "quarantine_id", b"quarantine_id", "raw", b"raw", "received_at", b"received_at", "record", b"record", "record_id", b"record_id", "repaired", b"repaired", "repaired_at", b"repaired_at", "repaired_by", b"repaired_by", "repaired_dataset", b"repaired_dataset", "repaired_record_id", b"repaired_record_id", "source_id", b"source_id", "state", b"state", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -114,6 +198,11 @@ class ListQuarantinedRecordsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    CONTRACT_VERSION_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many; 0 = 50."""
     page_token: _builtins.str
@@ -122,6 +211,16 @@ class ListQuarantinedRecordsRequest(_message.Message):
     """Only of this dataset; empty = of all."""
     reason: _builtins.str
     """Only with this reason among its findings; empty = any."""
+    state: Global___QuarantinedRecord.State.ValueType
+    """Only in this state; unspecified = in any."""
+    path: _builtins.str
+    """Only with its first finding at this path, as groups write it; empty = any."""
+    contract_version: _builtins.str
+    """Only those that broke this version of their contract; empty = any."""
+    source_id: _builtins.str
+    """Only of this source; empty = of all."""
+    import_id: _builtins.str
+    """Only what this import brought; empty = any."""
     def __init__(
         self,
         *,
@@ -129,10 +228,15 @@ class ListQuarantinedRecordsRequest(_message.Message):
         page_token: _builtins.str = ...,
         dataset: _builtins.str = ...,
         reason: _builtins.str = ...,
+        state: Global___QuarantinedRecord.State.ValueType = ...,
+        path: _builtins.str = ...,
+        contract_version: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        import_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "page_size", b"page_size", "page_token", b"page_token", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_version", b"contract_version", "dataset", b"dataset", "import_id", b"import_id", "page_size", b"page_size", "page_token", b"page_token", "path", b"path", "reason", b"reason", "source_id", b"source_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -165,3 +269,522 @@ class ListQuarantinedRecordsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListQuarantinedRecordsResponse: _TypeAlias = ListQuarantinedRecordsResponse  # noqa: Y015
+
+@_typing.final
+class ListQuarantineGroupsRequest(_message.Message):
+    """Which groups to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many; 0 = 50."""
+    page_token: _builtins.str
+    """From the answer before."""
+    dataset: _builtins.str
+    """Only of this dataset; empty = of all."""
+    state: Global___QuarantinedRecord.State.ValueType
+    """Of the records in this state; unspecified = of the open ones."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        state: Global___QuarantinedRecord.State.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuarantineGroupsRequest: _TypeAlias = ListQuarantineGroupsRequest  # noqa: Y015
+
+@_typing.final
+class QuarantineGroup(_message.Message):
+    """Records of one dataset whose first finding is the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    CONTRACT_VERSION_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    FIRST_RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    LAST_RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    EXAMPLE_QUARANTINE_ID_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset they were mapped to; empty when they could not be read far enough to map them."""
+    reason: _builtins.str
+    """The reason of their first finding."""
+    path: _builtins.str
+    """Its path, `[*]` for any element of an array; cut after 300 characters."""
+    contract_version: _builtins.str
+    """The version of the contract they broke; empty when there was none."""
+    records: _builtins.int
+    """How many they are."""
+    example_quarantine_id: _builtins.str
+    """One of them."""
+    @_builtins.property
+    def first_received_at(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them was received."""
+
+    @_builtins.property
+    def last_received_at(self) -> _timestamp_pb2.Timestamp:
+        """When the last of them was received."""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        path: _builtins.str = ...,
+        contract_version: _builtins.str = ...,
+        records: _builtins.int = ...,
+        first_received_at: _timestamp_pb2.Timestamp | None = ...,
+        last_received_at: _timestamp_pb2.Timestamp | None = ...,
+        example_quarantine_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_received_at", b"first_received_at", "last_received_at", b"last_received_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_version", b"contract_version", "dataset", b"dataset", "example_quarantine_id", b"example_quarantine_id", "first_received_at", b"first_received_at", "last_received_at", b"last_received_at", "path", b"path", "reason", b"reason", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineGroup: _TypeAlias = QuarantineGroup  # noqa: Y015
+
+@_typing.final
+class ListQuarantineGroupsResponse(_message.Message):
+    """One page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantineGroup]:
+        """By dataset, reason, path and version."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___QuarantineGroup] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuarantineGroupsResponse: _TypeAlias = ListQuarantineGroupsResponse  # noqa: Y015
+
+@_typing.final
+class QuarantineFilter(_message.Message):
+    """Open records that all of these describe; what is empty takes any."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    CONTRACT_VERSION_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset they were mapped to."""
+    reason: _builtins.str
+    """The reason of their first finding."""
+    path: _builtins.str
+    """The path of their first finding, as groups write it."""
+    contract_version: _builtins.str
+    """The version of the contract they broke."""
+    source_id: _builtins.str
+    """The source they came from."""
+    import_id: _builtins.str
+    """The import that brought them."""
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        path: _builtins.str = ...,
+        contract_version: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        import_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_version", b"contract_version", "dataset", b"dataset", "import_id", b"import_id", "path", b"path", "reason", b"reason", "source_id", b"source_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineFilter: _TypeAlias = QuarantineFilter  # noqa: Y015
+
+@_typing.final
+class Fix(_message.Message):
+    """One change of what is at a path."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Type:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Fix._Type.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        TYPE_UNSPECIFIED: Fix._Type.ValueType  # 0
+        """Not said."""
+        STRING: Fix._Type.ValueType  # 1
+        """A text: a number or truth value as JSON writes it."""
+        INTEGER: Fix._Type.ValueType  # 2
+        """A whole number: of a text of digits, or a number without a fraction."""
+        NUMBER: Fix._Type.ValueType  # 3
+        """A number: of a text that is one in JSON."""
+        BOOLEAN: Fix._Type.ValueType  # 4
+        """A truth value: of `true` or `false`, in any case."""
+        TIMESTAMP: Fix._Type.ValueType  # 5
+        """An RFC 3339 time in UTC: of seconds since 1970 or, from 100,000,000,000 on, milliseconds; a text stays as it is."""
+
+    class Type(_Type, metaclass=_TypeEnumTypeWrapper):
+        """The type a value is made."""
+
+    TYPE_UNSPECIFIED: Fix.Type.ValueType  # 0
+    """Not said."""
+    STRING: Fix.Type.ValueType  # 1
+    """A text: a number or truth value as JSON writes it."""
+    INTEGER: Fix.Type.ValueType  # 2
+    """A whole number: of a text of digits, or a number without a fraction."""
+    NUMBER: Fix.Type.ValueType  # 3
+    """A number: of a text that is one in JSON."""
+    BOOLEAN: Fix.Type.ValueType  # 4
+    """A truth value: of `true` or `false`, in any case."""
+    TIMESTAMP: Fix.Type.ValueType  # 5
+    """An RFC 3339 time in UTC: of seconds since 1970 or, from 100,000,000,000 on, milliseconds; a text stays as it is."""
+
+    PATH_FIELD_NUMBER: _builtins.int
+    RENAME_FIELD_NUMBER: _builtins.int
+    CONVERT_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    DROP_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Where: a JSON path of names and indexes, `[*]` for each element of an array, e.g. `$.products[*].price`."""
+    rename: _builtins.str
+    """Call it so from now on, in the same object; a value that has this name already is not replaced."""
+    convert: Global___Fix.Type.ValueType
+    """Make it this type; null stays null."""
+    default: _builtins.bytes
+    """Put this JSON value where there is none, or null."""
+    drop: _builtins.bool
+    """Take it out."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        rename: _builtins.str = ...,
+        convert: Global___Fix.Type.ValueType = ...,
+        default: _builtins.bytes = ...,
+        drop: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "convert", b"convert", "default", b"default", "drop", b"drop", "rename", b"rename"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "convert", b"convert", "default", b"default", "drop", b"drop", "path", b"path", "rename", b"rename"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["rename", "convert", "default", "drop"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___Fix: _TypeAlias = Fix  # noqa: Y015
+
+@_typing.final
+class RepairQuarantinedRecordsRequest(_message.Message):
+    """What to repair, and how."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINE_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PATCH_FIELD_NUMBER: _builtins.int
+    FIXES_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    NEW_RECORD_IDS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    patch: _builtins.bytes
+    """A JSON Patch (RFC 6902): an array of at most 100 operations. Of a record that is no JSON the whole is null, which
+    `{"op": "replace", "path": "", "value": {...}}` replaces.
+    """
+    dataset: _builtins.str
+    """Replay to this dataset; empty = the one they were mapped to."""
+    new_record_ids: _builtins.bool
+    """Replay under their ids in quarantine instead of their own: for records that bear the id of another."""
+    dry_run: _builtins.bool
+    """Keep nothing: only tell what would be."""
+    page_size: _builtins.int
+    """At most this many at once; 0 = 50."""
+    page_token: _builtins.str
+    """From the answer before, to the same question."""
+    request_id: _builtins.str
+    """Makes a retry safe: the same id returns the first answer for 24 hours. Each page has its own."""
+    @_builtins.property
+    def quarantine_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These, open or discarded; give ids or a filter."""
+
+    @_builtins.property
+    def filter(self) -> Global___QuarantineFilter:
+        """The open ones that it describes; give ids or a filter."""
+
+    @_builtins.property
+    def fixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fix]:
+        """Fixes by path, done in their order, after the patch."""
+
+    def __init__(
+        self,
+        *,
+        quarantine_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: Global___QuarantineFilter | None = ...,
+        patch: _builtins.bytes = ...,
+        fixes: _abc.Iterable[Global___Fix] | None = ...,
+        dataset: _builtins.str = ...,
+        new_record_ids: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "dry_run", b"dry_run", "filter", b"filter", "fixes", b"fixes", "new_record_ids", b"new_record_ids", "page_size", b"page_size", "page_token", b"page_token", "patch", b"patch", "quarantine_ids", b"quarantine_ids", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairQuarantinedRecordsRequest: _TypeAlias = RepairQuarantinedRecordsRequest  # noqa: Y015
+
+@_typing.final
+class RepairedRecord(_message.Message):
+    """What a repair makes of one record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINE_ID_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    RECORD_ID_FIELD_NUMBER: _builtins.int
+    PASSES_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
+    quarantine_id: _builtins.str
+    """Its id in quarantine."""
+    dataset: _builtins.str
+    """The dataset it is replayed to."""
+    record_id: _builtins.str
+    """The id it is replayed under."""
+    passes: _builtins.bool
+    """Whether it would pass now."""
+    repaired: _builtins.bytes
+    """The record as repaired; absent when the repair does not fit it."""
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Finding]:
+        """What keeps it out of the log, or why the repair does not fit it; such a repair is not kept."""
+
+    def __init__(
+        self,
+        *,
+        quarantine_id: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        record_id: _builtins.str = ...,
+        passes: _builtins.bool = ...,
+        findings: _abc.Iterable[_verdict_pb2.Finding] | None = ...,
+        repaired: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "findings", b"findings", "passes", b"passes", "quarantine_id", b"quarantine_id", "record_id", b"record_id", "repaired", b"repaired"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairedRecord: _TypeAlias = RepairedRecord  # noqa: Y015
+
+@_typing.final
+class RepairQuarantinedRecordsResponse(_message.Message):
+    """What a repair makes of one page of records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty when there are no more."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepairedRecord]:
+        """One per record, oldest first; fewer than asked for when they are large."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___RepairedRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairQuarantinedRecordsResponse: _TypeAlias = RepairQuarantinedRecordsResponse  # noqa: Y015
+
+@_typing.final
+class ReplayQuarantinedRecordsRequest(_message.Message):
+    """What to replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINE_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Append nothing: only tell what would be."""
+    page_size: _builtins.int
+    """At most this many at once; 0 = 50."""
+    page_token: _builtins.str
+    """From the answer before, to the same question."""
+    request_id: _builtins.str
+    """Makes a retry safe: the same id returns the first answer for 24 hours. Each page has its own."""
+    @_builtins.property
+    def quarantine_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These, open or discarded; give ids or a filter."""
+
+    @_builtins.property
+    def filter(self) -> Global___QuarantineFilter:
+        """The open ones that it describes; give ids or a filter."""
+
+    def __init__(
+        self,
+        *,
+        quarantine_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: Global___QuarantineFilter | None = ...,
+        dry_run: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "quarantine_ids", b"quarantine_ids", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayQuarantinedRecordsRequest: _TypeAlias = ReplayQuarantinedRecordsRequest  # noqa: Y015
+
+@_typing.final
+class ReplayQuarantinedRecordsResponse(_message.Message):
+    """What became of one page of records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty when there are no more."""
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Verdict]:
+        """One per record, oldest first, each with its id in quarantine: ACCEPTED, DUPLICATE (the log has it), QUARANTINED
+        (it stays open, with the findings) or RETRY (its contract cannot be asked for now). A dry run knows no offsets.
+        """
+
+    def __init__(
+        self,
+        *,
+        verdicts: _abc.Iterable[_verdict_pb2.Verdict] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayQuarantinedRecordsResponse: _TypeAlias = ReplayQuarantinedRecordsResponse  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedRecordsRequest(_message.Message):
+    """What to set aside."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINE_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why; it is kept with each record and in the audit log, so name no person."""
+    page_size: _builtins.int
+    """At most this many at once; 0 = 50."""
+    page_token: _builtins.str
+    """From the answer before, to the same question."""
+    request_id: _builtins.str
+    """Makes a retry safe: the same id returns the first answer for 24 hours. Each page has its own."""
+    @_builtins.property
+    def quarantine_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These; give ids or a filter."""
+
+    @_builtins.property
+    def filter(self) -> Global___QuarantineFilter:
+        """The open ones that it describes; give ids or a filter."""
+
+    def __init__(
+        self,
+        *,
+        quarantine_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: Global___QuarantineFilter | None = ...,
+        reason: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "quarantine_ids", b"quarantine_ids", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedRecordsRequest: _TypeAlias = DiscardQuarantinedRecordsRequest  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedRecordsResponse(_message.Message):
+    """What was set aside."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCARDED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    discarded: _builtins.int
+    """How many records of this page are discarded now."""
+    next_page_token: _builtins.str
+    """Empty when there are no more."""
+    def __init__(
+        self,
+        *,
+        discarded: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discarded", b"discarded", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedRecordsResponse: _TypeAlias = DiscardQuarantinedRecordsResponse  # noqa: Y015

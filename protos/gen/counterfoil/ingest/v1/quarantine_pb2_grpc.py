@@ -45,6 +45,26 @@ class QuarantineServiceStub:
                 request_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantinedRecordsRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantinedRecordsResponse.FromString,
                 _registered_method=True)
+        self.ListQuarantineGroups = channel.unary_unary(
+                '/counterfoil.ingest.v1.QuarantineService/ListQuarantineGroups',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantineGroupsRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantineGroupsResponse.FromString,
+                _registered_method=True)
+        self.RepairQuarantinedRecords = channel.unary_unary(
+                '/counterfoil.ingest.v1.QuarantineService/RepairQuarantinedRecords',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.RepairQuarantinedRecordsRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.RepairQuarantinedRecordsResponse.FromString,
+                _registered_method=True)
+        self.ReplayQuarantinedRecords = channel.unary_unary(
+                '/counterfoil.ingest.v1.QuarantineService/ReplayQuarantinedRecords',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ReplayQuarantinedRecordsRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ReplayQuarantinedRecordsResponse.FromString,
+                _registered_method=True)
+        self.DiscardQuarantinedRecords = channel.unary_unary(
+                '/counterfoil.ingest.v1.QuarantineService/DiscardQuarantinedRecords',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.DiscardQuarantinedRecordsRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.DiscardQuarantinedRecordsResponse.FromString,
+                _registered_method=True)
 
 
 class QuarantineServiceServicer:
@@ -65,6 +85,40 @@ class QuarantineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListQuarantineGroups(self, request, context):
+        """Count quarantined records by the first of their findings: what is broken how often, and since when.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RepairQuarantinedRecords(self, request, context):
+        """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
+        would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
+        the place of the repair before it. Nothing goes into the log before it is replayed. The answer tells of one page;
+        go on with its token until there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayQuarantinedRecords(self, request, context):
+        """Hold quarantined records, repaired or as they are, against the contracts now in force, and append those that pass.
+        A record keeps its id, so that one which the log has already is a duplicate; its import's `:revert` takes it back,
+        too. What does not pass stays open. The answer tells of one page; go on with its token until there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardQuarantinedRecords(self, request, context):
+        """Set quarantined records aside, with a reason: they are kept, and no filter finds them to repair or replay. The
+        answer tells of one page; go on with its token until there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QuarantineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +131,26 @@ def add_QuarantineServiceServicer_to_server(servicer, server):
                     servicer.ListQuarantinedRecords,
                     request_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantinedRecordsRequest.FromString,
                     response_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantinedRecordsResponse.SerializeToString,
+            ),
+            'ListQuarantineGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantineGroups,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantineGroupsRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantineGroupsResponse.SerializeToString,
+            ),
+            'RepairQuarantinedRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairQuarantinedRecords,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.RepairQuarantinedRecordsRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.RepairQuarantinedRecordsResponse.SerializeToString,
+            ),
+            'ReplayQuarantinedRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayQuarantinedRecords,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ReplayQuarantinedRecordsRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ReplayQuarantinedRecordsResponse.SerializeToString,
+            ),
+            'DiscardQuarantinedRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardQuarantinedRecords,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.DiscardQuarantinedRecordsRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.DiscardQuarantinedRecordsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +208,114 @@ class QuarantineService:
             '/counterfoil.ingest.v1.QuarantineService/ListQuarantinedRecords',
             counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantinedRecordsRequest.SerializeToString,
             counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantinedRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuarantineGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.QuarantineService/ListQuarantineGroups',
+            counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantineGroupsRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ListQuarantineGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairQuarantinedRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.QuarantineService/RepairQuarantinedRecords',
+            counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.RepairQuarantinedRecordsRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.RepairQuarantinedRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayQuarantinedRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.QuarantineService/ReplayQuarantinedRecords',
+            counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ReplayQuarantinedRecordsRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.ReplayQuarantinedRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardQuarantinedRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.QuarantineService/DiscardQuarantinedRecords',
+            counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.DiscardQuarantinedRecordsRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_quarantine__pb2.DiscardQuarantinedRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

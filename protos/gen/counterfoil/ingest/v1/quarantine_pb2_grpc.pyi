@@ -37,6 +37,23 @@ class QuarantineServiceStub:
     """Return one quarantined record with its bytes."""
     ListQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantinedRecordsRequest, _quarantine_pb2.ListQuarantinedRecordsResponse]
     """List quarantined records, newest first, without their bytes."""
+    ListQuarantineGroups: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineGroupsRequest, _quarantine_pb2.ListQuarantineGroupsResponse]
+    """Count quarantined records by the first of their findings: what is broken how often, and since when."""
+    RepairQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.RepairQuarantinedRecordsRequest, _quarantine_pb2.RepairQuarantinedRecordsResponse]
+    """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
+    would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
+    the place of the repair before it. Nothing goes into the log before it is replayed. The answer tells of one page;
+    go on with its token until there is none.
+    """
+    ReplayQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantinedRecordsRequest, _quarantine_pb2.ReplayQuarantinedRecordsResponse]
+    """Hold quarantined records, repaired or as they are, against the contracts now in force, and append those that pass.
+    A record keeps its id, so that one which the log has already is a duplicate; its import's `:revert` takes it back,
+    too. What does not pass stays open. The answer tells of one page; go on with its token until there is none.
+    """
+    DiscardQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.DiscardQuarantinedRecordsRequest, _quarantine_pb2.DiscardQuarantinedRecordsResponse]
+    """Set quarantined records aside, with a reason: they are kept, and no filter finds them to repair or replay. The
+    answer tells of one page; go on with its token until there is none.
+    """
 
 @_typing.type_check_only
 class QuarantineServiceAsyncStub(QuarantineServiceStub):
@@ -47,6 +64,23 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
     """Return one quarantined record with its bytes."""
     ListQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantinedRecordsRequest, _quarantine_pb2.ListQuarantinedRecordsResponse]  # type: ignore[assignment]
     """List quarantined records, newest first, without their bytes."""
+    ListQuarantineGroups: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineGroupsRequest, _quarantine_pb2.ListQuarantineGroupsResponse]  # type: ignore[assignment]
+    """Count quarantined records by the first of their findings: what is broken how often, and since when."""
+    RepairQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.RepairQuarantinedRecordsRequest, _quarantine_pb2.RepairQuarantinedRecordsResponse]  # type: ignore[assignment]
+    """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
+    would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
+    the place of the repair before it. Nothing goes into the log before it is replayed. The answer tells of one page;
+    go on with its token until there is none.
+    """
+    ReplayQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantinedRecordsRequest, _quarantine_pb2.ReplayQuarantinedRecordsResponse]  # type: ignore[assignment]
+    """Hold quarantined records, repaired or as they are, against the contracts now in force, and append those that pass.
+    A record keeps its id, so that one which the log has already is a duplicate; its import's `:revert` takes it back,
+    too. What does not pass stays open. The answer tells of one page; go on with its token until there is none.
+    """
+    DiscardQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.DiscardQuarantinedRecordsRequest, _quarantine_pb2.DiscardQuarantinedRecordsResponse]  # type: ignore[assignment]
+    """Set quarantined records aside, with a reason: they are kept, and no filter finds them to repair or replay. The
+    answer tells of one page; go on with its token until there is none.
+    """
 
 class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Quarantine: what broke its contract, with its bytes and the reasons."""
@@ -66,5 +100,46 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_pb2.ListQuarantinedRecordsResponse, _abc.Awaitable[_quarantine_pb2.ListQuarantinedRecordsResponse]]:
         """List quarantined records, newest first, without their bytes."""
+
+    @_abc_1.abstractmethod
+    def ListQuarantineGroups(
+        self,
+        request: _quarantine_pb2.ListQuarantineGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quarantine_pb2.ListQuarantineGroupsResponse, _abc.Awaitable[_quarantine_pb2.ListQuarantineGroupsResponse]]:
+        """Count quarantined records by the first of their findings: what is broken how often, and since when."""
+
+    @_abc_1.abstractmethod
+    def RepairQuarantinedRecords(
+        self,
+        request: _quarantine_pb2.RepairQuarantinedRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quarantine_pb2.RepairQuarantinedRecordsResponse, _abc.Awaitable[_quarantine_pb2.RepairQuarantinedRecordsResponse]]:
+        """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
+        would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
+        the place of the repair before it. Nothing goes into the log before it is replayed. The answer tells of one page;
+        go on with its token until there is none.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayQuarantinedRecords(
+        self,
+        request: _quarantine_pb2.ReplayQuarantinedRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quarantine_pb2.ReplayQuarantinedRecordsResponse, _abc.Awaitable[_quarantine_pb2.ReplayQuarantinedRecordsResponse]]:
+        """Hold quarantined records, repaired or as they are, against the contracts now in force, and append those that pass.
+        A record keeps its id, so that one which the log has already is a duplicate; its import's `:revert` takes it back,
+        too. What does not pass stays open. The answer tells of one page; go on with its token until there is none.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardQuarantinedRecords(
+        self,
+        request: _quarantine_pb2.DiscardQuarantinedRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quarantine_pb2.DiscardQuarantinedRecordsResponse, _abc.Awaitable[_quarantine_pb2.DiscardQuarantinedRecordsResponse]]:
+        """Set quarantined records aside, with a reason: they are kept, and no filter finds them to repair or replay. The
+        answer tells of one page; go on with its token until there is none.
+        """
 
 def add_QuarantineServiceServicer_to_server(servicer: QuarantineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
