@@ -30,7 +30,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0counterfoil/governance/v1/privacy_requests.proto\x12\x19\x63ounterfoil.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a!counterfoil/common/v1/watch.proto\x1a(counterfoil/governance/v1/consents.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x04\n\x0ePrivacyRequest\x12\x1a\n\x12privacy_request_id\x18\x01 \x01(\t\x12<\n\x04kind\x18\x02 \x01(\x0e\x32..counterfoil.governance.v1.PrivacyRequest.Kind\x12>\n\x05state\x18\x03 \x01(\x0e\x32/.counterfoil.governance.v1.PrivacyRequest.State\x12\x18\n\x10identifier_types\x18\x04 \x03(\t\x12\x11\n\treference\x18\x05 \x01(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x07reports\x18\n \x03(\x0b\x32(.counterfoil.governance.v1.ErasureReport\")\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x45RASURE\x10\x01\":\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tCOMPLETED\x10\x02\"\xde\x01\n\rErasureReport\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x44\n\x06\x65rased\x18\x02 \x03(\x0b\x32\x34.counterfoil.governance.v1.ErasureReport.ErasedEntry\x12\x15\n\tremaining\x18\x03 \x01(\x03\x42\x02\x30\x02\x12\x30\n\x0c\x63ompleted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0b\x45rasedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xe7\x01\n\x1b\x43reatePrivacyRequestRequest\x12H\n\x04kind\x18\x01 \x01(\x0e\x32..counterfoil.governance.v1.PrivacyRequest.KindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x43\n\x0bidentifiers\x18\x02 \x03(\x0b\x32\".counterfoil.governance.v1.SubjectB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x32\x12\x1b\n\treference\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x18GetPrivacyRequestRequest\x12%\n\x12privacy_request_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"Y\n\x1aListPrivacyRequestsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"{\n\x1bListPrivacyRequestsResponse\x12\x43\n\x10privacy_requests\x18\x01 \x03(\x0b\x32).counterfoil.governance.v1.PrivacyRequest\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x14WatchErasuresRequest\x12\x1a\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03\x42\x02\x30\x02\"\xa7\x01\n\x07\x45rasure\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x1a\n\x12privacy_request_id\x18\x02 \x01(\t\x12\x10\n\x08hash_key\x18\x03 \x01(\x0c\x12\x19\n\x11identifier_hashes\x18\x04 \x03(\x0c\x12\x10\n\x08reported\x18\x05 \x01(\x08\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9b\x01\n\x14ReportErasureRequest\x12\x1a\n\tworkspace\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12%\n\x12privacy_request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12@\n\x06report\x18\x03 \x01(\x0b\x32(.counterfoil.governance.v1.ErasureReportB\x06\xbaH\x03\xc8\x01\x01\"\x17\n\x15ReportErasureResponse2\xbc\x06\n\x15PrivacyRequestService\x12\xb2\x01\n\x14\x43reatePrivacyRequest\x12\x36.counterfoil.governance.v1.CreatePrivacyRequestRequest\x1a).counterfoil.governance.v1.PrivacyRequest\"7\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02\x19\"\x14/v1/privacy-requests:\x01*\x12\xbd\x01\n\x11GetPrivacyRequest\x12\x33.counterfoil.governance.v1.GetPrivacyRequestRequest\x1a).counterfoil.governance.v1.PrivacyRequest\"H\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02+\x12)/v1/privacy-requests/{privacy_request_id}\x12\xb9\x01\n\x13ListPrivacyRequests\x12\x35.counterfoil.governance.v1.ListPrivacyRequestsRequest\x1a\x36.counterfoil.governance.v1.ListPrivacyRequestsResponse\"3\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/privacy-requests\x12s\n\rWatchErasures\x12/.counterfoil.governance.v1.WatchErasuresRequest\x1a$.counterfoil.common.v1.WatchResponse\"\t\xba\xbb\x18\x05graph0\x01\x12}\n\rReportErasure\x12/.counterfoil.governance.v1.ReportErasureRequest\x1a\x30.counterfoil.governance.v1.ReportErasureResponse\"\t\xba\xbb\x18\x05graphb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0counterfoil/governance/v1/privacy_requests.proto\x12\x19\x63ounterfoil.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a!counterfoil/common/v1/watch.proto\x1a(counterfoil/governance/v1/consents.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x04\n\x0ePrivacyRequest\x12\x1a\n\x12privacy_request_id\x18\x01 \x01(\t\x12<\n\x04kind\x18\x02 \x01(\x0e\x32..counterfoil.governance.v1.PrivacyRequest.Kind\x12>\n\x05state\x18\x03 \x01(\x0e\x32/.counterfoil.governance.v1.PrivacyRequest.State\x12\x18\n\x10identifier_types\x18\x04 \x03(\t\x12\x11\n\treference\x18\x05 \x01(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x64ue_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x07reports\x18\n \x03(\x0b\x32(.counterfoil.governance.v1.ErasureReport\x12\x16\n\x0elegal_hold_ids\x18\x0b \x03(\t\")\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x45RASURE\x10\x01\"D\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tCOMPLETED\x10\x02\x12\x08\n\x04HELD\x10\x03\"\xde\x01\n\rErasureReport\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x44\n\x06\x65rased\x18\x02 \x03(\x0b\x32\x34.counterfoil.governance.v1.ErasureReport.ErasedEntry\x12\x15\n\tremaining\x18\x03 \x01(\x03\x42\x02\x30\x02\x12\x30\n\x0c\x63ompleted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0b\x45rasedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xe7\x01\n\x1b\x43reatePrivacyRequestRequest\x12H\n\x04kind\x18\x01 \x01(\x0e\x32..counterfoil.governance.v1.PrivacyRequest.KindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x43\n\x0bidentifiers\x18\x02 \x03(\x0b\x32\".counterfoil.governance.v1.SubjectB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x32\x12\x1b\n\treference\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"A\n\x18GetPrivacyRequestRequest\x12%\n\x12privacy_request_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"Y\n\x1aListPrivacyRequestsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"{\n\x1bListPrivacyRequestsResponse\x12\x43\n\x10privacy_requests\x18\x01 \x03(\x0b\x32).counterfoil.governance.v1.PrivacyRequest\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x14WatchErasuresRequest\x12\x1a\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03\x42\x02\x30\x02\"\xa7\x01\n\x07\x45rasure\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x1a\n\x12privacy_request_id\x18\x02 \x01(\t\x12\x10\n\x08hash_key\x18\x03 \x01(\x0c\x12\x19\n\x11identifier_hashes\x18\x04 \x03(\x0c\x12\x10\n\x08reported\x18\x05 \x01(\x08\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9b\x01\n\x14ReportErasureRequest\x12\x1a\n\tworkspace\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12%\n\x12privacy_request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12@\n\x06report\x18\x03 \x01(\x0b\x32(.counterfoil.governance.v1.ErasureReportB\x06\xbaH\x03\xc8\x01\x01\"\x17\n\x15ReportErasureResponse\"\x84\x01\n\x18ReportErasureHeldRequest\x12\x1c\n\tworkspace\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12%\n\x12privacy_request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12#\n\x0elegal_hold_ids\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\x1b\n\x19ReportErasureHeldResponse2\xc8\x07\n\x15PrivacyRequestService\x12\xb2\x01\n\x14\x43reatePrivacyRequest\x12\x36.counterfoil.governance.v1.CreatePrivacyRequestRequest\x1a).counterfoil.governance.v1.PrivacyRequest\"7\xa8\xbb\x18\x01\xb2\xbb\x18\x10governance.write\x82\xd3\xe4\x93\x02\x19\"\x14/v1/privacy-requests:\x01*\x12\xbd\x01\n\x11GetPrivacyRequest\x12\x33.counterfoil.governance.v1.GetPrivacyRequestRequest\x1a).counterfoil.governance.v1.PrivacyRequest\"H\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02+\x12)/v1/privacy-requests/{privacy_request_id}\x12\xb9\x01\n\x13ListPrivacyRequests\x12\x35.counterfoil.governance.v1.ListPrivacyRequestsRequest\x1a\x36.counterfoil.governance.v1.ListPrivacyRequestsResponse\"3\xa8\xbb\x18\x01\xb2\xbb\x18\x0fgovernance.read\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/privacy-requests\x12s\n\rWatchErasures\x12/.counterfoil.governance.v1.WatchErasuresRequest\x1a$.counterfoil.common.v1.WatchResponse\"\t\xba\xbb\x18\x05graph0\x01\x12}\n\rReportErasure\x12/.counterfoil.governance.v1.ReportErasureRequest\x1a\x30.counterfoil.governance.v1.ReportErasureResponse\"\t\xba\xbb\x18\x05graph\x12\x89\x01\n\x11ReportErasureHeld\x12\x33.counterfoil.governance.v1.ReportErasureHeldRequest\x1a\x34.counterfoil.governance.v1.ReportErasureHeldResponse\"\t\xba\xbb\x18\x05graphb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -63,6 +63,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTERASUREREQUEST'].fields_by_name['privacy_request_id']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_REPORTERASUREREQUEST'].fields_by_name['report']._loaded_options = None
   _globals['_REPORTERASUREREQUEST'].fields_by_name['report']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REPORTERASUREHELDREQUEST'].fields_by_name['workspace']._loaded_options = None
+  _globals['_REPORTERASUREHELDREQUEST'].fields_by_name['workspace']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_REPORTERASUREHELDREQUEST'].fields_by_name['privacy_request_id']._loaded_options = None
+  _globals['_REPORTERASUREHELDREQUEST'].fields_by_name['privacy_request_id']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_REPORTERASUREHELDREQUEST'].fields_by_name['legal_hold_ids']._loaded_options = None
+  _globals['_REPORTERASUREHELDREQUEST'].fields_by_name['legal_hold_ids']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
   _globals['_PRIVACYREQUESTSERVICE'].methods_by_name['CreatePrivacyRequest']._loaded_options = None
   _globals['_PRIVACYREQUESTSERVICE'].methods_by_name['CreatePrivacyRequest']._serialized_options = b'\250\273\030\001\262\273\030\020governance.write\202\323\344\223\002\031\"\024/v1/privacy-requests:\001*'
   _globals['_PRIVACYREQUESTSERVICE'].methods_by_name['GetPrivacyRequest']._loaded_options = None
@@ -73,32 +79,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRIVACYREQUESTSERVICE'].methods_by_name['WatchErasures']._serialized_options = b'\272\273\030\005graph'
   _globals['_PRIVACYREQUESTSERVICE'].methods_by_name['ReportErasure']._loaded_options = None
   _globals['_PRIVACYREQUESTSERVICE'].methods_by_name['ReportErasure']._serialized_options = b'\272\273\030\005graph'
+  _globals['_PRIVACYREQUESTSERVICE'].methods_by_name['ReportErasureHeld']._loaded_options = None
+  _globals['_PRIVACYREQUESTSERVICE'].methods_by_name['ReportErasureHeld']._serialized_options = b'\272\273\030\005graph'
   _globals['_PRIVACYREQUEST']._serialized_start=286
-  _globals['_PRIVACYREQUEST']._serialized_end=825
-  _globals['_PRIVACYREQUEST_KIND']._serialized_start=724
-  _globals['_PRIVACYREQUEST_KIND']._serialized_end=765
-  _globals['_PRIVACYREQUEST_STATE']._serialized_start=767
-  _globals['_PRIVACYREQUEST_STATE']._serialized_end=825
-  _globals['_ERASUREREPORT']._serialized_start=828
-  _globals['_ERASUREREPORT']._serialized_end=1050
-  _globals['_ERASUREREPORT_ERASEDENTRY']._serialized_start=1005
-  _globals['_ERASUREREPORT_ERASEDENTRY']._serialized_end=1050
-  _globals['_CREATEPRIVACYREQUESTREQUEST']._serialized_start=1053
-  _globals['_CREATEPRIVACYREQUESTREQUEST']._serialized_end=1284
-  _globals['_GETPRIVACYREQUESTREQUEST']._serialized_start=1286
-  _globals['_GETPRIVACYREQUESTREQUEST']._serialized_end=1351
-  _globals['_LISTPRIVACYREQUESTSREQUEST']._serialized_start=1353
-  _globals['_LISTPRIVACYREQUESTSREQUEST']._serialized_end=1442
-  _globals['_LISTPRIVACYREQUESTSRESPONSE']._serialized_start=1444
-  _globals['_LISTPRIVACYREQUESTSRESPONSE']._serialized_end=1567
-  _globals['_WATCHERASURESREQUEST']._serialized_start=1569
-  _globals['_WATCHERASURESREQUEST']._serialized_end=1619
-  _globals['_ERASURE']._serialized_start=1622
-  _globals['_ERASURE']._serialized_end=1789
-  _globals['_REPORTERASUREREQUEST']._serialized_start=1792
-  _globals['_REPORTERASUREREQUEST']._serialized_end=1947
-  _globals['_REPORTERASURERESPONSE']._serialized_start=1949
-  _globals['_REPORTERASURERESPONSE']._serialized_end=1972
-  _globals['_PRIVACYREQUESTSERVICE']._serialized_start=1975
-  _globals['_PRIVACYREQUESTSERVICE']._serialized_end=2803
+  _globals['_PRIVACYREQUEST']._serialized_end=859
+  _globals['_PRIVACYREQUEST_KIND']._serialized_start=748
+  _globals['_PRIVACYREQUEST_KIND']._serialized_end=789
+  _globals['_PRIVACYREQUEST_STATE']._serialized_start=791
+  _globals['_PRIVACYREQUEST_STATE']._serialized_end=859
+  _globals['_ERASUREREPORT']._serialized_start=862
+  _globals['_ERASUREREPORT']._serialized_end=1084
+  _globals['_ERASUREREPORT_ERASEDENTRY']._serialized_start=1039
+  _globals['_ERASUREREPORT_ERASEDENTRY']._serialized_end=1084
+  _globals['_CREATEPRIVACYREQUESTREQUEST']._serialized_start=1087
+  _globals['_CREATEPRIVACYREQUESTREQUEST']._serialized_end=1318
+  _globals['_GETPRIVACYREQUESTREQUEST']._serialized_start=1320
+  _globals['_GETPRIVACYREQUESTREQUEST']._serialized_end=1385
+  _globals['_LISTPRIVACYREQUESTSREQUEST']._serialized_start=1387
+  _globals['_LISTPRIVACYREQUESTSREQUEST']._serialized_end=1476
+  _globals['_LISTPRIVACYREQUESTSRESPONSE']._serialized_start=1478
+  _globals['_LISTPRIVACYREQUESTSRESPONSE']._serialized_end=1601
+  _globals['_WATCHERASURESREQUEST']._serialized_start=1603
+  _globals['_WATCHERASURESREQUEST']._serialized_end=1653
+  _globals['_ERASURE']._serialized_start=1656
+  _globals['_ERASURE']._serialized_end=1823
+  _globals['_REPORTERASUREREQUEST']._serialized_start=1826
+  _globals['_REPORTERASUREREQUEST']._serialized_end=1981
+  _globals['_REPORTERASURERESPONSE']._serialized_start=1983
+  _globals['_REPORTERASURERESPONSE']._serialized_end=2006
+  _globals['_REPORTERASUREHELDREQUEST']._serialized_start=2009
+  _globals['_REPORTERASUREHELDREQUEST']._serialized_end=2141
+  _globals['_REPORTERASUREHELDRESPONSE']._serialized_start=2143
+  _globals['_REPORTERASUREHELDRESPONSE']._serialized_end=2170
+  _globals['_PRIVACYREQUESTSERVICE']._serialized_start=2173
+  _globals['_PRIVACYREQUESTSERVICE']._serialized_end=3141
 # @@protoc_insertion_point(module_scope)

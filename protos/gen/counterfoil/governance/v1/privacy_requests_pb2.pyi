@@ -58,6 +58,8 @@ class PrivacyRequest(_message.Message):
         """Not every service has reported."""
         COMPLETED: PrivacyRequest._State.ValueType  # 2
         """Every service has reported, and found nothing more."""
+        HELD: PrivacyRequest._State.ValueType  # 3
+        """A legal hold keeps what the person asks to be erased; it is erased when the hold is over."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """How far it is."""
@@ -68,6 +70,8 @@ class PrivacyRequest(_message.Message):
     """Not every service has reported."""
     COMPLETED: PrivacyRequest.State.ValueType  # 2
     """Every service has reported, and found nothing more."""
+    HELD: PrivacyRequest.State.ValueType  # 3
+    """A legal hold keeps what the person asks to be erased; it is erased when the hold is over."""
 
     PRIVACY_REQUEST_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -79,6 +83,7 @@ class PrivacyRequest(_message.Message):
     DUE_AT_FIELD_NUMBER: _builtins.int
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
+    LEGAL_HOLD_IDS_FIELD_NUMBER: _builtins.int
     privacy_request_id: _builtins.str
     """Its id."""
     kind: Global___PrivacyRequest.Kind.ValueType
@@ -109,6 +114,10 @@ class PrivacyRequest(_message.Message):
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureReport]:
         """What each service did."""
 
+    @_builtins.property
+    def legal_hold_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The legal holds that it waits for."""
+
     def __init__(
         self,
         *,
@@ -122,10 +131,11 @@ class PrivacyRequest(_message.Message):
         due_at: _timestamp_pb2.Timestamp | None = ...,
         completed_at: _timestamp_pb2.Timestamp | None = ...,
         reports: _abc.Iterable[Global___ErasureReport] | None = ...,
+        legal_hold_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "created_by", b"created_by", "due_at", b"due_at", "identifier_types", b"identifier_types", "kind", b"kind", "privacy_request_id", b"privacy_request_id", "reference", b"reference", "reports", b"reports", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "created_by", b"created_by", "due_at", b"due_at", "identifier_types", b"identifier_types", "kind", b"kind", "legal_hold_ids", b"legal_hold_ids", "privacy_request_id", b"privacy_request_id", "reference", b"reference", "reports", b"reports", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,3 +427,52 @@ class ReportErasureResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportErasureResponse: _TypeAlias = ReportErasureResponse  # noqa: Y015
+
+@_typing.final
+class ReportErasureHeldRequest(_message.Message):
+    """What an erasure waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    PRIVACY_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LEGAL_HOLD_IDS_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace."""
+    privacy_request_id: _builtins.str
+    """The privacy request."""
+    @_builtins.property
+    def legal_hold_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The legal holds."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        privacy_request_id: _builtins.str = ...,
+        legal_hold_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["legal_hold_ids", b"legal_hold_ids", "privacy_request_id", b"privacy_request_id", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportErasureHeldRequest: _TypeAlias = ReportErasureHeldRequest  # noqa: Y015
+
+@_typing.final
+class ReportErasureHeldResponse(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportErasureHeldResponse: _TypeAlias = ReportErasureHeldResponse  # noqa: Y015

@@ -61,6 +61,11 @@ class PrivacyRequestServiceStub:
                 request_serializer=counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureResponse.FromString,
                 _registered_method=True)
+        self.ReportErasureHeld = channel.unary_unary(
+                '/counterfoil.governance.v1.PrivacyRequestService/ReportErasureHeld',
+                request_serializer=counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureHeldRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureHeldResponse.FromString,
+                _registered_method=True)
 
 
 class PrivacyRequestServiceServicer:
@@ -104,6 +109,13 @@ class PrivacyRequestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportErasureHeld(self, request, context):
+        """Tell that an erasure waits for legal holds on the person or on a dataset with the person's records. The newest word of this counts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PrivacyRequestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +143,11 @@ def add_PrivacyRequestServiceServicer_to_server(servicer, server):
                     servicer.ReportErasure,
                     request_deserializer=counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureRequest.FromString,
                     response_serializer=counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureResponse.SerializeToString,
+            ),
+            'ReportErasureHeld': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportErasureHeld,
+                    request_deserializer=counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureHeldRequest.FromString,
+                    response_serializer=counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureHeldResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +286,33 @@ class PrivacyRequestService:
             '/counterfoil.governance.v1.PrivacyRequestService/ReportErasure',
             counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureRequest.SerializeToString,
             counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportErasureHeld(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.governance.v1.PrivacyRequestService/ReportErasureHeld',
+            counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureHeldRequest.SerializeToString,
+            counterfoil_dot_governance_dot_v1_dot_privacy__requests__pb2.ReportErasureHeldResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,8 @@ class PrivacyRequestServiceStub:
     """Tell that a service has carried out an erasure and that its own search finds nothing any more.
     The same report again changes nothing.
     """
+    ReportErasureHeld: _grpc.UnaryUnaryMultiCallable[_privacy_requests_pb2.ReportErasureHeldRequest, _privacy_requests_pb2.ReportErasureHeldResponse]
+    """Tell that an erasure waits for legal holds on the person or on a dataset with the person's records. The newest word of this counts."""
 
 @_typing.type_check_only
 class PrivacyRequestServiceAsyncStub(PrivacyRequestServiceStub):
@@ -68,6 +70,8 @@ class PrivacyRequestServiceAsyncStub(PrivacyRequestServiceStub):
     """Tell that a service has carried out an erasure and that its own search finds nothing any more.
     The same report again changes nothing.
     """
+    ReportErasureHeld: _aio.UnaryUnaryMultiCallable[_privacy_requests_pb2.ReportErasureHeldRequest, _privacy_requests_pb2.ReportErasureHeldResponse]  # type: ignore[assignment]
+    """Tell that an erasure waits for legal holds on the person or on a dataset with the person's records. The newest word of this counts."""
 
 class PrivacyRequestServiceServicer(metaclass=_abc_1.ABCMeta):
     """Privacy requests: what a person may ask for by law. Identifiers are kept as keyed hashes only."""
@@ -115,5 +119,13 @@ class PrivacyRequestServiceServicer(metaclass=_abc_1.ABCMeta):
         """Tell that a service has carried out an erasure and that its own search finds nothing any more.
         The same report again changes nothing.
         """
+
+    @_abc_1.abstractmethod
+    def ReportErasureHeld(
+        self,
+        request: _privacy_requests_pb2.ReportErasureHeldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_privacy_requests_pb2.ReportErasureHeldResponse, _abc.Awaitable[_privacy_requests_pb2.ReportErasureHeldResponse]]:
+        """Tell that an erasure waits for legal holds on the person or on a dataset with the person's records. The newest word of this counts."""
 
 def add_PrivacyRequestServiceServicer_to_server(servicer: PrivacyRequestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from counterfoil.common.v1 import options_pb2 as counterfoil_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$counterfoil/ingest/v1/erasures.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\"\xb3\x01\n\x13\x45raseRecordsRequest\x12\x1c\n\tworkspace\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12%\n\x12privacy_request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x1b\n\x07offsets\x18\x04 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xa0\x8d\x06\x12\'\n\x0bidentifiers\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xf4\x03\"\x7f\n\x14\x45raseRecordsResponse\x12\x12\n\x06\x65rased\x18\x01 \x01(\x03\x42\x02\x30\x02\x12\x1e\n\x12quarantined_erased\x18\x02 \x01(\x03\x42\x02\x30\x02\x12\x1c\n\x10\x65rasure_revision\x18\x03 \x01(\x03\x42\x02\x30\x02\x12\x15\n\tremaining\x18\x04 \x01(\x03\x42\x02\x30\x02\x32\x84\x01\n\x0e\x45rasureService\x12r\n\x0c\x45raseRecords\x12*.counterfoil.ingest.v1.EraseRecordsRequest\x1a+.counterfoil.ingest.v1.EraseRecordsResponse\"\t\xba\xbb\x18\x05graphb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$counterfoil/ingest/v1/erasures.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\"\xb3\x01\n\x13\x45raseRecordsRequest\x12\x1c\n\tworkspace\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12%\n\x12privacy_request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x1b\n\x07offsets\x18\x04 \x03(\x03\x42\n\xbaH\x07\x92\x01\x04\x10\xa0\x8d\x06\x12\'\n\x0bidentifiers\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xf4\x03\"\x7f\n\x14\x45raseRecordsResponse\x12\x12\n\x06\x65rased\x18\x01 \x01(\x03\x42\x02\x30\x02\x12\x1e\n\x12quarantined_erased\x18\x02 \x01(\x03\x42\x02\x30\x02\x12\x1c\n\x10\x65rasure_revision\x18\x03 \x01(\x03\x42\x02\x30\x02\x12\x15\n\tremaining\x18\x04 \x01(\x03\x42\x02\x30\x02\"\x7f\n\x12HoldPersonsRequest\x12\x1c\n\tworkspace\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12!\n\x0elegal_hold_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12(\n\x0bidentifiers\x18\x03 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xa0\x8d\x06\"\x07r\x05\x10\x01\x18\xf4\x03\"\x15\n\x13HoldPersonsResponse2\xf5\x01\n\x0e\x45rasureService\x12r\n\x0c\x45raseRecords\x12*.counterfoil.ingest.v1.EraseRecordsRequest\x1a+.counterfoil.ingest.v1.EraseRecordsResponse\"\t\xba\xbb\x18\x05graph\x12o\n\x0bHoldPersons\x12).counterfoil.ingest.v1.HoldPersonsRequest\x1a*.counterfoil.ingest.v1.HoldPersonsResponse\"\t\xba\xbb\x18\x05graphb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,12 +49,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASERECORDSRESPONSE'].fields_by_name['erasure_revision']._serialized_options = b'0\002'
   _globals['_ERASERECORDSRESPONSE'].fields_by_name['remaining']._loaded_options = None
   _globals['_ERASERECORDSRESPONSE'].fields_by_name['remaining']._serialized_options = b'0\002'
+  _globals['_HOLDPERSONSREQUEST'].fields_by_name['workspace']._loaded_options = None
+  _globals['_HOLDPERSONSREQUEST'].fields_by_name['workspace']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_HOLDPERSONSREQUEST'].fields_by_name['legal_hold_ids']._loaded_options = None
+  _globals['_HOLDPERSONSREQUEST'].fields_by_name['legal_hold_ids']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_HOLDPERSONSREQUEST'].fields_by_name['identifiers']._loaded_options = None
+  _globals['_HOLDPERSONSREQUEST'].fields_by_name['identifiers']._serialized_options = b'\272H\020\222\001\r\020\240\215\006\"\007r\005\020\001\030\364\003'
   _globals['_ERASURESERVICE'].methods_by_name['EraseRecords']._loaded_options = None
   _globals['_ERASURESERVICE'].methods_by_name['EraseRecords']._serialized_options = b'\272\273\030\005graph'
+  _globals['_ERASURESERVICE'].methods_by_name['HoldPersons']._loaded_options = None
+  _globals['_ERASURESERVICE'].methods_by_name['HoldPersons']._serialized_options = b'\272\273\030\005graph'
   _globals['_ERASERECORDSREQUEST']._serialized_start=130
   _globals['_ERASERECORDSREQUEST']._serialized_end=309
   _globals['_ERASERECORDSRESPONSE']._serialized_start=311
   _globals['_ERASERECORDSRESPONSE']._serialized_end=438
-  _globals['_ERASURESERVICE']._serialized_start=441
-  _globals['_ERASURESERVICE']._serialized_end=573
+  _globals['_HOLDPERSONSREQUEST']._serialized_start=440
+  _globals['_HOLDPERSONSREQUEST']._serialized_end=567
+  _globals['_HOLDPERSONSRESPONSE']._serialized_start=569
+  _globals['_HOLDPERSONSRESPONSE']._serialized_end=590
+  _globals['_ERASURESERVICE']._serialized_start=593
+  _globals['_ERASURESERVICE']._serialized_end=838
 # @@protoc_insertion_point(module_scope)

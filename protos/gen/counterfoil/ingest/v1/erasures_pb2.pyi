@@ -93,3 +93,54 @@ class EraseRecordsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EraseRecordsResponse: _TypeAlias = EraseRecordsResponse  # noqa: Y015
+
+@_typing.final
+class HoldPersonsRequest(_message.Message):
+    """Who is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    LEGAL_HOLD_IDS_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    workspace: _builtins.str
+    """The workspace."""
+    @_builtins.property
+    def legal_hold_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The legal holds on persons that this answers for: all of the workspace."""
+
+    @_builtins.property
+    def identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Every identifier of everybody they name."""
+
+    def __init__(
+        self,
+        *,
+        workspace: _builtins.str = ...,
+        legal_hold_ids: _abc.Iterable[_builtins.str] | None = ...,
+        identifiers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifiers", b"identifiers", "legal_hold_ids", b"legal_hold_ids", "workspace", b"workspace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldPersonsRequest: _TypeAlias = HoldPersonsRequest  # noqa: Y015
+
+@_typing.final
+class HoldPersonsResponse(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldPersonsResponse: _TypeAlias = HoldPersonsResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class ErasureServiceStub:
                 request_serializer=counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.EraseRecordsRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.EraseRecordsResponse.FromString,
                 _registered_method=True)
+        self.HoldPersons = channel.unary_unary(
+                '/counterfoil.ingest.v1.ErasureService/HoldPersons',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.HoldPersonsRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.HoldPersonsResponse.FromString,
+                _registered_method=True)
 
 
 class ErasureServiceServicer:
@@ -49,6 +54,15 @@ class ErasureServiceServicer:
     def EraseRecords(self, request, context):
         """Erase records by their places. Blocks are rewritten, the lake is rewritten and vacuumed, quarantined bytes with the same record ids are deleted,
         and `erasure_revision` rises when anything was erased. Ends when all of it is durable. The same call again erases nothing more.
+        Refused while a legal hold keeps a dataset that any of the records is of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldPersons(self, request, context):
+        """Say who is meant by the legal holds on persons: while these hold, no record expires that holds one of the identifiers.
+        Said again from time to time; the newest word of a workspace counts. Retention waits for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +75,11 @@ def add_ErasureServiceServicer_to_server(servicer, server):
                     servicer.EraseRecords,
                     request_deserializer=counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.EraseRecordsRequest.FromString,
                     response_serializer=counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.EraseRecordsResponse.SerializeToString,
+            ),
+            'HoldPersons': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldPersons,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.HoldPersonsRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.HoldPersonsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +110,33 @@ class ErasureService:
             '/counterfoil.ingest.v1.ErasureService/EraseRecords',
             counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.EraseRecordsRequest.SerializeToString,
             counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.EraseRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldPersons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.ErasureService/HoldPersons',
+            counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.HoldPersonsRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_erasures__pb2.HoldPersonsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,11 @@ class ErasureServiceStub:
     EraseRecords: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.EraseRecordsRequest, _erasures_pb2.EraseRecordsResponse]
     """Erase records by their places. Blocks are rewritten, the lake is rewritten and vacuumed, quarantined bytes with the same record ids are deleted,
     and `erasure_revision` rises when anything was erased. Ends when all of it is durable. The same call again erases nothing more.
+    Refused while a legal hold keeps a dataset that any of the records is of.
+    """
+    HoldPersons: _grpc.UnaryUnaryMultiCallable[_erasures_pb2.HoldPersonsRequest, _erasures_pb2.HoldPersonsResponse]
+    """Say who is meant by the legal holds on persons: while these hold, no record expires that holds one of the identifiers.
+    Said again from time to time; the newest word of a workspace counts. Retention waits for it.
     """
 
 @_typing.type_check_only
@@ -46,6 +51,11 @@ class ErasureServiceAsyncStub(ErasureServiceStub):
     EraseRecords: _aio.UnaryUnaryMultiCallable[_erasures_pb2.EraseRecordsRequest, _erasures_pb2.EraseRecordsResponse]  # type: ignore[assignment]
     """Erase records by their places. Blocks are rewritten, the lake is rewritten and vacuumed, quarantined bytes with the same record ids are deleted,
     and `erasure_revision` rises when anything was erased. Ends when all of it is durable. The same call again erases nothing more.
+    Refused while a legal hold keeps a dataset that any of the records is of.
+    """
+    HoldPersons: _aio.UnaryUnaryMultiCallable[_erasures_pb2.HoldPersonsRequest, _erasures_pb2.HoldPersonsResponse]  # type: ignore[assignment]
+    """Say who is meant by the legal holds on persons: while these hold, no record expires that holds one of the identifiers.
+    Said again from time to time; the newest word of a workspace counts. Retention waits for it.
     """
 
 class ErasureServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +69,17 @@ class ErasureServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_erasures_pb2.EraseRecordsResponse, _abc.Awaitable[_erasures_pb2.EraseRecordsResponse]]:
         """Erase records by their places. Blocks are rewritten, the lake is rewritten and vacuumed, quarantined bytes with the same record ids are deleted,
         and `erasure_revision` rises when anything was erased. Ends when all of it is durable. The same call again erases nothing more.
+        Refused while a legal hold keeps a dataset that any of the records is of.
+        """
+
+    @_abc_1.abstractmethod
+    def HoldPersons(
+        self,
+        request: _erasures_pb2.HoldPersonsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_erasures_pb2.HoldPersonsResponse, _abc.Awaitable[_erasures_pb2.HoldPersonsResponse]]:
+        """Say who is meant by the legal holds on persons: while these hold, no record expires that holds one of the identifiers.
+        Said again from time to time; the newest word of a workspace counts. Retention waits for it.
         """
 
 def add_ErasureServiceServicer_to_server(servicer: ErasureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
