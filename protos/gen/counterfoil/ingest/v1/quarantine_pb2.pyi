@@ -518,7 +518,6 @@ class RepairQuarantinedRecordsRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
     patch: _builtins.bytes
     """A JSON Patch (RFC 6902): an array of at most 100 operations. Of a record that is no JSON the whole is null, which
     `{"op": "replace", "path": "", "value": {...}}` replaces.
@@ -533,8 +532,6 @@ class RepairQuarantinedRecordsRequest(_message.Message):
     """At most this many at once; 0 = 50."""
     page_token: _builtins.str
     """From the answer before, to the same question."""
-    request_id: _builtins.str
-    """Makes a retry safe: the same id returns the first answer for 24 hours. Each page has its own."""
     @_builtins.property
     def quarantine_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These, open or discarded; give ids or a filter."""
@@ -559,11 +556,10 @@ class RepairQuarantinedRecordsRequest(_message.Message):
         dry_run: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
-        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "dry_run", b"dry_run", "filter", b"filter", "fixes", b"fixes", "new_record_ids", b"new_record_ids", "page_size", b"page_size", "page_token", b"page_token", "patch", b"patch", "quarantine_ids", b"quarantine_ids", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "dry_run", b"dry_run", "filter", b"filter", "fixes", b"fixes", "new_record_ids", b"new_record_ids", "page_size", b"page_size", "page_token", b"page_token", "patch", b"patch", "quarantine_ids", b"quarantine_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,7 +42,7 @@ class QuarantineServiceStub:
     RepairQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.RepairQuarantinedRecordsRequest, _quarantine_pb2.RepairQuarantinedRecordsResponse]
     """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
     would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-    the place of the repair before it. Nothing goes into the log before it is replayed. The answer tells of one page;
+    the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed. The answer tells of one page;
     go on with its token until there is none.
     """
     ReplayQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantinedRecordsRequest, _quarantine_pb2.ReplayQuarantinedRecordsResponse]
@@ -69,7 +69,7 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
     RepairQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.RepairQuarantinedRecordsRequest, _quarantine_pb2.RepairQuarantinedRecordsResponse]  # type: ignore[assignment]
     """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
     would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-    the place of the repair before it. Nothing goes into the log before it is replayed. The answer tells of one page;
+    the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed. The answer tells of one page;
     go on with its token until there is none.
     """
     ReplayQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantinedRecordsRequest, _quarantine_pb2.ReplayQuarantinedRecordsResponse]  # type: ignore[assignment]
@@ -117,7 +117,7 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quarantine_pb2.RepairQuarantinedRecordsResponse, _abc.Awaitable[_quarantine_pb2.RepairQuarantinedRecordsResponse]]:
         """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
         would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-        the place of the repair before it. Nothing goes into the log before it is replayed. The answer tells of one page;
+        the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed. The answer tells of one page;
         go on with its token until there is none.
         """
 
