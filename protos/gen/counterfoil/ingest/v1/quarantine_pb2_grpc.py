@@ -95,8 +95,8 @@ class QuarantineServiceServicer:
     def RepairQuarantinedRecords(self, request, context):
         """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
         would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-        the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed. The answer tells of one page;
-        go on with its token until there is none.
+        the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed.
+        The answer tells of one page; go on with its token until there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,8 @@ class QuarantineServiceStub:
     RepairQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.RepairQuarantinedRecordsRequest, _quarantine_pb2.RepairQuarantinedRecordsResponse]
     """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
     would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-    the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed. The answer tells of one page;
-    go on with its token until there is none.
+    the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed.
+    The answer tells of one page; go on with its token until there is none.
     """
     ReplayQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantinedRecordsRequest, _quarantine_pb2.ReplayQuarantinedRecordsResponse]
     """Hold quarantined records, repaired or as they are, against the contracts now in force, and append those that pass.
@@ -69,8 +69,8 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
     RepairQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.RepairQuarantinedRecordsRequest, _quarantine_pb2.RepairQuarantinedRecordsResponse]  # type: ignore[assignment]
     """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
     would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-    the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed. The answer tells of one page;
-    go on with its token until there is none.
+    the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed.
+    The answer tells of one page; go on with its token until there is none.
     """
     ReplayQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantinedRecordsRequest, _quarantine_pb2.ReplayQuarantinedRecordsResponse]  # type: ignore[assignment]
     """Hold quarantined records, repaired or as they are, against the contracts now in force, and append those that pass.
@@ -117,8 +117,8 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quarantine_pb2.RepairQuarantinedRecordsResponse, _abc.Awaitable[_quarantine_pb2.RepairQuarantinedRecordsResponse]]:
         """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
         would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-        the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed. The answer tells of one page;
-        go on with its token until there is none.
+        the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed.
+        The answer tells of one page; go on with its token until there is none.
         """
 
     @_abc_1.abstractmethod
