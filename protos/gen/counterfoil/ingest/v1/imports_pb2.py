@@ -29,7 +29,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/ingest/v1/imports.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a$counterfoil/common/v1/snapshot.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n\x13UploadImportRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.counterfoil.ingest.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12/\n\x03\x65nd\x18\x03 \x01(\x0b\x32 .counterfoil.ingest.v1.ImportEndH\x00\x42\x06\n\x04part\"\x0b\n\tImportEnd\"\xd2\x02\n\x0cImportHeader\x12\x31\n\x07\x64\x61taset\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,62})?$\x12@\n\x06\x66ormat\x18\x02 \x01(\x0e\x32$.counterfoil.ingest.v1.Import.FormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\tfile_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x31\n\x07mapping\x18\x04 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,62})?$\x12G\n\tparameter\x18\x05 \x03(\tB4\xbaH1\x92\x01.\x10\x14\"*r(\x18\xff\x01\x32#^[a-z][a-z0-9_]*=[^\\x00-\\x1f\\x7f]*$\x12\x34\n\nconnection\x18\x06 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,62})?$\"\xaa\x07\n\x06Import\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x34\n\x06\x66ormat\x18\x03 \x01(\x0e\x32$.counterfoil.ingest.v1.Import.Format\x12\x11\n\tfile_name\x18\x04 \x01(\t\x12\x16\n\nfile_bytes\x18\x05 \x01(\x03\x42\x02\x30\x02\x12\x13\n\x0b\x66ile_sha256\x18\x06 \x01(\t\x12\x32\n\x05state\x18\x07 \x01(\x0e\x32#.counterfoil.ingest.v1.Import.State\x12\x16\n\nrows_total\x18\x08 \x01(\x03\x42\x02\x30\x02\x12\x15\n\trows_read\x18\t \x01(\x03\x42\x02\x30\x02\x12\x19\n\rrows_accepted\x18\n \x01(\x03\x42\x02\x30\x02\x12\x1a\n\x0erows_duplicate\x18\x0b \x01(\x03\x42\x02\x30\x02\x12\x1c\n\x10rows_quarantined\x18\x0c \x01(\x03\x42\x02\x30\x02\x12\x31\n\x05\x65rror\x18\r \x01(\x0b\x32\".counterfoil.ingest.v1.ImportError\x12\x12\n\ncreated_by\x18\x0e \x01(\t\x12.\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08snapshot\x18\x11 \x01(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\x12\x0f\n\x07mapping\x18\x12 \x01(\t\x12\x11\n\tparameter\x18\x13 \x03(\t\x12.\n\x03\x63sv\x18\x14 \x01(\x0b\x32!.counterfoil.ingest.v1.CsvDialect\x12\x14\n\x0csource_state\x18\x15 \x01(\t\x12\x33\n\x06revert\x18\x16 \x01(\x0b\x32#.counterfoil.ingest.v1.ImportRevert\x12\x12\n\nconnection\x18\x17 \x01(\t\"N\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x07\n\x03\x43SV\x10\x01\x12\t\n\x05JSONL\x10\x02\x12\x0b\n\x07PARQUET\x10\x03\x12\x0b\n\x07\x41IRBYTE\x10\x04\"p\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tREVERTING\x10\x05\x12\x0c\n\x08REVERTED\x10\x06\"I\n\nConnection\x12\x12\n\nconnection\x18\x01 \x01(\t\x12\x14\n\x0csource_state\x18\x02 \x01(\t\x12\x11\n\timport_id\x18\x03 \x01(\t\"I\n\x14GetConnectionRequest\x12\x31\n\nconnection\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\"U\n\nCsvDialect\x12\x10\n\x08\x65ncoding\x18\x01 \x01(\t\x12\x11\n\tdelimiter\x18\x02 \x01(\t\x12\r\n\x05quote\x18\x03 \x01(\t\x12\x13\n\x0bheader_line\x18\x04 \x01(\x05\"\x92\x01\n\x0cImportRevert\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0breverted_by\x18\x02 \x01(\t\x12/\n\x0breverted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x07records\x18\x04 \x01(\x03\x42\x02\x30\x02\x12\x17\n\x0bquarantined\x18\x05 \x01(\x03\x42\x02\x30\x02\"-\n\x0bImportError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"0\n\x10GetImportRequest\x12\x1c\n\timport_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"\x87\x01\n\x12ListImportsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x34\n\nconnection\x18\x03 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,62})?$\"^\n\x13ListImportsResponse\x12.\n\x07imports\x18\x01 \x03(\x0b\x32\x1d.counterfoil.ingest.v1.Import\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"O\n\x13RevertImportRequest\x12\x1c\n\timport_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\"\xd9\x01\n\rImportMapping\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x04 \x01(\t\x12\x35\n\x07\x66ormats\x18\x05 \x03(\x0e\x32$.counterfoil.ingest.v1.Import.Format\x12:\n\nparameters\x18\x06 \x03(\x0b\x32&.counterfoil.ingest.v1.ImportParameter\x12\x10\n\x08\x64ocument\x18\x07 \x01(\t\"F\n\x0fImportParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\"X\n\x19ListImportMappingsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"m\n\x1aListImportMappingsResponse\x12\x36\n\x08mappings\x18\x01 \x03(\x0b\x32$.counterfoil.ingest.v1.ImportMapping\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x81\x07\n\rImportService\x12q\n\x0cUploadImport\x12*.counterfoil.ingest.v1.UploadImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"\x14\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.write(\x01\x12\x8b\x01\n\tGetImport\x12\'.counterfoil.ingest.v1.GetImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"6\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\xc8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/imports/{import_id}\x12\x8c\x01\n\x0bListImports\x12).counterfoil.ingest.v1.ListImportsRequest\x1a*.counterfoil.ingest.v1.ListImportsResponse\"&\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/imports\x12\x98\x01\n\x0cRevertImport\x12*.counterfoil.ingest.v1.RevertImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"=\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.write\x82\xd3\xe4\x93\x02#\"\x1e/v1/imports/{import_id}:revert:\x01*\x12\x98\x01\n\rGetConnection\x12+.counterfoil.ingest.v1.GetConnectionRequest\x1a!.counterfoil.ingest.v1.Connection\"7\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/connections/{connection}\x12\xa9\x01\n\x12ListImportMappings\x12\x30.counterfoil.ingest.v1.ListImportMappingsRequest\x1a\x31.counterfoil.ingest.v1.ListImportMappingsResponse\".\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/import-mappingsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/ingest/v1/imports.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a$counterfoil/common/v1/snapshot.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n\x13UploadImportRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.counterfoil.ingest.v1.ImportHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12/\n\x03\x65nd\x18\x03 \x01(\x0b\x32 .counterfoil.ingest.v1.ImportEndH\x00\x42\x06\n\x04part\"\x0b\n\tImportEnd\"\xee\x02\n\x0cImportHeader\x12\x31\n\x07\x64\x61taset\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,62})?$\x12@\n\x06\x66ormat\x18\x02 \x01(\x0e\x32$.counterfoil.ingest.v1.Import.FormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\tfile_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x31\n\x07mapping\x18\x04 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,62})?$\x12G\n\tparameter\x18\x05 \x03(\tB4\xbaH1\x92\x01.\x10\x14\"*r(\x18\xff\x01\x32#^[a-z][a-z0-9_]*=[^\\x00-\\x1f\\x7f]*$\x12\x34\n\nconnection\x18\x06 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,62})?$\x12\x1a\n\tcontinues\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18?\"\xaa\x07\n\x06Import\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x34\n\x06\x66ormat\x18\x03 \x01(\x0e\x32$.counterfoil.ingest.v1.Import.Format\x12\x11\n\tfile_name\x18\x04 \x01(\t\x12\x16\n\nfile_bytes\x18\x05 \x01(\x03\x42\x02\x30\x02\x12\x13\n\x0b\x66ile_sha256\x18\x06 \x01(\t\x12\x32\n\x05state\x18\x07 \x01(\x0e\x32#.counterfoil.ingest.v1.Import.State\x12\x16\n\nrows_total\x18\x08 \x01(\x03\x42\x02\x30\x02\x12\x15\n\trows_read\x18\t \x01(\x03\x42\x02\x30\x02\x12\x19\n\rrows_accepted\x18\n \x01(\x03\x42\x02\x30\x02\x12\x1a\n\x0erows_duplicate\x18\x0b \x01(\x03\x42\x02\x30\x02\x12\x1c\n\x10rows_quarantined\x18\x0c \x01(\x03\x42\x02\x30\x02\x12\x31\n\x05\x65rror\x18\r \x01(\x0b\x32\".counterfoil.ingest.v1.ImportError\x12\x12\n\ncreated_by\x18\x0e \x01(\t\x12.\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08snapshot\x18\x11 \x01(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\x12\x0f\n\x07mapping\x18\x12 \x01(\t\x12\x11\n\tparameter\x18\x13 \x03(\t\x12.\n\x03\x63sv\x18\x14 \x01(\x0b\x32!.counterfoil.ingest.v1.CsvDialect\x12\x14\n\x0csource_state\x18\x15 \x01(\t\x12\x33\n\x06revert\x18\x16 \x01(\x0b\x32#.counterfoil.ingest.v1.ImportRevert\x12\x12\n\nconnection\x18\x17 \x01(\t\"N\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x07\n\x03\x43SV\x10\x01\x12\t\n\x05JSONL\x10\x02\x12\x0b\n\x07PARQUET\x10\x03\x12\x0b\n\x07\x41IRBYTE\x10\x04\"p\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tSUCCEEDED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\x12\r\n\tREVERTING\x10\x05\x12\x0c\n\x08REVERTED\x10\x06\"I\n\nConnection\x12\x12\n\nconnection\x18\x01 \x01(\t\x12\x14\n\x0csource_state\x18\x02 \x01(\t\x12\x11\n\timport_id\x18\x03 \x01(\t\"I\n\x14GetConnectionRequest\x12\x31\n\nconnection\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\"U\n\nCsvDialect\x12\x10\n\x08\x65ncoding\x18\x01 \x01(\t\x12\x11\n\tdelimiter\x18\x02 \x01(\t\x12\r\n\x05quote\x18\x03 \x01(\t\x12\x13\n\x0bheader_line\x18\x04 \x01(\x05\"\x92\x01\n\x0cImportRevert\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0breverted_by\x18\x02 \x01(\t\x12/\n\x0breverted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x07records\x18\x04 \x01(\x03\x42\x02\x30\x02\x12\x17\n\x0bquarantined\x18\x05 \x01(\x03\x42\x02\x30\x02\"-\n\x0bImportError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"0\n\x10GetImportRequest\x12\x1c\n\timport_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"\x87\x01\n\x12ListImportsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x34\n\nconnection\x18\x03 \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,62})?$\"^\n\x13ListImportsResponse\x12.\n\x07imports\x18\x01 \x03(\x0b\x32\x1d.counterfoil.ingest.v1.Import\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"O\n\x13RevertImportRequest\x12\x1c\n\timport_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\"\xd9\x01\n\rImportMapping\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x04 \x01(\t\x12\x35\n\x07\x66ormats\x18\x05 \x03(\x0e\x32$.counterfoil.ingest.v1.Import.Format\x12:\n\nparameters\x18\x06 \x03(\x0b\x32&.counterfoil.ingest.v1.ImportParameter\x12\x10\n\x08\x64ocument\x18\x07 \x01(\t\"F\n\x0fImportParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\"X\n\x19ListImportMappingsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"m\n\x1aListImportMappingsResponse\x12\x36\n\x08mappings\x18\x01 \x03(\x0b\x32$.counterfoil.ingest.v1.ImportMapping\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x81\x07\n\rImportService\x12q\n\x0cUploadImport\x12*.counterfoil.ingest.v1.UploadImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"\x14\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.write(\x01\x12\x8b\x01\n\tGetImport\x12\'.counterfoil.ingest.v1.GetImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"6\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\xc8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/imports/{import_id}\x12\x8c\x01\n\x0bListImports\x12).counterfoil.ingest.v1.ListImportsRequest\x1a*.counterfoil.ingest.v1.ListImportsResponse\"&\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/imports\x12\x98\x01\n\x0cRevertImport\x12*.counterfoil.ingest.v1.RevertImportRequest\x1a\x1d.counterfoil.ingest.v1.Import\"=\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.write\x82\xd3\xe4\x93\x02#\"\x1e/v1/imports/{import_id}:revert:\x01*\x12\x98\x01\n\rGetConnection\x12+.counterfoil.ingest.v1.GetConnectionRequest\x1a!.counterfoil.ingest.v1.Connection\"7\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/connections/{connection}\x12\xa9\x01\n\x12ListImportMappings\x12\x30.counterfoil.ingest.v1.ListImportMappingsRequest\x1a\x31.counterfoil.ingest.v1.ListImportMappingsResponse\".\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/import-mappingsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTHEADER'].fields_by_name['parameter']._serialized_options = b'\272H1\222\001.\020\024\"*r(\030\377\0012#^[a-z][a-z0-9_]*=[^\\x00-\\x1f\\x7f]*$'
   _globals['_IMPORTHEADER'].fields_by_name['connection']._loaded_options = None
   _globals['_IMPORTHEADER'].fields_by_name['connection']._serialized_options = b'\272H\035r\0332\031^([a-z][a-z0-9_]{0,62})?$'
+  _globals['_IMPORTHEADER'].fields_by_name['continues']._loaded_options = None
+  _globals['_IMPORTHEADER'].fields_by_name['continues']._serialized_options = b'\272H\004r\002\030?'
   _globals['_IMPORT'].fields_by_name['file_bytes']._loaded_options = None
   _globals['_IMPORT'].fields_by_name['file_bytes']._serialized_options = b'0\002'
   _globals['_IMPORT'].fields_by_name['rows_total']._loaded_options = None
@@ -99,39 +101,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTEND']._serialized_start=382
   _globals['_IMPORTEND']._serialized_end=393
   _globals['_IMPORTHEADER']._serialized_start=396
-  _globals['_IMPORTHEADER']._serialized_end=734
-  _globals['_IMPORT']._serialized_start=737
-  _globals['_IMPORT']._serialized_end=1675
-  _globals['_IMPORT_FORMAT']._serialized_start=1483
-  _globals['_IMPORT_FORMAT']._serialized_end=1561
-  _globals['_IMPORT_STATE']._serialized_start=1563
-  _globals['_IMPORT_STATE']._serialized_end=1675
-  _globals['_CONNECTION']._serialized_start=1677
-  _globals['_CONNECTION']._serialized_end=1750
-  _globals['_GETCONNECTIONREQUEST']._serialized_start=1752
-  _globals['_GETCONNECTIONREQUEST']._serialized_end=1825
-  _globals['_CSVDIALECT']._serialized_start=1827
-  _globals['_CSVDIALECT']._serialized_end=1912
-  _globals['_IMPORTREVERT']._serialized_start=1915
-  _globals['_IMPORTREVERT']._serialized_end=2061
-  _globals['_IMPORTERROR']._serialized_start=2063
-  _globals['_IMPORTERROR']._serialized_end=2108
-  _globals['_GETIMPORTREQUEST']._serialized_start=2110
-  _globals['_GETIMPORTREQUEST']._serialized_end=2158
-  _globals['_LISTIMPORTSREQUEST']._serialized_start=2161
-  _globals['_LISTIMPORTSREQUEST']._serialized_end=2296
-  _globals['_LISTIMPORTSRESPONSE']._serialized_start=2298
-  _globals['_LISTIMPORTSRESPONSE']._serialized_end=2392
-  _globals['_REVERTIMPORTREQUEST']._serialized_start=2394
-  _globals['_REVERTIMPORTREQUEST']._serialized_end=2473
-  _globals['_IMPORTMAPPING']._serialized_start=2476
-  _globals['_IMPORTMAPPING']._serialized_end=2693
-  _globals['_IMPORTPARAMETER']._serialized_start=2695
-  _globals['_IMPORTPARAMETER']._serialized_end=2765
-  _globals['_LISTIMPORTMAPPINGSREQUEST']._serialized_start=2767
-  _globals['_LISTIMPORTMAPPINGSREQUEST']._serialized_end=2855
-  _globals['_LISTIMPORTMAPPINGSRESPONSE']._serialized_start=2857
-  _globals['_LISTIMPORTMAPPINGSRESPONSE']._serialized_end=2966
-  _globals['_IMPORTSERVICE']._serialized_start=2969
-  _globals['_IMPORTSERVICE']._serialized_end=3866
+  _globals['_IMPORTHEADER']._serialized_end=762
+  _globals['_IMPORT']._serialized_start=765
+  _globals['_IMPORT']._serialized_end=1703
+  _globals['_IMPORT_FORMAT']._serialized_start=1511
+  _globals['_IMPORT_FORMAT']._serialized_end=1589
+  _globals['_IMPORT_STATE']._serialized_start=1591
+  _globals['_IMPORT_STATE']._serialized_end=1703
+  _globals['_CONNECTION']._serialized_start=1705
+  _globals['_CONNECTION']._serialized_end=1778
+  _globals['_GETCONNECTIONREQUEST']._serialized_start=1780
+  _globals['_GETCONNECTIONREQUEST']._serialized_end=1853
+  _globals['_CSVDIALECT']._serialized_start=1855
+  _globals['_CSVDIALECT']._serialized_end=1940
+  _globals['_IMPORTREVERT']._serialized_start=1943
+  _globals['_IMPORTREVERT']._serialized_end=2089
+  _globals['_IMPORTERROR']._serialized_start=2091
+  _globals['_IMPORTERROR']._serialized_end=2136
+  _globals['_GETIMPORTREQUEST']._serialized_start=2138
+  _globals['_GETIMPORTREQUEST']._serialized_end=2186
+  _globals['_LISTIMPORTSREQUEST']._serialized_start=2189
+  _globals['_LISTIMPORTSREQUEST']._serialized_end=2324
+  _globals['_LISTIMPORTSRESPONSE']._serialized_start=2326
+  _globals['_LISTIMPORTSRESPONSE']._serialized_end=2420
+  _globals['_REVERTIMPORTREQUEST']._serialized_start=2422
+  _globals['_REVERTIMPORTREQUEST']._serialized_end=2501
+  _globals['_IMPORTMAPPING']._serialized_start=2504
+  _globals['_IMPORTMAPPING']._serialized_end=2721
+  _globals['_IMPORTPARAMETER']._serialized_start=2723
+  _globals['_IMPORTPARAMETER']._serialized_end=2793
+  _globals['_LISTIMPORTMAPPINGSREQUEST']._serialized_start=2795
+  _globals['_LISTIMPORTMAPPINGSREQUEST']._serialized_end=2883
+  _globals['_LISTIMPORTMAPPINGSRESPONSE']._serialized_start=2885
+  _globals['_LISTIMPORTMAPPINGSRESPONSE']._serialized_end=2994
+  _globals['_IMPORTSERVICE']._serialized_start=2997
+  _globals['_IMPORTSERVICE']._serialized_end=3894
 # @@protoc_insertion_point(module_scope)

@@ -88,6 +88,7 @@ class ImportHeader(_message.Message):
     MAPPING_FIELD_NUMBER: _builtins.int
     PARAMETER_FIELD_NUMBER: _builtins.int
     CONNECTION_FIELD_NUMBER: _builtins.int
+    CONTINUES_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     """The dataset to import into. Empty: the one that the mapping names; of AIRBYTE, each stream goes to the dataset of its
     name, in small letters and with `_` for any other sign.
@@ -103,6 +104,10 @@ class ImportHeader(_message.Message):
     imports follow each other: each begins with the states that the ones before told, and a record whose message says its
     `record_id` is kept once over all of them.
     """
+    continues: _builtins.str
+    """The import whose state the run began with, as `GetConnection` told. When the connection stands elsewhere by now, the
+    file is refused: another run or a revert came between. Empty = do not look.
+    """
     @_builtins.property
     def parameter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the mapping asks for beyond the file, each as `name=value`, e.g. `report_timezone=Europe/Berlin`."""
@@ -116,10 +121,11 @@ class ImportHeader(_message.Message):
         mapping: _builtins.str = ...,
         parameter: _abc.Iterable[_builtins.str] | None = ...,
         connection: _builtins.str = ...,
+        continues: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "dataset", b"dataset", "file_name", b"file_name", "format", b"format", "mapping", b"mapping", "parameter", b"parameter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "continues", b"continues", "dataset", b"dataset", "file_name", b"file_name", "format", b"format", "mapping", b"mapping", "parameter", b"parameter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

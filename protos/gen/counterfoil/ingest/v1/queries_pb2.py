@@ -28,7 +28,7 @@ from counterfoil.common.v1 import snapshot_pb2 as counterfoil_dot_common_dot_v1_
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/ingest/v1/queries.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a$counterfoil/common/v1/snapshot.proto\x1a\x1cgoogle/api/annotations.proto\"l\n\x0fRunQueryRequest\x12\x18\n\x03sql\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04\x12!\n\nparameters\x18\x02 \x01(\x0c\x42\r\xbaH\x06z\x04\x18\x80\x80\x04\xf8\xbb\x18\x01\x12\x1c\n\x08max_rows\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\"\xb5\x01\n\x10RunQueryResponse\x12\x33\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\".counterfoil.ingest.v1.QueryColumn\x12\x12\n\x04rows\x18\x02 \x01(\x0c\x42\x04\xf8\xbb\x18\x01\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x32\n\tsnapshots\x18\x05 \x03(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\")\n\x0bQueryColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\"Q\n\x12StreamQueryRequest\x12\x18\n\x03sql\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04\x12!\n\nparameters\x18\x02 \x01(\x0c\x42\r\xbaH\x06z\x04\x18\x80\x80\x04\xf8\xbb\x18\x01\";\n\x13StreamQueryResponse\x12\x16\n\x0e\x61rrow_ipc_zstd\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x32\x90\x02\n\x0cQueryService\x12\x82\x01\n\x08RunQuery\x12&.counterfoil.ingest.v1.RunQueryRequest\x1a\'.counterfoil.ingest.v1.RunQueryResponse\"%\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x0c\"\x07/v1/sql:\x01*\x12{\n\x0bStreamQuery\x12).counterfoil.ingest.v1.StreamQueryRequest\x1a*.counterfoil.ingest.v1.StreamQueryResponse\"\x13\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/ingest/v1/queries.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a$counterfoil/common/v1/snapshot.proto\x1a\x1cgoogle/api/annotations.proto\"\x97\x01\n\x0fRunQueryRequest\x12\x18\n\x03sql\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04\x12!\n\nparameters\x18\x02 \x01(\x0c\x42\r\xbaH\x06z\x04\x18\x80\x80\x04\xf8\xbb\x18\x01\x12\x1c\n\x08max_rows\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x0f\n\x07receipt\x18\x04 \x01(\x08\x12\x18\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\xfd\x01\n\x10RunQueryResponse\x12\x33\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\".counterfoil.ingest.v1.QueryColumn\x12\x12\n\x04rows\x18\x02 \x01(\x0c\x42\x04\xf8\xbb\x18\x01\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x32\n\tsnapshots\x18\x05 \x03(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\x12\x32\n\x06masked\x18\x06 \x03(\x0b\x32\".counterfoil.ingest.v1.MaskedField\x12\x12\n\nreceipt_id\x18\x07 \x01(\t\"\xd0\x01\n\x0bMaskedField\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x16\n\x0e\x63lassification\x18\x03 \x01(\t\x12\x35\n\x04mask\x18\x04 \x01(\x0e\x32\'.counterfoil.ingest.v1.MaskedField.Mask\x12\x12\n\npolicy_ids\x18\x05 \x03(\t\"?\n\x04Mask\x12\x14\n\x10MASK_UNSPECIFIED\x10\x00\x12\r\n\tMASK_NULL\x10\x01\x12\x12\n\x0eMASK_PSEUDONYM\x10\x02\")\n\x0bQueryColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\"\xac\x02\n\x12StreamQueryRequest\x12\x18\n\x03sql\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04\x12!\n\nparameters\x18\x02 \x01(\x0c\x42\r\xbaH\x06z\x04\x18\x80\x80\x04\xf8\xbb\x18\x01\x12J\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x30.counterfoil.ingest.v1.StreamQueryRequest.FormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0f\n\x07receipt\x18\x04 \x01(\x08\x12\x18\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"b\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46ORMAT_ARROW_CHUNKS\x10\x01\x12\x17\n\x13\x46ORMAT_ARROW_STREAM\x10\x02\x12\x0e\n\nFORMAT_CSV\x10\x03\"}\n\x13StreamQueryResponse\x12\x16\n\x0e\x61rrow_ipc_zstd\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x32\n\x06result\x18\x04 \x01(\x0b\x32\".counterfoil.ingest.v1.QueryResult\"\xbe\x01\n\x0bQueryResult\x12\x33\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\".counterfoil.ingest.v1.QueryColumn\x12\x32\n\tsnapshots\x18\x02 \x03(\x0b\x32\x1f.counterfoil.common.v1.Snapshot\x12\x32\n\x06masked\x18\x03 \x03(\x0b\x32\".counterfoil.ingest.v1.MaskedField\x12\x12\n\nreceipt_id\x18\x04 \x01(\t2\x90\x02\n\x0cQueryService\x12\x82\x01\n\x08RunQuery\x12&.counterfoil.ingest.v1.RunQueryRequest\x1a\'.counterfoil.ingest.v1.RunQueryResponse\"%\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x0c\"\x07/v1/sql:\x01*\x12{\n\x0bStreamQuery\x12).counterfoil.ingest.v1.StreamQueryRequest\x1a*.counterfoil.ingest.v1.StreamQueryResponse\"\x13\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,26 +41,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNQUERYREQUEST'].fields_by_name['parameters']._serialized_options = b'\272H\006z\004\030\200\200\004\370\273\030\001'
   _globals['_RUNQUERYREQUEST'].fields_by_name['max_rows']._loaded_options = None
   _globals['_RUNQUERYREQUEST'].fields_by_name['max_rows']._serialized_options = b'\272H\007\032\005\030\220N(\000'
+  _globals['_RUNQUERYREQUEST'].fields_by_name['purpose']._loaded_options = None
+  _globals['_RUNQUERYREQUEST'].fields_by_name['purpose']._serialized_options = b'\272H\004r\002\030d'
   _globals['_RUNQUERYRESPONSE'].fields_by_name['rows']._loaded_options = None
   _globals['_RUNQUERYRESPONSE'].fields_by_name['rows']._serialized_options = b'\370\273\030\001'
   _globals['_STREAMQUERYREQUEST'].fields_by_name['sql']._loaded_options = None
   _globals['_STREAMQUERYREQUEST'].fields_by_name['sql']._serialized_options = b'\272H\010r\006\020\001(\200\200\004'
   _globals['_STREAMQUERYREQUEST'].fields_by_name['parameters']._loaded_options = None
   _globals['_STREAMQUERYREQUEST'].fields_by_name['parameters']._serialized_options = b'\272H\006z\004\030\200\200\004\370\273\030\001'
+  _globals['_STREAMQUERYREQUEST'].fields_by_name['format']._loaded_options = None
+  _globals['_STREAMQUERYREQUEST'].fields_by_name['format']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_STREAMQUERYREQUEST'].fields_by_name['purpose']._loaded_options = None
+  _globals['_STREAMQUERYREQUEST'].fields_by_name['purpose']._serialized_options = b'\272H\004r\002\030d'
   _globals['_QUERYSERVICE'].methods_by_name['RunQuery']._loaded_options = None
   _globals['_QUERYSERVICE'].methods_by_name['RunQuery']._serialized_options = b'\250\273\030\001\262\273\030\013ingest.read\202\323\344\223\002\014\"\007/v1/sql:\001*'
   _globals['_QUERYSERVICE'].methods_by_name['StreamQuery']._loaded_options = None
   _globals['_QUERYSERVICE'].methods_by_name['StreamQuery']._serialized_options = b'\250\273\030\001\262\273\030\013ingest.read'
-  _globals['_RUNQUERYREQUEST']._serialized_start=196
-  _globals['_RUNQUERYREQUEST']._serialized_end=304
-  _globals['_RUNQUERYRESPONSE']._serialized_start=307
-  _globals['_RUNQUERYRESPONSE']._serialized_end=488
-  _globals['_QUERYCOLUMN']._serialized_start=490
-  _globals['_QUERYCOLUMN']._serialized_end=531
-  _globals['_STREAMQUERYREQUEST']._serialized_start=533
-  _globals['_STREAMQUERYREQUEST']._serialized_end=614
-  _globals['_STREAMQUERYRESPONSE']._serialized_start=616
-  _globals['_STREAMQUERYRESPONSE']._serialized_end=675
-  _globals['_QUERYSERVICE']._serialized_start=678
-  _globals['_QUERYSERVICE']._serialized_end=950
+  _globals['_RUNQUERYREQUEST']._serialized_start=197
+  _globals['_RUNQUERYREQUEST']._serialized_end=348
+  _globals['_RUNQUERYRESPONSE']._serialized_start=351
+  _globals['_RUNQUERYRESPONSE']._serialized_end=604
+  _globals['_MASKEDFIELD']._serialized_start=607
+  _globals['_MASKEDFIELD']._serialized_end=815
+  _globals['_MASKEDFIELD_MASK']._serialized_start=752
+  _globals['_MASKEDFIELD_MASK']._serialized_end=815
+  _globals['_QUERYCOLUMN']._serialized_start=817
+  _globals['_QUERYCOLUMN']._serialized_end=858
+  _globals['_STREAMQUERYREQUEST']._serialized_start=861
+  _globals['_STREAMQUERYREQUEST']._serialized_end=1161
+  _globals['_STREAMQUERYREQUEST_FORMAT']._serialized_start=1063
+  _globals['_STREAMQUERYREQUEST_FORMAT']._serialized_end=1161
+  _globals['_STREAMQUERYRESPONSE']._serialized_start=1163
+  _globals['_STREAMQUERYRESPONSE']._serialized_end=1288
+  _globals['_QUERYRESULT']._serialized_start=1291
+  _globals['_QUERYRESULT']._serialized_end=1481
+  _globals['_QUERYSERVICE']._serialized_start=1484
+  _globals['_QUERYSERVICE']._serialized_end=1756
 # @@protoc_insertion_point(module_scope)

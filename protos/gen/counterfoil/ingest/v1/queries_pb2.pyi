@@ -8,6 +8,7 @@ from counterfoil.common.v1 import snapshot_pb2 as _snapshot_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -28,22 +29,30 @@ class RunQueryRequest(_message.Message):
     SQL_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     MAX_ROWS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     sql: _builtins.str
     """One SELECT in DuckDB's SQL. Use `?` for parameters."""
     parameters: _builtins.bytes
     """The parameters, a JSON array."""
     max_rows: _builtins.int
     """At most this many rows; 0 = 1000."""
+    receipt: _builtins.bool
+    """Whether to keep a receipt, by which the result can be made again from the same records."""
+    purpose: _builtins.str
+    """What the result is for, e.g. `media_planning`; the receipt says it."""
     def __init__(
         self,
         *,
         sql: _builtins.str = ...,
         parameters: _builtins.bytes = ...,
         max_rows: _builtins.int = ...,
+        receipt: _builtins.bool = ...,
+        purpose: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_rows", b"max_rows", "parameters", b"parameters", "sql", b"sql"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_rows", b"max_rows", "parameters", b"parameters", "purpose", b"purpose", "receipt", b"receipt", "sql", b"sql"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -60,12 +69,16 @@ class RunQueryResponse(_message.Message):
     ROW_COUNT_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
+    RECEIPT_ID_FIELD_NUMBER: _builtins.int
     rows: _builtins.bytes
     """A JSON array of arrays, one per row. Decimals are strings, times RFC 3339."""
     row_count: _builtins.int
     """How many rows there are here."""
     truncated: _builtins.bool
     """True when the limit cut more rows off."""
+    receipt_id: _builtins.str
+    """The receipt, `ingest.<uuid7>`; empty when none was asked for."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryColumn]:
         """The columns, in order."""
@@ -73,6 +86,10 @@ class RunQueryResponse(_message.Message):
     @_builtins.property
     def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.Snapshot]:
         """The state of each dataset that was read."""
+
+    @_builtins.property
+    def masked(self) -> _containers.RepeatedCompositeFieldContainer[Global___MaskedField]:
+        """The fields of these datasets that the caller does not see as they are."""
 
     def __init__(
         self,
@@ -82,14 +99,79 @@ class RunQueryResponse(_message.Message):
         row_count: _builtins.int = ...,
         truncated: _builtins.bool = ...,
         snapshots: _abc.Iterable[_snapshot_pb2.Snapshot] | None = ...,
+        masked: _abc.Iterable[Global___MaskedField] | None = ...,
+        receipt_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "row_count", b"row_count", "rows", b"rows", "snapshots", b"snapshots", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "masked", b"masked", "receipt_id", b"receipt_id", "row_count", b"row_count", "rows", b"rows", "snapshots", b"snapshots", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunQueryResponse: _TypeAlias = RunQueryResponse  # noqa: Y015
+
+@_typing.final
+class MaskedField(_message.Message):
+    """One classified field that the policies do not let the caller read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Mask:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[MaskedField._Mask.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MASK_UNSPECIFIED: MaskedField._Mask.ValueType  # 0
+        """Not said."""
+        MASK_NULL: MaskedField._Mask.ValueType  # 1
+        """NULL; a field inside an object is left out of it."""
+        MASK_PSEUDONYM: MaskedField._Mask.ValueType  # 2
+        """A keyed hash: equal values stay equal, in all datasets of the workspace."""
+
+    class Mask(_Mask, metaclass=_MaskEnumTypeWrapper):
+        """What stands in its place."""
+
+    MASK_UNSPECIFIED: MaskedField.Mask.ValueType  # 0
+    """Not said."""
+    MASK_NULL: MaskedField.Mask.ValueType  # 1
+    """NULL; a field inside an object is left out of it."""
+    MASK_PSEUDONYM: MaskedField.Mask.ValueType  # 2
+    """A keyed hash: equal values stay equal, in all datasets of the workspace."""
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    CLASSIFICATION_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
+    POLICY_IDS_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset."""
+    path: _builtins.str
+    """The field's JSON path in a record, e.g. `$.user_id`."""
+    classification: _builtins.str
+    """How its contract classifies it, e.g. `restricted`."""
+    mask: Global___MaskedField.Mask.ValueType
+    """What stands in its place."""
+    @_builtins.property
+    def policy_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The policies that refused it."""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        path: _builtins.str = ...,
+        classification: _builtins.str = ...,
+        mask: Global___MaskedField.Mask.ValueType = ...,
+        policy_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification", "dataset", b"dataset", "mask", b"mask", "path", b"path", "policy_ids", b"policy_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaskedField: _TypeAlias = MaskedField  # noqa: Y015
 
 @_typing.final
 class QueryColumn(_message.Message):
@@ -123,21 +205,60 @@ class StreamQueryRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Format:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[StreamQueryRequest._Format.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        FORMAT_UNSPECIFIED: StreamQueryRequest._Format.ValueType  # 0
+        """As ARROW_CHUNKS."""
+        FORMAT_ARROW_CHUNKS: StreamQueryRequest._Format.ValueType  # 1
+        """Each message's `arrow_ipc_zstd` is a complete Arrow IPC stream."""
+        FORMAT_ARROW_STREAM: StreamQueryRequest._Format.ValueType  # 2
+        """The messages' `data` together are one Arrow IPC stream, not compressed."""
+        FORMAT_CSV: StreamQueryRequest._Format.ValueType  # 3
+        """The messages' `data` together are RFC 4180 CSV in UTF-8 with a header line."""
+
+    class Format(_Format, metaclass=_FormatEnumTypeWrapper):
+        """How the rows are written."""
+
+    FORMAT_UNSPECIFIED: StreamQueryRequest.Format.ValueType  # 0
+    """As ARROW_CHUNKS."""
+    FORMAT_ARROW_CHUNKS: StreamQueryRequest.Format.ValueType  # 1
+    """Each message's `arrow_ipc_zstd` is a complete Arrow IPC stream."""
+    FORMAT_ARROW_STREAM: StreamQueryRequest.Format.ValueType  # 2
+    """The messages' `data` together are one Arrow IPC stream, not compressed."""
+    FORMAT_CSV: StreamQueryRequest.Format.ValueType  # 3
+    """The messages' `data` together are RFC 4180 CSV in UTF-8 with a header line."""
+
     SQL_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     sql: _builtins.str
     """One SELECT in DuckDB's SQL. Use `?` for parameters."""
     parameters: _builtins.bytes
     """The parameters, a JSON array."""
+    format: Global___StreamQueryRequest.Format.ValueType
+    """How the rows are written."""
+    receipt: _builtins.bool
+    """Whether to keep a receipt, by which the result can be made again from the same records."""
+    purpose: _builtins.str
+    """What the result is for, e.g. `media_planning`; the receipt says it."""
     def __init__(
         self,
         *,
         sql: _builtins.str = ...,
         parameters: _builtins.bytes = ...,
+        format: Global___StreamQueryRequest.Format.ValueType = ...,
+        receipt: _builtins.bool = ...,
+        purpose: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "sql", b"sql"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "parameters", b"parameters", "purpose", b"purpose", "receipt", b"receipt", "sql", b"sql"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,20 +272,70 @@ class StreamQueryResponse(_message.Message):
 
     ARROW_IPC_ZSTD_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     arrow_ipc_zstd: _builtins.bytes
     """One complete Arrow IPC stream (at most 65,536 rows and 2 MiB), zstd-compressed as a whole."""
     rows: _builtins.int
     """How many rows it holds."""
+    data: _builtins.bytes
+    """The next bytes of the result, in the formats that are one text or stream."""
+    @_builtins.property
+    def result(self) -> Global___QueryResult:
+        """What the result is; in the first message only."""
+
     def __init__(
         self,
         *,
         arrow_ipc_zstd: _builtins.bytes = ...,
         rows: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        result: Global___QueryResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc_zstd", b"arrow_ipc_zstd", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc_zstd", b"arrow_ipc_zstd", "data", b"data", "result", b"result", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamQueryResponse: _TypeAlias = StreamQueryResponse  # noqa: Y015
+
+@_typing.final
+class QueryResult(_message.Message):
+    """What a streamed result is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
+    RECEIPT_ID_FIELD_NUMBER: _builtins.int
+    receipt_id: _builtins.str
+    """The receipt, `ingest.<uuid7>`, kept once the last message was sent; empty when none was asked for."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryColumn]:
+        """The columns, in order."""
+
+    @_builtins.property
+    def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.Snapshot]:
+        """The state of each dataset that was read."""
+
+    @_builtins.property
+    def masked(self) -> _containers.RepeatedCompositeFieldContainer[Global___MaskedField]:
+        """The fields of these datasets that the caller does not see as they are."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[Global___QueryColumn] | None = ...,
+        snapshots: _abc.Iterable[_snapshot_pb2.Snapshot] | None = ...,
+        masked: _abc.Iterable[Global___MaskedField] | None = ...,
+        receipt_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "masked", b"masked", "receipt_id", b"receipt_id", "snapshots", b"snapshots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryResult: _TypeAlias = QueryResult  # noqa: Y015

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class QueryServiceStub:
-    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own.
+    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own. Columns that a
+    contract classifies are masked for callers whom the policies do not let read them.
     """
 
     def __init__(self, channel):
@@ -48,18 +49,20 @@ class QueryServiceStub:
 
 
 class QueryServiceServicer:
-    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own.
+    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own. Columns that a
+    contract classifies are masked for callers whom the policies do not let read them.
     """
 
     def RunQuery(self, request, context):
-        """Run one SELECT and return its rows as JSON, up to a limit.
+        """Run one SELECT and return its rows as JSON, up to a limit. By HTTP, `Accept: text/csv` or
+        `application/vnd.apache.arrow.stream` streams all rows instead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamQuery(self, request, context):
-        """Run one SELECT and stream all its rows as Arrow.
+        """Run one SELECT and stream all its rows as Arrow or CSV.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +90,8 @@ def add_QueryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class QueryService:
-    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own.
+    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own. Columns that a
+    contract classifies are masked for callers whom the policies do not let read them.
     """
 
     @staticmethod

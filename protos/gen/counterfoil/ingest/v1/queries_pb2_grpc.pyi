@@ -27,29 +27,39 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QueryServiceStub:
-    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own."""
+    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own. Columns that a
+    contract classifies are masked for callers whom the policies do not let read them.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QueryServiceAsyncStub: ...
     RunQuery: _grpc.UnaryUnaryMultiCallable[_queries_pb2.RunQueryRequest, _queries_pb2.RunQueryResponse]
-    """Run one SELECT and return its rows as JSON, up to a limit."""
+    """Run one SELECT and return its rows as JSON, up to a limit. By HTTP, `Accept: text/csv` or
+    `application/vnd.apache.arrow.stream` streams all rows instead.
+    """
     StreamQuery: _grpc.UnaryStreamMultiCallable[_queries_pb2.StreamQueryRequest, _queries_pb2.StreamQueryResponse]
-    """Run one SELECT and stream all its rows as Arrow."""
+    """Run one SELECT and stream all its rows as Arrow or CSV."""
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
-    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own."""
+    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own. Columns that a
+    contract classifies are masked for callers whom the policies do not let read them.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RunQuery: _aio.UnaryUnaryMultiCallable[_queries_pb2.RunQueryRequest, _queries_pb2.RunQueryResponse]  # type: ignore[assignment]
-    """Run one SELECT and return its rows as JSON, up to a limit."""
+    """Run one SELECT and return its rows as JSON, up to a limit. By HTTP, `Accept: text/csv` or
+    `application/vnd.apache.arrow.stream` streams all rows instead.
+    """
     StreamQuery: _aio.UnaryStreamMultiCallable[_queries_pb2.StreamQueryRequest, _queries_pb2.StreamQueryResponse]  # type: ignore[assignment]
-    """Run one SELECT and stream all its rows as Arrow."""
+    """Run one SELECT and stream all its rows as Arrow or CSV."""
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own."""
+    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own. Columns that a
+    contract classifies are masked for callers whom the policies do not let read them.
+    """
 
     @_abc_1.abstractmethod
     def RunQuery(
@@ -57,7 +67,9 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _queries_pb2.RunQueryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queries_pb2.RunQueryResponse, _abc.Awaitable[_queries_pb2.RunQueryResponse]]:
-        """Run one SELECT and return its rows as JSON, up to a limit."""
+        """Run one SELECT and return its rows as JSON, up to a limit. By HTTP, `Accept: text/csv` or
+        `application/vnd.apache.arrow.stream` streams all rows instead.
+        """
 
     @_abc_1.abstractmethod
     def StreamQuery(
@@ -65,6 +77,6 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _queries_pb2.StreamQueryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_queries_pb2.StreamQueryResponse], _abc.AsyncIterator[_queries_pb2.StreamQueryResponse]]:
-        """Run one SELECT and stream all its rows as Arrow."""
+        """Run one SELECT and stream all its rows as Arrow or CSV."""
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
