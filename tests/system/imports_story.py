@@ -11,7 +11,17 @@ def _import_another(world: World) -> None:
     assert world.answers["another"]["rows_accepted"] == 1, world.answers["another"]
 
 
+def _import_through_a_connection(world: World) -> None:
+    state = b'{"type":"STREAM","stream":{"stream_descriptor":{"name":"sales"},"stream_state":{"sold_at":"2031"}}}'
+    told = b'{"type":"STATE","state":' + state + b"}\n"
+    done = world.tenant.upload("", told, form="airbyte", connection="till")
+    assert done["state"] == "SUCCEEDED", done
+
+
 IMPORTS_STORY: dict[str, Step] = {
+    "ImportService/GetConnection": Step(
+        lambda w: imports_pb2.GetConnectionRequest(connection="till"), before=_import_through_a_connection
+    ),
     "ImportService/ListImportMappings": Step(lambda w: imports_pb2.ListImportMappingsRequest(page_size=3)),
     "ImportService/RevertImport": Step(
         lambda w: imports_pb2.RevertImportRequest(

@@ -16,9 +16,11 @@ import orjson
 
 from counterfoil_ingest.entities import MAX_RECORD_BYTES, UNPLANNED, Finding
 from counterfoil_ingest.files import BATCH_ROWS, Batches, FileUnreadableError, Rows, json_row, texts_of
+from counterfoil_ingest.import_jobs import Connection
 
 MOST_STATE_BYTES: Final = 1 << 20
 MOST_STREAMS: Final = 1_000
+MOST_ID: Final = 255  # characters
 _MOST_TOLD: Final = 500  # characters of a source's own words that are repeated
 _KIND: Final = re.compile(rb'"type"\s*:\s*"([A-Z_]+)"')
 _NO_NAME: Final = re.compile(r"[^a-z0-9_]")
@@ -27,6 +29,7 @@ _NO_NAME: Final = re.compile(r"[^a-z0-9_]")
 class _Record(msgspec.Struct, gc=False):
     stream: str
     data: msgspec.Raw
+    record_id: Any = None
 
 
 class _Descriptor(msgspec.Struct):
@@ -68,10 +71,14 @@ class _Message(msgspec.Struct, gc=False):
 class AirbyteFile:
     """One run of a source. `rows` reads it; how the run went is known when that has ended."""
 
-    def __init__(self, path: Path, *, dataset: str) -> None:
-        """Read a file; with a `dataset` every record goes there, else each to the one named as its stream is."""
+    def __init__(self, path: Path, *, dataset: str, connection: Connection | None = None) -> None:
+        """Read a file; with a `dataset` every record goes there, else each to the one named as its stream is.
+
+        With a `connection` its states stay until the file tells newer ones, and records may say their ids.
+        """
         self._path = path
         self._dataset = dataset
+        self._connection = connection
         self._states: dict[tuple[str, str], bytes] = {}
         self._datasets: dict[str, str] = {}
         self._state_bytes = 0
@@ -79,6 +86,9 @@ class AirbyteFile:
         self._incomplete: dict[str, None] = {}
         self._messages = msgspec.json.Decoder(_Message)
         self._state_kinds = msgspec.json.Decoder(_State)
+        if connection is not None and connection.source_state:
+            for each in orjson.loads(connection.source_state):
+                self._keep(orjson.dumps(each))
 
     def rows(self, *, skip: int) -> Batches:
         """Yield the records after the first `skip`; raise FileUnreadableError."""
@@ -86,20 +96,22 @@ class AirbyteFile:
         datas: list[bytes] = []
         values: list[Any] = []
         datasets: list[str] = []
+        ids: list[str] = []
         broken: dict[int, Finding] = {}
-        for data, value, dataset, finding in self._records():
+        for data, value, dataset, record_id, finding in self._records():
             if number > skip:
                 if finding is not None:
                     broken[len(datas)] = finding
                 datas.append(data)
                 values.append(value)
                 datasets.append(dataset)
+                ids.append(record_id)
             if len(datas) == BATCH_ROWS:
-                yield Rows(number + 1 - len(datas), datas, broken, values=values, datasets=datasets)
-                datas, values, datasets, broken = [], [], [], {}
+                yield Rows(number + 1 - len(datas), datas, broken, values=values, datasets=datasets, ids=ids)
+                datas, values, datasets, ids, broken = [], [], [], [], {}
             number += 1
         if datas:
-            yield Rows(number - len(datas), datas, broken, values=values, datasets=datasets)
+            yield Rows(number - len(datas), datas, broken, values=values, datasets=datasets, ids=ids)
 
     @property
     def state(self) -> str:
@@ -115,24 +127,33 @@ class AirbyteFile:
             return f"The source did not complete the stream `{next(iter(self._incomplete))[:_MOST_TOLD]}`."
         return ""
 
-    def _records(self) -> Iterator[tuple[bytes, Any, str, Finding | None]]:
+    def _records(self) -> Iterator[tuple[bytes, Any, str, str, Finding | None]]:
         with self._path.open("rb") as stream:
             for texts in texts_of(stream):
                 for text in texts:
                     message = self._message(text)
                     if message is None:
                         if _may_be_record(text):
-                            yield text, None, self._dataset or UNPLANNED, _unreadable(text)
+                            yield text, None, self._dataset or UNPLANNED, "", _unreadable(text)
                     elif message.type == "RECORD":
                         if message.record is None:
-                            yield text, None, self._dataset or UNPLANNED, _unreadable(text)
+                            yield text, None, self._dataset or UNPLANNED, "", _unreadable(text)
                         else:
-                            data, value, finding = json_row(bytes(message.record.data))
-                            yield data, value, self._dataset or self._dataset_of(message.record.stream), finding
+                            yield self._record(message.record)
                     elif message.type == "STATE":
                         self._keep(bytes(message.state))
                     elif message.type == "TRACE" and message.trace is not None:
                         self._trace(message.trace)
+
+    def _record(self, record: _Record) -> tuple[bytes, Any, str, str, Finding | None]:
+        data, value, finding = json_row(bytes(record.data))
+        dataset, record_id = self._dataset or self._dataset_of(record.stream), record.record_id
+        if self._connection is None or record_id is None:
+            return data, value, dataset, "", finding
+        if not isinstance(record_id, str) or not 0 < len(record_id) <= MOST_ID:
+            detail = f"A record is named by a text of at most {MOST_ID} characters. Read the stream by another key."
+            return data, value, dataset, "", finding or Finding("BAD_ID", "$", detail)
+        return data, value, dataset, f"{self._connection.name}#{record_id}", finding
 
     def _dataset_of(self, stream: str) -> str:
         if stream not in self._datasets:

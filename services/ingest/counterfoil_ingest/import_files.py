@@ -9,6 +9,7 @@ from pathlib import Path
 from counterfoil_ingest.airbyte import AirbyteFile
 from counterfoil_ingest.csv_dialect import detect
 from counterfoil_ingest.files import Batches, CsvDialect, Types, read_csv, read_jsonl, read_parquet
+from counterfoil_ingest.import_jobs import Connection
 from counterfoil_ingest.import_mappings import ImportMapping
 from counterfoil_ingest.mapped_rows import Given, map_rows
 
@@ -24,6 +25,7 @@ class Layout:
     given: Given | None
     encoding: str
     delimiter: str
+    connection: Connection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def open_file(path: Path, layout: Layout, *, skip: int) -> OpenFile:
         csv = dialect = _dialect(path, layout)
         read = lambda skip: read_csv(path, types, skip=skip, dialect=dialect)  # noqa: E731
     elif layout.kind == "AIRBYTE":
-        airbyte = source = AirbyteFile(path, dataset=layout.dataset)
+        airbyte = source = AirbyteFile(path, dataset=layout.dataset, connection=layout.connection)
         read = lambda skip: source.rows(skip=skip)  # noqa: E731
     else:
         reader = read_parquet if layout.kind == "PARQUET" else read_jsonl

@@ -79,11 +79,21 @@ class Import:
     reverted_at: int = 0
     reverted_records: int = 0
     reverted_quarantined: int = 0
+    connection: str = ""
 
     @property
     def given(self) -> Mapping[str, str]:
         """What the import was given beyond its file, by name."""
         return dict(text.split("=", 1) for text in orjson.loads(self.parameters))
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where a connection stands: the newest states of its source, and the import that told them."""
+
+    name: str
+    source_state: str = ""
+    import_id: str = ""
 
 
 class ImportStore(Protocol):
@@ -97,8 +107,15 @@ class ImportStore(Protocol):
         """Return one import; raise ImportNotFoundError when absent or in another workspace."""
         ...
 
-    async def list(self, workspace: str, *, before: str, limit: int) -> Sequence[Import]:
-        """Return the newest imports before an id, newest first."""
+    async def list(self, workspace: str, *, before: str, limit: int, connection: str = "") -> Sequence[Import]:
+        """Return the newest imports before an id, newest first; of one connection or of all."""
+        ...
+
+    async def connection(self, workspace: str, name: str) -> Connection:
+        """Return where a connection stands; raise ConnectionNotFoundError when no import names it.
+
+        What was told between an import and its revert does not count, so that the revert leaves no gap.
+        """
         ...
 
     async def unfinished(self) -> Sequence[Import]:

@@ -152,6 +152,7 @@ class ImportWorker:
             given=given,
             encoding=job.given.get("encoding", ""),
             delimiter=job.given.get("delimiter", ""),
+            connection=await self._imports.connection(job.workspace, job.connection) if job.connection else None,
         )
         return await asyncio.to_thread(open_file, path, layout, skip=job.rows_read)
 

@@ -96,6 +96,18 @@ class ImportNotFoundError(NotFoundError):
     reason = "IMPORT_NOT_FOUND"
 
 
+class ConnectionNotFoundError(NotFoundError):
+    """No import of this workspace names this connection."""
+
+    reason = "CONNECTION_NOT_FOUND"
+
+
+class ConnectionMovedError(FailedPreconditionError):
+    """The connection stands elsewhere than where the run began: another one or a revert came between."""
+
+    reason = "CONNECTION_MOVED"
+
+
 class ImportNotRevertibleError(FailedPreconditionError):
     """The import cannot be reverted: it has not ended, or nobody knows where its records lie."""
 

@@ -21,7 +21,12 @@ from counterfoil_ingest.import_jobs import Format, Import, ImportStore, State
 from counterfoil_ingest.import_mappings import ImportMapping, faults_of
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.quotas import Quotas
-from counterfoil_ingest.read_errors import ImportParameterError, NoContractError, UploadInvalidError
+from counterfoil_ingest.read_errors import (
+    ConnectionMovedError,
+    ImportParameterError,
+    NoContractError,
+    UploadInvalidError,
+)
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.uploads import Spool
 
@@ -72,6 +77,8 @@ class ImportServicer(ImportServiceServicer):
                 f"No contract is in force for `{dataset}`. Activate one, then upload the file.",
                 metadata={"dataset": dataset},
             )
+        if header.continues:
+            await self._require_at(caller.workspace, header)
         if not caller.service:
             await self._quotas.require(caller.workspace)
         await context.send_initial_metadata((("upload", "accepted"),))  # who waits for this may send the file
@@ -90,6 +97,7 @@ class ImportServicer(ImportServiceServicer):
             created_at=to_micros(self._clock.now()),
             mapping=mapping.title if mapping is not None else "",
             parameters=orjson.dumps(list(header.parameter)).decode(),
+            connection=header.connection,
         )
         await self._imports.add(new)
         self._worker.wake()
@@ -104,7 +112,7 @@ class ImportServicer(ImportServiceServicer):
         workspace = current_caller().workspace
         page = self._pager.open(request, method="ListImports", workspace=workspace)
         before = page.after[0] if page.after else ""
-        found = await self._imports.list(workspace, before=before, limit=page.limit + 1)
+        found = await self._imports.list(workspace, before=before, limit=page.limit + 1, connection=request.connection)
         answer = pb.ListImportsResponse(imports=[to_proto(each) for each in found[: page.limit]])
         for each in answer.imports:
             each.ClearField("source_state")
@@ -138,6 +146,11 @@ class ImportServicer(ImportServiceServicer):
         self._worker.wake()
         return to_proto(reverted)
 
+    async def GetConnection(self, request: pb.GetConnectionRequest, context: Context) -> pb.Connection:
+        """Return where a connection stands."""
+        found = await self._imports.connection(current_caller().workspace, request.connection)
+        return pb.Connection(connection=found.name, source_state=found.source_state, import_id=found.import_id)
+
     async def ListImportMappings(
         self, request: pb.ListImportMappingsRequest, context: Context
     ) -> pb.ListImportMappingsResponse:
@@ -153,6 +166,16 @@ class ImportServicer(ImportServiceServicer):
             )
         return answer
 
+    async def _require_at(self, workspace: str, header: pb.ImportHeader) -> None:
+        """Raise when a connection no longer stands where the run of its source began."""
+        at = await self._imports.connection(workspace, header.connection)
+        if at.import_id != header.continues:
+            raise ConnectionMovedError(
+                f"`{header.connection}` stands at another import than the one that this run began with: another run or "
+                "a revert came between. Run the source again from its state.",
+                metadata={"connection": header.connection, "import_id": at.import_id},
+            )
+
     def _mapping(self, header: pb.ImportHeader) -> ImportMapping | None:
         """Return the mapping that a header names; raise when it, a parameter or the dataset is not as it must be."""
         mapping = self._mappings.get(header.mapping) if header.mapping else None
@@ -162,6 +185,8 @@ class ImportServicer(ImportServiceServicer):
         kind = Format(header.format)
         if not header.dataset and mapping is None and kind is not Format.AIRBYTE:
             raise UploadInvalidError("Say which dataset the rows go to: `dataset`, or a `mapping` that names one.")
+        if header.connection and kind is not Format.AIRBYTE:
+            raise UploadInvalidError("Only imports of the format AIRBYTE follow each other: leave `connection` out.")
         given = dict(text.split("=", 1) for text in header.parameter)
         if fault := faults_of(mapping, kind.name.lower(), given):
             raise ImportParameterError(fault)
@@ -199,6 +224,7 @@ def to_proto(of: Import) -> pb.Import:
         mapping=of.mapping,
         parameter=orjson.loads(of.parameters),
         source_state=of.source_state,
+        connection=of.connection,
     )
     if of.finished_at:
         answer.finished_at.CopyFrom(to_timestamp(from_micros(of.finished_at)))

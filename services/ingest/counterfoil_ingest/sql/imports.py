@@ -8,13 +8,13 @@ from typing import Any
 
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.lineage import LineageTrail
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_ingest.entities import Erasure, Outcome, Verdicts
-from counterfoil_ingest.import_jobs import Format, Import, State
+from counterfoil_ingest.import_jobs import Connection, Format, Import, State
 from counterfoil_ingest.openlineage import import_event
-from counterfoil_ingest.read_errors import ImportNotFoundError, ImportNotRevertibleError
+from counterfoil_ingest.read_errors import ConnectionNotFoundError, ImportNotFoundError, ImportNotRevertibleError
 from counterfoil_ingest.sql.tables import IMPORT, IMPORT_QUARANTINED, IMPORT_RECORDS
 from counterfoil_ingest.store import Statements
 
@@ -56,13 +56,40 @@ class SqlImportStore:
             raise _not_found()
         return _import(row)
 
-    async def list(self, workspace: str, *, before: str, limit: int) -> Sequence[Import]:
-        """Return the newest imports before an id ("" = from the newest on)."""
+    async def list(self, workspace: str, *, before: str, limit: int, connection: str = "") -> Sequence[Import]:
+        """Return the newest imports before an id ("" = from the newest on); of one connection or of all."""
         some = select(IMPORT).where(IMPORT.c.workspace == workspace).order_by(IMPORT.c.import_id.desc()).limit(limit)
         if before:
             some = some.where(IMPORT.c.import_id < before)
+        if connection:
+            some = some.where(IMPORT.c.connection == connection)
+        async with self._database.read() as database:
+            return [_import(row) for row in await database.execute(some)]
+
+    async def connection(self, workspace: str, name: str) -> Connection:
+        """Return where a connection stands; raise ConnectionNotFoundError when no import names it."""
+        t, reverted = IMPORT, IMPORT.alias("reverted")
+        its = (t.c.workspace == workspace, t.c.connection == name)
+        gap = exists().where(
+            reverted.c.workspace == workspace,
+            reverted.c.connection == name,
+            reverted.c.import_id < t.c.import_id,
+            reverted.c.reverted_at > t.c.created_at,
+        )
+        ended = t.c.state.in_((State.SUCCEEDED, State.FAILED))
+        newest = (
+            select(t.c.source_state, t.c.import_id)
+            .where(*its, ended, t.c.source_state != "", ~gap)
+            .order_by(t.c.import_id.desc())
+            .limit(1)
+        )
         async with self._database.read() as connection:
-            return [_import(row) for row in await connection.execute(some)]
+            row = (await connection.execute(newest)).first()
+            if row is not None:
+                return Connection(name, row.source_state, row.import_id)
+            if await connection.scalar(select(t.c.import_id).where(*its).limit(1)) is None:
+                raise ConnectionNotFoundError("No import names this connection. List the imports to find one.")
+        return Connection(name)
 
     async def unfinished(self) -> Sequence[Import]:
         """Return every pending, running or reverting import, oldest first."""

@@ -88,10 +88,31 @@ QUARANTINE = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("traceparent", String(64), nullable=False),
     Column("raw_zstd", LargeBinary, nullable=False),
+    Column("reason", String(64), nullable=False, server_default=""),
+    Column("path", Text, nullable=False, server_default=""),
+    Column("state", Integer, nullable=False, server_default="1"),
+    Column("record_zstd", LargeBinary),
+    Column("repaired_zstd", LargeBinary),
+    Column("repaired_dataset", String(63), nullable=False, server_default=""),
+    Column("repaired_record_id", Text, nullable=False, server_default=""),
+    Column("repaired_at", BigInteger, nullable=False, server_default="0"),
+    Column("repaired_by", Text, nullable=False, server_default=""),
+    Column("closed_at", BigInteger, nullable=False, server_default="0"),
+    Column("closed_by", Text, nullable=False, server_default=""),
+    Column("discard_reason", Text, nullable=False, server_default=""),
+    Column("replayed_offset", BigInteger, nullable=False, server_default="-1"),
     PrimaryKeyConstraint("workspace", "quarantine_id"),
     UniqueConstraint("workspace", "source_id", "dataset", "record_id", "raw_sha256"),
     Index("quarantine_by_dataset", "workspace", "dataset", "quarantine_id"),
+    Index(
+        "quarantine_by_group",
+        *("workspace", "state", "dataset", "reason", "path", "contract_version", "quarantine_id", "received_at"),
+    ),
 )
+"""What broke its contract; `reason` and `path` are its first finding's, which put it into a group.
+
+`record_zstd` is the JSON that was judged, where that is not `raw_zstd`, `repaired_zstd` what a repair made of it.
+"""
 
 COMPILED_CONTRACT = Table(
     "compiled_contract",
@@ -127,6 +148,18 @@ SOURCE_KEY = Table(
     PrimaryKeyConstraint("workspace", "source_id", "secret_sha256"),
     UniqueConstraint("secret_sha256"),
 )
+
+SOURCE_COUNT = Table(
+    "source_count",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("source_id", String(63), nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("first_received_at", BigInteger, nullable=False),
+    Column("last_received_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace", "source_id"),
+)
+"""How many records of each sender are in the log, and when its first and its newest arrived, quarantined or not."""
 
 IMPORT = Table(
     "import",
@@ -165,8 +198,10 @@ IMPORT = Table(
     Column("reverted_at", BigInteger, nullable=False, server_default="0"),
     Column("reverted_records", BigInteger, nullable=False, server_default="0"),
     Column("reverted_quarantined", BigInteger, nullable=False, server_default="0"),
+    Column("connection", String(63), nullable=False, server_default=""),
     PrimaryKeyConstraint("workspace", "import_id"),
     Index("import_by_state", "state", "import_id"),
+    Index("import_by_connection", "workspace", "connection", "import_id"),
 )
 """Imports; 0 is no time, -1 no offset."""
 
@@ -188,6 +223,7 @@ IMPORT_QUARANTINED = Table(
     Column("import_id", String(36), nullable=False),
     Column("quarantine_id", String(36), nullable=False),
     PrimaryKeyConstraint("workspace", "import_id", "quarantine_id"),
+    Index("import_of_quarantined", "workspace", "quarantine_id"),
 )
 """What an import put into quarantine, and no import before it."""
 
