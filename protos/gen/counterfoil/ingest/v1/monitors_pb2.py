@@ -29,7 +29,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$counterfoil/ingest/v1/monitors.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a!counterfoil/common/v1/watch.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x05\n\x07Monitor\x12\x12\n\nmonitor_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0b\x63ontract_id\x18\x03 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x10\n\x08severity\x18\x07 \x01(\t\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x10\n\x08property\x18\t \x01(\t\x12\x13\n\x0b\x65xpectation\x18\n \x01(\t\x12\x10\n\x08schedule\x18\x0b \x01(\t\x12\x14\n\x0c\x64\x61ta_breaker\x18\x0c \x01(\x08\x12\x13\n\x0b\x61uto_resume\x18\r \x01(\x08\x12\x33\n\x05state\x18\x0e \x01(\x0e\x32$.counterfoil.ingest.v1.Monitor.State\x12\x0c\n\x04held\x18\x0f \x01(\x08\x12\x13\n\x0bincident_id\x18\x10 \x01(\t\x12\x31\n\rfailing_since\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65valuated_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12next_evaluation_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x08measured\x18\x14 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x15 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x16 \x01(\t\x12\x35\n\x07results\x18\x17 \x03(\x0b\x32$.counterfoil.ingest.v1.MonitorResult\"P\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07PASSING\x10\x02\x12\x0b\n\x07\x46\x41ILING\x10\x03\x12\t\n\x05\x45RROR\x10\x04\x42\x0b\n\t_measured\"\xaa\x01\n\rMonitorResult\x12\x30\n\x0c\x65valuated_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.counterfoil.ingest.v1.Monitor.State\x12\x15\n\x08measured\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\tB\x0b\n\t_measured\"\xce\x01\n\x04Hold\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x12\n\nmonitor_id\x18\x03 \x01(\t\x12\x13\n\x0bincident_id\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crecovered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04held\x18\x08 \x01(\x08\"3\n\x11GetMonitorRequest\x12\x1e\n\nmonitor_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"\xbe\x01\n\x13ListMonitorsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x07\x64\x61taset\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12=\n\x05state\x18\x04 \x01(\x0e\x32$.counterfoil.ingest.v1.Monitor.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x11\n\theld_only\x18\x05 \x01(\x08\"a\n\x14ListMonitorsResponse\x12\x30\n\x08monitors\x18\x01 \x03(\x0b\x32\x1e.counterfoil.ingest.v1.Monitor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x16\x45valuateMonitorRequest\x12\x1e\n\nmonitor_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"i\n\x14ResumeMonitorRequest\x12\x1e\n\nmonitor_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\x12\x15\n\raccept_breach\x18\x03 \x01(\x08\"4\n\x11WatchHoldsRequest\x12\x1f\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x32\xed\x05\n\x0eMonitorService\x12\x8c\x01\n\nGetMonitor\x12(.counterfoil.ingest.v1.GetMonitorRequest\x1a\x1e.counterfoil.ingest.v1.Monitor\"4\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/monitors/{monitor_id}\x12\x90\x01\n\x0cListMonitors\x12*.counterfoil.ingest.v1.ListMonitorsRequest\x1a+.counterfoil.ingest.v1.ListMonitorsResponse\"\'\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/monitors\x12\xa3\x01\n\x0f\x45valuateMonitor\x12-.counterfoil.ingest.v1.EvaluateMonitorRequest\x1a\x1e.counterfoil.ingest.v1.Monitor\"A\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\'\"\"/v1/monitors/{monitor_id}:evaluate:\x01*\x12\x9d\x01\n\rResumeMonitor\x12+.counterfoil.ingest.v1.ResumeMonitorRequest\x1a\x1e.counterfoil.ingest.v1.Monitor\"?\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02%\" /v1/monitors/{monitor_id}:resume:\x01*\x12s\n\nWatchHolds\x12(.counterfoil.ingest.v1.WatchHoldsRequest\x1a$.counterfoil.common.v1.WatchResponse\"\x13\xba\xbb\x18\x05graph\xba\xbb\x18\x06models0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$counterfoil/ingest/v1/monitors.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a#counterfoil/common/v1/options.proto\x1a!counterfoil/common/v1/watch.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x07\n\x07Monitor\x12\x12\n\nmonitor_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0b\x63ontract_id\x18\x03 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x10\n\x08severity\x18\x07 \x01(\t\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x10\n\x08property\x18\t \x01(\t\x12\x13\n\x0b\x65xpectation\x18\n \x01(\t\x12\x10\n\x08schedule\x18\x0b \x01(\t\x12\x14\n\x0c\x64\x61ta_breaker\x18\x0c \x01(\x08\x12\x13\n\x0b\x61uto_resume\x18\r \x01(\x08\x12\x33\n\x05state\x18\x0e \x01(\x0e\x32$.counterfoil.ingest.v1.Monitor.State\x12\x0c\n\x04held\x18\x0f \x01(\x08\x12\x13\n\x0bincident_id\x18\x10 \x01(\t\x12\x31\n\rfailing_since\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65valuated_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12next_evaluation_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x08measured\x18\x14 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04unit\x18\x15 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x16 \x01(\t\x12\x35\n\x07results\x18\x17 \x03(\x0b\x32$.counterfoil.ingest.v1.MonitorResult\x12\x35\n\x06origin\x18\x18 \x01(\x0e\x32%.counterfoil.ingest.v1.Monitor.Origin\x12\x16\n\tthreshold\x18\x19 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x65nabled\x18\x1a \x01(\x08\x12\x0c\n\x04\x65tag\x18\x1b \x01(\t\"K\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43ONTRACT\x10\x01\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x02\x12\x0e\n\nCONFIGURED\x10\x03\"^\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07PASSING\x10\x02\x12\x0b\n\x07\x46\x41ILING\x10\x03\x12\t\n\x05\x45RROR\x10\x04\x12\x0c\n\x08LEARNING\x10\x05\x42\x0b\n\t_measuredB\x0c\n\n_threshold\"\xaa\x01\n\rMonitorResult\x12\x30\n\x0c\x65valuated_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.counterfoil.ingest.v1.Monitor.State\x12\x15\n\x08measured\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\tB\x0b\n\t_measured\"\xec\x01\n\x04Hold\x12\x11\n\tworkspace\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x12\n\nmonitor_id\x18\x03 \x01(\t\x12\x13\n\x0bincident_id\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crecovered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04held\x18\x08 \x01(\x08\x12\x0e\n\x06metric\x18\t \x01(\t\x12\x0c\n\x04\x64\x61ys\x18\n \x03(\t\"3\n\x11GetMonitorRequest\x12\x1e\n\nmonitor_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"\xbe\x01\n\x13ListMonitorsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x07\x64\x61taset\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12=\n\x05state\x18\x04 \x01(\x0e\x32$.counterfoil.ingest.v1.Monitor.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x11\n\theld_only\x18\x05 \x01(\x08\"a\n\x14ListMonitorsResponse\x12\x30\n\x08monitors\x18\x01 \x03(\x0b\x32\x1e.counterfoil.ingest.v1.Monitor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd9\x03\n\x14\x43reateMonitorRequest\x12\x1a\n\x07\x64\x61taset\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12,\n\x04name\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$\x12\x65\n\x06metric\x18\x03 \x01(\tBU\xbaHRrPR\tfreshnessR\x06volumeR\tnullShareR\x0c\x64istributionR\x0bschemaDriftR\x05\x64\x65layR\x0ereconciliation\x12\x1a\n\x08property\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12/\n\tthreshold\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\xa2\x94\x1amB)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12\x17\n\x05owner\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x08severity\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x19\n\x08schedule\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x14\n\x0c\x64\x61ta_breaker\x18\t \x01(\x08\x12\x13\n\x0b\x61uto_resume\x18\n \x01(\x08\x12\x1d\n\x0b\x64\x65scription\x18\x0b \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x1c\n\nrequest_id\x18\x0c \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x42\x0c\n\n_threshold\"\xe8\x03\n\x14UpdateMonitorRequest\x12\x1e\n\nmonitor_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1f\n\x08property\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01H\x00\x88\x01\x01\x12/\n\tthreshold\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\xa2\x94\x1amB)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x1c\n\x05owner\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01H\x02\x88\x01\x01\x12\x1e\n\x08severity\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18\x64H\x03\x88\x01\x01\x12\x1e\n\x08schedule\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64H\x04\x88\x01\x01\x12\x19\n\x0c\x64\x61ta_breaker\x18\x07 \x01(\x08H\x05\x88\x01\x01\x12\x18\n\x0b\x61uto_resume\x18\x08 \x01(\x08H\x06\x88\x01\x01\x12\"\n\x0b\x64\x65scription\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07H\x07\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\n \x01(\x08H\x08\x88\x01\x01\x12\x15\n\x04\x65tag\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@B\x0b\n\t_propertyB\x0c\n\n_thresholdB\x08\n\x06_ownerB\x0b\n\t_severityB\x0b\n\t_scheduleB\x0f\n\r_data_breakerB\x0e\n\x0c_auto_resumeB\x0e\n\x0c_descriptionB\n\n\x08_enabled\"M\n\x14\x44\x65leteMonitorRequest\x12\x1e\n\nmonitor_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\x17\n\x15\x44\x65leteMonitorResponse\"8\n\x16\x45valuateMonitorRequest\x12\x1e\n\nmonitor_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"i\n\x14ResumeMonitorRequest\x12\x1e\n\nmonitor_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xe8\x07\x12\x15\n\raccept_breach\x18\x03 \x01(\x08\"4\n\x11WatchHoldsRequest\x12\x1f\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x32\xb6\t\n\x0eMonitorService\x12\x8c\x01\n\nGetMonitor\x12(.counterfoil.ingest.v1.GetMonitorRequest\x1a\x1e.counterfoil.ingest.v1.Monitor\"4\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/monitors/{monitor_id}\x12\x90\x01\n\x0cListMonitors\x12*.counterfoil.ingest.v1.ListMonitorsRequest\x1a+.counterfoil.ingest.v1.ListMonitorsResponse\"\'\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/monitors\x12\x89\x01\n\rCreateMonitor\x12+.counterfoil.ingest.v1.CreateMonitorRequest\x1a\x1e.counterfoil.ingest.v1.Monitor\"+\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/monitors:\x01*\x12\x96\x01\n\rUpdateMonitor\x12+.counterfoil.ingest.v1.UpdateMonitorRequest\x1a\x1e.counterfoil.ingest.v1.Monitor\"8\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/monitors/{monitor_id}:\x01*\x12\xa1\x01\n\rDeleteMonitor\x12+.counterfoil.ingest.v1.DeleteMonitorRequest\x1a,.counterfoil.ingest.v1.DeleteMonitorResponse\"5\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\x1b*\x19/v1/monitors/{monitor_id}\x12\xa3\x01\n\x0f\x45valuateMonitor\x12-.counterfoil.ingest.v1.EvaluateMonitorRequest\x1a\x1e.counterfoil.ingest.v1.Monitor\"A\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\'\"\"/v1/monitors/{monitor_id}:evaluate:\x01*\x12\x9d\x01\n\rResumeMonitor\x12+.counterfoil.ingest.v1.ResumeMonitorRequest\x1a\x1e.counterfoil.ingest.v1.Monitor\"?\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02%\" /v1/monitors/{monitor_id}:resume:\x01*\x12s\n\nWatchHolds\x12(.counterfoil.ingest.v1.WatchHoldsRequest\x1a$.counterfoil.common.v1.WatchResponse\"\x13\xba\xbb\x18\x05graph\xba\xbb\x18\x06models0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMONITORSREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\004r\002\030?'
   _globals['_LISTMONITORSREQUEST'].fields_by_name['state']._loaded_options = None
   _globals['_LISTMONITORSREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['dataset']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['name']._serialized_options = b'\272H\033r\0312\027^[a-z][a-z0-9_-]{0,62}$'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['metric']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['metric']._serialized_options = b'\272HRrPR\tfreshnessR\006volumeR\tnullShareR\014distributionR\013schemaDriftR\005delayR\016reconciliation'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['property']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['property']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['threshold']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['threshold']._serialized_options = b'\272H\024\022\022\031\000\000\000\242\224\032mB)\000\000\000\000\000\000\000\000'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['owner']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['owner']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['severity']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['severity']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['schedule']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['schedule']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEMONITORREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['monitor_id']._loaded_options = None
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['monitor_id']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['property']._loaded_options = None
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['property']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['threshold']._loaded_options = None
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['threshold']._serialized_options = b'\272H\024\022\022\031\000\000\000\242\224\032mB)\000\000\000\000\000\000\000\000'
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['owner']._loaded_options = None
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['owner']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['severity']._loaded_options = None
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['severity']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['schedule']._loaded_options = None
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['schedule']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_UPDATEMONITORREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_DELETEMONITORREQUEST'].fields_by_name['monitor_id']._loaded_options = None
+  _globals['_DELETEMONITORREQUEST'].fields_by_name['monitor_id']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_DELETEMONITORREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELETEMONITORREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
   _globals['_EVALUATEMONITORREQUEST'].fields_by_name['monitor_id']._loaded_options = None
   _globals['_EVALUATEMONITORREQUEST'].fields_by_name['monitor_id']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
   _globals['_RESUMEMONITORREQUEST'].fields_by_name['monitor_id']._loaded_options = None
@@ -58,6 +98,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MONITORSERVICE'].methods_by_name['GetMonitor']._serialized_options = b'\250\273\030\001\262\273\030\013ingest.read\202\323\344\223\002\033\022\031/v1/monitors/{monitor_id}'
   _globals['_MONITORSERVICE'].methods_by_name['ListMonitors']._loaded_options = None
   _globals['_MONITORSERVICE'].methods_by_name['ListMonitors']._serialized_options = b'\250\273\030\001\262\273\030\013ingest.read\202\323\344\223\002\016\022\014/v1/monitors'
+  _globals['_MONITORSERVICE'].methods_by_name['CreateMonitor']._loaded_options = None
+  _globals['_MONITORSERVICE'].methods_by_name['CreateMonitor']._serialized_options = b'\250\273\030\001\262\273\030\014ingest.admin\202\323\344\223\002\021\"\014/v1/monitors:\001*'
+  _globals['_MONITORSERVICE'].methods_by_name['UpdateMonitor']._loaded_options = None
+  _globals['_MONITORSERVICE'].methods_by_name['UpdateMonitor']._serialized_options = b'\250\273\030\001\262\273\030\014ingest.admin\202\323\344\223\002\0362\031/v1/monitors/{monitor_id}:\001*'
+  _globals['_MONITORSERVICE'].methods_by_name['DeleteMonitor']._loaded_options = None
+  _globals['_MONITORSERVICE'].methods_by_name['DeleteMonitor']._serialized_options = b'\250\273\030\001\262\273\030\014ingest.admin\202\323\344\223\002\033*\031/v1/monitors/{monitor_id}'
   _globals['_MONITORSERVICE'].methods_by_name['EvaluateMonitor']._loaded_options = None
   _globals['_MONITORSERVICE'].methods_by_name['EvaluateMonitor']._serialized_options = b'\250\273\030\001\262\273\030\014ingest.admin\202\323\344\223\002\'\"\"/v1/monitors/{monitor_id}:evaluate:\001*'
   _globals['_MONITORSERVICE'].methods_by_name['ResumeMonitor']._loaded_options = None
@@ -65,25 +111,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MONITORSERVICE'].methods_by_name['WatchHolds']._loaded_options = None
   _globals['_MONITORSERVICE'].methods_by_name['WatchHolds']._serialized_options = b'\272\273\030\005graph\272\273\030\006models'
   _globals['_MONITOR']._serialized_start=228
-  _globals['_MONITOR']._serialized_end=939
-  _globals['_MONITOR_STATE']._serialized_start=846
-  _globals['_MONITOR_STATE']._serialized_end=926
-  _globals['_MONITORRESULT']._serialized_start=942
-  _globals['_MONITORRESULT']._serialized_end=1112
-  _globals['_HOLD']._serialized_start=1115
-  _globals['_HOLD']._serialized_end=1321
-  _globals['_GETMONITORREQUEST']._serialized_start=1323
-  _globals['_GETMONITORREQUEST']._serialized_end=1374
-  _globals['_LISTMONITORSREQUEST']._serialized_start=1377
-  _globals['_LISTMONITORSREQUEST']._serialized_end=1567
-  _globals['_LISTMONITORSRESPONSE']._serialized_start=1569
-  _globals['_LISTMONITORSRESPONSE']._serialized_end=1666
-  _globals['_EVALUATEMONITORREQUEST']._serialized_start=1668
-  _globals['_EVALUATEMONITORREQUEST']._serialized_end=1724
-  _globals['_RESUMEMONITORREQUEST']._serialized_start=1726
-  _globals['_RESUMEMONITORREQUEST']._serialized_end=1831
-  _globals['_WATCHHOLDSREQUEST']._serialized_start=1833
-  _globals['_WATCHHOLDSREQUEST']._serialized_end=1885
-  _globals['_MONITORSERVICE']._serialized_start=1888
-  _globals['_MONITORSERVICE']._serialized_end=2637
+  _globals['_MONITOR']._serialized_end=1154
+  _globals['_MONITOR_ORIGIN']._serialized_start=956
+  _globals['_MONITOR_ORIGIN']._serialized_end=1031
+  _globals['_MONITOR_STATE']._serialized_start=1033
+  _globals['_MONITOR_STATE']._serialized_end=1127
+  _globals['_MONITORRESULT']._serialized_start=1157
+  _globals['_MONITORRESULT']._serialized_end=1327
+  _globals['_HOLD']._serialized_start=1330
+  _globals['_HOLD']._serialized_end=1566
+  _globals['_GETMONITORREQUEST']._serialized_start=1568
+  _globals['_GETMONITORREQUEST']._serialized_end=1619
+  _globals['_LISTMONITORSREQUEST']._serialized_start=1622
+  _globals['_LISTMONITORSREQUEST']._serialized_end=1812
+  _globals['_LISTMONITORSRESPONSE']._serialized_start=1814
+  _globals['_LISTMONITORSRESPONSE']._serialized_end=1911
+  _globals['_CREATEMONITORREQUEST']._serialized_start=1914
+  _globals['_CREATEMONITORREQUEST']._serialized_end=2387
+  _globals['_UPDATEMONITORREQUEST']._serialized_start=2390
+  _globals['_UPDATEMONITORREQUEST']._serialized_end=2878
+  _globals['_DELETEMONITORREQUEST']._serialized_start=2880
+  _globals['_DELETEMONITORREQUEST']._serialized_end=2957
+  _globals['_DELETEMONITORRESPONSE']._serialized_start=2959
+  _globals['_DELETEMONITORRESPONSE']._serialized_end=2982
+  _globals['_EVALUATEMONITORREQUEST']._serialized_start=2984
+  _globals['_EVALUATEMONITORREQUEST']._serialized_end=3040
+  _globals['_RESUMEMONITORREQUEST']._serialized_start=3042
+  _globals['_RESUMEMONITORREQUEST']._serialized_end=3147
+  _globals['_WATCHHOLDSREQUEST']._serialized_start=3149
+  _globals['_WATCHHOLDSREQUEST']._serialized_end=3201
+  _globals['_MONITORSERVICE']._serialized_start=3204
+  _globals['_MONITORSERVICE']._serialized_end=4410
 # @@protoc_insertion_point(module_scope)

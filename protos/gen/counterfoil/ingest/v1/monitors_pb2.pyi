@@ -22,9 +22,36 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Monitor(_message.Message):
-    """One quality rule of a dataset, or one service level, of the contract in force."""
+    """One thing that is watched of a dataset."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    class _Origin:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Monitor._Origin.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ORIGIN_UNSPECIFIED: Monitor._Origin.ValueType  # 0
+        """Not said."""
+        CONTRACT: Monitor._Origin.ValueType  # 1
+        """The contract in force: a quality rule of a dataset, or a service level."""
+        DEFAULT: Monitor._Origin.ValueType  # 2
+        """Every dataset has it."""
+        CONFIGURED: Monitor._Origin.ValueType  # 3
+        """Somebody added it, or changed what the dataset has by itself."""
+
+    class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
+        """Who wants it."""
+
+    ORIGIN_UNSPECIFIED: Monitor.Origin.ValueType  # 0
+    """Not said."""
+    CONTRACT: Monitor.Origin.ValueType  # 1
+    """The contract in force: a quality rule of a dataset, or a service level."""
+    DEFAULT: Monitor.Origin.ValueType  # 2
+    """Every dataset has it."""
+    CONFIGURED: Monitor.Origin.ValueType  # 3
+    """Somebody added it, or changed what the dataset has by itself."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -42,6 +69,8 @@ class Monitor(_message.Message):
         """The contract is broken."""
         ERROR: Monitor._State.ValueType  # 4
         """It could not be evaluated: nobody knows. Never taken for passing."""
+        LEARNING: Monitor._State.ValueType  # 5
+        """The dataset has too little past to compare with."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """How it is."""
@@ -56,6 +85,8 @@ class Monitor(_message.Message):
     """The contract is broken."""
     ERROR: Monitor.State.ValueType  # 4
     """It could not be evaluated: nobody knows. Never taken for passing."""
+    LEARNING: Monitor.State.ValueType  # 5
+    """The dataset has too little past to compare with."""
 
     MONITOR_ID_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
@@ -80,22 +111,29 @@ class Monitor(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     monitor_id: _builtins.str
     """Its id: the dataset and the rule's name, e.g. `ad_spend.latency`."""
     dataset: _builtins.str
     """The dataset."""
     contract_id: _builtins.str
-    """The contract in force."""
+    """The contract in force; empty = the dataset has none."""
     contract_version: _builtins.str
     """The contract's version."""
     owner: _builtins.str
-    """Who is responsible: the contract's team."""
+    """Who is responsible: whoever the monitor names, else the contract's team."""
     description: _builtins.str
-    """What it is for, as the contract says."""
+    """What it is for."""
     severity: _builtins.str
-    """How bad a breach is, as the contract says, e.g. `error`."""
+    """How bad a breach is, e.g. `error`."""
     metric: _builtins.str
-    """What it measures: a library metric such as `nullValues`, `sql`, or a service level such as `latency`."""
+    """What it measures: of a contract a library metric such as `nullValues`, `sql`, or a service level such as `latency`; else `freshness` (the age of the newest
+    record by event time), `volume` (how unusual the number of records is for its time of the week), `nullShare` and `distribution` (how far a property is from
+    what it was), `schemaDrift` (properties that are new, gone or of another type), `delay` (from receipt to the lake) or `reconciliation` (totals that others report).
+    """
     property: _builtins.str
     """The property it is about; empty = the dataset as a whole."""
     expectation: _builtins.str
@@ -118,6 +156,14 @@ class Monitor(_message.Message):
     """The unit of what is measured: `rows`, `percent`, `seconds` or `value`."""
     detail: _builtins.str
     """What was found last, in a sentence. Never holds values of records."""
+    origin: Global___Monitor.Origin.ValueType
+    """Who wants it."""
+    threshold: _builtins.float
+    """The bound that somebody set; absent = the usual one, or none is needed."""
+    enabled: _builtins.bool
+    """Whether it is looked at at all."""
+    etag: _builtins.str
+    """What the settings are now; for `UpdateMonitor` and `DeleteMonitor`. Empty where a contract sets them."""
     @_builtins.property
     def failing_since(self) -> _timestamp_pb2.Timestamp:
         """Since when the contract is broken; absent = it is not."""
@@ -160,14 +206,23 @@ class Monitor(_message.Message):
         unit: _builtins.str = ...,
         detail: _builtins.str = ...,
         results: _abc.Iterable[Global___MonitorResult] | None = ...,
+        origin: Global___Monitor.Origin.ValueType = ...,
+        threshold: _builtins.float | None = ...,
+        enabled: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "evaluated_at", b"evaluated_at", "failing_since", b"failing_since", "measured", b"measured", "next_evaluation_at", b"next_evaluation_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "_threshold", b"_threshold", "evaluated_at", b"evaluated_at", "failing_since", b"failing_since", "measured", b"measured", "next_evaluation_at", b"next_evaluation_at", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "auto_resume", b"auto_resume", "contract_id", b"contract_id", "contract_version", b"contract_version", "data_breaker", b"data_breaker", "dataset", b"dataset", "description", b"description", "detail", b"detail", "evaluated_at", b"evaluated_at", "expectation", b"expectation", "failing_since", b"failing_since", "held", b"held", "incident_id", b"incident_id", "measured", b"measured", "metric", b"metric", "monitor_id", b"monitor_id", "next_evaluation_at", b"next_evaluation_at", "owner", b"owner", "property", b"property", "results", b"results", "schedule", b"schedule", "severity", b"severity", "state", b"state", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "_threshold", b"_threshold", "auto_resume", b"auto_resume", "contract_id", b"contract_id", "contract_version", b"contract_version", "data_breaker", b"data_breaker", "dataset", b"dataset", "description", b"description", "detail", b"detail", "enabled", b"enabled", "etag", b"etag", "evaluated_at", b"evaluated_at", "expectation", b"expectation", "failing_since", b"failing_since", "held", b"held", "incident_id", b"incident_id", "measured", b"measured", "metric", b"metric", "monitor_id", b"monitor_id", "next_evaluation_at", b"next_evaluation_at", "origin", b"origin", "owner", b"owner", "property", b"property", "results", b"results", "schedule", b"schedule", "severity", b"severity", "state", b"state", "threshold", b"threshold", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__measured: _TypeAlias = _typing.Literal["measured"]  # noqa: Y015
     _WhichOneofArgType__measured: _TypeAlias = _typing.Literal["_measured", b"_measured"]  # noqa: Y015
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__measured) -> _WhichOneofReturnType__measured | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___Monitor: _TypeAlias = Monitor  # noqa: Y015
 
@@ -223,6 +278,8 @@ class Hold(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     RECOVERED_AT_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
     workspace: _builtins.str
     """The workspace."""
     dataset: _builtins.str
@@ -235,6 +292,8 @@ class Hold(_message.Message):
     """What was found when it began, in a sentence."""
     held: _builtins.bool
     """Whether the dataset is held. If not, the contract does not ask for it, or somebody has put up with the breach."""
+    metric: _builtins.str
+    """What the monitor measures."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
@@ -242,6 +301,10 @@ class Hold(_message.Message):
     @_builtins.property
     def recovered_at(self) -> _timestamp_pb2.Timestamp:
         """Since when the monitor passes again, and somebody may resume it; absent = it does not."""
+
+    @_builtins.property
+    def days(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The days that it concerns, `YYYY-MM-DD`, at most 100 of them, oldest first; empty = whichever."""
 
     def __init__(
         self,
@@ -254,10 +317,12 @@ class Hold(_message.Message):
         since: _timestamp_pb2.Timestamp | None = ...,
         recovered_at: _timestamp_pb2.Timestamp | None = ...,
         held: _builtins.bool = ...,
+        metric: _builtins.str = ...,
+        days: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recovered_at", b"recovered_at", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "detail", b"detail", "held", b"held", "incident_id", b"incident_id", "monitor_id", b"monitor_id", "recovered_at", b"recovered_at", "since", b"since", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "days", b"days", "detail", b"detail", "held", b"held", "incident_id", b"incident_id", "metric", b"metric", "monitor_id", b"monitor_id", "recovered_at", b"recovered_at", "since", b"since", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +415,218 @@ class ListMonitorsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMonitorsResponse: _TypeAlias = ListMonitorsResponse  # noqa: Y015
+
+@_typing.final
+class CreateMonitorRequest(_message.Message):
+    """What to watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    PROPERTY_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    DATA_BREAKER_FIELD_NUMBER: _builtins.int
+    AUTO_RESUME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset."""
+    name: _builtins.str
+    """What it is called; its id is the dataset and this."""
+    metric: _builtins.str
+    """What is measured."""
+    property: _builtins.str
+    """The property it is about, a column of the dataset. For `freshness` the event time (empty = when a record was received), for `nullShare` and `distribution` the
+    one to compare (empty = each). The others take none.
+    """
+    threshold: _builtins.float
+    """What is still taken, in the metric's unit: seconds of `freshness` and `delay`; for `volume` how many robust deviations; for `nullShare` points of percent; for
+    `distribution` the population stability index; how many properties of `schemaDrift`; how many totals of `reconciliation`. Absent = the usual one.
+    """
+    owner: _builtins.str
+    """Who is responsible; empty = the contract's team."""
+    severity: _builtins.str
+    """How bad a breach is; empty = `warning`."""
+    schedule: _builtins.str
+    """When it is evaluated: five fields of cron, in UTC; empty = every quarter of an hour."""
+    data_breaker: _builtins.bool
+    """Whether a breach holds the dataset."""
+    auto_resume: _builtins.bool
+    """Whether a held dataset is released as soon as the monitor passes again."""
+    description: _builtins.str
+    """What it is for. No personal data."""
+    request_id: _builtins.str
+    """The same request again, within 24 hours, has the same answer and creates nothing."""
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        name: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        property: _builtins.str = ...,
+        threshold: _builtins.float | None = ...,
+        owner: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        schedule: _builtins.str = ...,
+        data_breaker: _builtins.bool = ...,
+        auto_resume: _builtins.bool = ...,
+        description: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "auto_resume", b"auto_resume", "data_breaker", b"data_breaker", "dataset", b"dataset", "description", b"description", "metric", b"metric", "name", b"name", "owner", b"owner", "property", b"property", "request_id", b"request_id", "schedule", b"schedule", "severity", b"severity", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___CreateMonitorRequest: _TypeAlias = CreateMonitorRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMonitorRequest(_message.Message):
+    """How to set a monitor; what is absent stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MONITOR_ID_FIELD_NUMBER: _builtins.int
+    PROPERTY_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    DATA_BREAKER_FIELD_NUMBER: _builtins.int
+    AUTO_RESUME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    monitor_id: _builtins.str
+    """Its id."""
+    property: _builtins.str
+    """The property it is about."""
+    threshold: _builtins.float
+    """What is still taken."""
+    owner: _builtins.str
+    """Who is responsible."""
+    severity: _builtins.str
+    """How bad a breach is."""
+    schedule: _builtins.str
+    """When it is evaluated."""
+    data_breaker: _builtins.bool
+    """Whether a breach holds the dataset."""
+    auto_resume: _builtins.bool
+    """Whether a held dataset is released as soon as the monitor passes again."""
+    description: _builtins.str
+    """What it is for. No personal data."""
+    enabled: _builtins.bool
+    """Whether it is looked at at all. Its open incident is over when it is not."""
+    etag: _builtins.str
+    """Change only what still has this etag; empty = whatever it is."""
+    def __init__(
+        self,
+        *,
+        monitor_id: _builtins.str = ...,
+        property: _builtins.str | None = ...,
+        threshold: _builtins.float | None = ...,
+        owner: _builtins.str | None = ...,
+        severity: _builtins.str | None = ...,
+        schedule: _builtins.str | None = ...,
+        data_breaker: _builtins.bool | None = ...,
+        auto_resume: _builtins.bool | None = ...,
+        description: _builtins.str | None = ...,
+        enabled: _builtins.bool | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_auto_resume", b"_auto_resume", "_data_breaker", b"_data_breaker", "_description", b"_description", "_enabled", b"_enabled", "_owner", b"_owner", "_property", b"_property", "_schedule", b"_schedule", "_severity", b"_severity", "_threshold", b"_threshold", "auto_resume", b"auto_resume", "data_breaker", b"data_breaker", "description", b"description", "enabled", b"enabled", "owner", b"owner", "property", b"property", "schedule", b"schedule", "severity", b"severity", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auto_resume", b"_auto_resume", "_data_breaker", b"_data_breaker", "_description", b"_description", "_enabled", b"_enabled", "_owner", b"_owner", "_property", b"_property", "_schedule", b"_schedule", "_severity", b"_severity", "_threshold", b"_threshold", "auto_resume", b"auto_resume", "data_breaker", b"data_breaker", "description", b"description", "enabled", b"enabled", "etag", b"etag", "monitor_id", b"monitor_id", "owner", b"owner", "property", b"property", "schedule", b"schedule", "severity", b"severity", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__auto_resume: _TypeAlias = _typing.Literal["auto_resume"]  # noqa: Y015
+    _WhichOneofArgType__auto_resume: _TypeAlias = _typing.Literal["_auto_resume", b"_auto_resume"]  # noqa: Y015
+    _WhichOneofReturnType__data_breaker: _TypeAlias = _typing.Literal["data_breaker"]  # noqa: Y015
+    _WhichOneofArgType__data_breaker: _TypeAlias = _typing.Literal["_data_breaker", b"_data_breaker"]  # noqa: Y015
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__owner: _TypeAlias = _typing.Literal["owner"]  # noqa: Y015
+    _WhichOneofArgType__owner: _TypeAlias = _typing.Literal["_owner", b"_owner"]  # noqa: Y015
+    _WhichOneofReturnType__property: _TypeAlias = _typing.Literal["property"]  # noqa: Y015
+    _WhichOneofArgType__property: _TypeAlias = _typing.Literal["_property", b"_property"]  # noqa: Y015
+    _WhichOneofReturnType__schedule: _TypeAlias = _typing.Literal["schedule"]  # noqa: Y015
+    _WhichOneofArgType__schedule: _TypeAlias = _typing.Literal["_schedule", b"_schedule"]  # noqa: Y015
+    _WhichOneofReturnType__severity: _TypeAlias = _typing.Literal["severity"]  # noqa: Y015
+    _WhichOneofArgType__severity: _TypeAlias = _typing.Literal["_severity", b"_severity"]  # noqa: Y015
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auto_resume) -> _WhichOneofReturnType__auto_resume | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__data_breaker) -> _WhichOneofReturnType__data_breaker | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__owner) -> _WhichOneofReturnType__owner | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__property) -> _WhichOneofReturnType__property | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__schedule) -> _WhichOneofReturnType__schedule | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__severity) -> _WhichOneofReturnType__severity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___UpdateMonitorRequest: _TypeAlias = UpdateMonitorRequest  # noqa: Y015
+
+@_typing.final
+class DeleteMonitorRequest(_message.Message):
+    """Which monitor to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MONITOR_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    monitor_id: _builtins.str
+    """Its id."""
+    etag: _builtins.str
+    """Delete only what still has this etag; empty = whatever it is."""
+    def __init__(
+        self,
+        *,
+        monitor_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "monitor_id", b"monitor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMonitorRequest: _TypeAlias = DeleteMonitorRequest  # noqa: Y015
+
+@_typing.final
+class DeleteMonitorResponse(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMonitorResponse: _TypeAlias = DeleteMonitorResponse  # noqa: Y015
 
 @_typing.final
 class EvaluateMonitorRequest(_message.Message):

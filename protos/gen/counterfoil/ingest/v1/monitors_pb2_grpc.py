@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class MonitorServiceStub:
-    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level is one.
+    """Monitors: what is watched of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level of the contract in force
+    is one; every dataset has some by itself, which compare it with its own past; and people add more.
     """
 
     def __init__(self, channel):
@@ -45,6 +46,21 @@ class MonitorServiceStub:
                 '/counterfoil.ingest.v1.MonitorService/ListMonitors',
                 request_serializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.ListMonitorsRequest.SerializeToString,
                 response_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.ListMonitorsResponse.FromString,
+                _registered_method=True)
+        self.CreateMonitor = channel.unary_unary(
+                '/counterfoil.ingest.v1.MonitorService/CreateMonitor',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.CreateMonitorRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.Monitor.FromString,
+                _registered_method=True)
+        self.UpdateMonitor = channel.unary_unary(
+                '/counterfoil.ingest.v1.MonitorService/UpdateMonitor',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.UpdateMonitorRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.Monitor.FromString,
+                _registered_method=True)
+        self.DeleteMonitor = channel.unary_unary(
+                '/counterfoil.ingest.v1.MonitorService/DeleteMonitor',
+                request_serializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.DeleteMonitorRequest.SerializeToString,
+                response_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.DeleteMonitorResponse.FromString,
                 _registered_method=True)
         self.EvaluateMonitor = channel.unary_unary(
                 '/counterfoil.ingest.v1.MonitorService/EvaluateMonitor',
@@ -64,7 +80,8 @@ class MonitorServiceStub:
 
 
 class MonitorServiceServicer:
-    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level is one.
+    """Monitors: what is watched of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level of the contract in force
+    is one; every dataset has some by itself, which compare it with its own past; and people add more.
     """
 
     def GetMonitor(self, request, context):
@@ -75,7 +92,28 @@ class MonitorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMonitors(self, request, context):
-        """List the monitors of the contracts in force, by id, without their results.
+        """List the monitors of the workspace's datasets, by id, without their results.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateMonitor(self, request, context):
+        """Watch something more of a dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMonitor(self, request, context):
+        """Change how a monitor is set, one that a dataset has by itself, too. What a contract promises is changed by a new version of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMonitor(self, request, context):
+        """Delete a monitor that somebody added; one that a dataset has by itself is as it was before anybody changed it. An open incident of it is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +155,21 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     request_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.ListMonitorsRequest.FromString,
                     response_serializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.ListMonitorsResponse.SerializeToString,
             ),
+            'CreateMonitor': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateMonitor,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.CreateMonitorRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.Monitor.SerializeToString,
+            ),
+            'UpdateMonitor': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMonitor,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.UpdateMonitorRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.Monitor.SerializeToString,
+            ),
+            'DeleteMonitor': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMonitor,
+                    request_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.DeleteMonitorRequest.FromString,
+                    response_serializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.DeleteMonitorResponse.SerializeToString,
+            ),
             'EvaluateMonitor': grpc.unary_unary_rpc_method_handler(
                     servicer.EvaluateMonitor,
                     request_deserializer=counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.EvaluateMonitorRequest.FromString,
@@ -141,7 +194,8 @@ def add_MonitorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MonitorService:
-    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level is one.
+    """Monitors: what is watched of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level of the contract in force
+    is one; every dataset has some by itself, which compare it with its own past; and people add more.
     """
 
     @staticmethod
@@ -188,6 +242,87 @@ class MonitorService:
             '/counterfoil.ingest.v1.MonitorService/ListMonitors',
             counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.ListMonitorsRequest.SerializeToString,
             counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.ListMonitorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateMonitor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.MonitorService/CreateMonitor',
+            counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.CreateMonitorRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.Monitor.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMonitor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.MonitorService/UpdateMonitor',
+            counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.UpdateMonitorRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.Monitor.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMonitor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/counterfoil.ingest.v1.MonitorService/DeleteMonitor',
+            counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.DeleteMonitorRequest.SerializeToString,
+            counterfoil_dot_ingest_dot_v1_dot_monitors__pb2.DeleteMonitorResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,7 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MonitorServiceStub:
-    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level is one."""
+    """Monitors: what is watched of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level of the contract in force
+    is one; every dataset has some by itself, which compare it with its own past; and people add more.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,7 +39,13 @@ class MonitorServiceStub:
     GetMonitor: _grpc.UnaryUnaryMultiCallable[_monitors_pb2.GetMonitorRequest, _monitors_pb2.Monitor]
     """Return one monitor with its last results."""
     ListMonitors: _grpc.UnaryUnaryMultiCallable[_monitors_pb2.ListMonitorsRequest, _monitors_pb2.ListMonitorsResponse]
-    """List the monitors of the contracts in force, by id, without their results."""
+    """List the monitors of the workspace's datasets, by id, without their results."""
+    CreateMonitor: _grpc.UnaryUnaryMultiCallable[_monitors_pb2.CreateMonitorRequest, _monitors_pb2.Monitor]
+    """Watch something more of a dataset."""
+    UpdateMonitor: _grpc.UnaryUnaryMultiCallable[_monitors_pb2.UpdateMonitorRequest, _monitors_pb2.Monitor]
+    """Change how a monitor is set, one that a dataset has by itself, too. What a contract promises is changed by a new version of it."""
+    DeleteMonitor: _grpc.UnaryUnaryMultiCallable[_monitors_pb2.DeleteMonitorRequest, _monitors_pb2.DeleteMonitorResponse]
+    """Delete a monitor that somebody added; one that a dataset has by itself is as it was before anybody changed it. An open incident of it is over."""
     EvaluateMonitor: _grpc.UnaryUnaryMultiCallable[_monitors_pb2.EvaluateMonitorRequest, _monitors_pb2.Monitor]
     """Evaluate one monitor now, e.g. after a repair, and return it with the new result. Its schedule goes on as before."""
     ResumeMonitor: _grpc.UnaryUnaryMultiCallable[_monitors_pb2.ResumeMonitorRequest, _monitors_pb2.Monitor]
@@ -51,13 +59,21 @@ class MonitorServiceStub:
 
 @_typing.type_check_only
 class MonitorServiceAsyncStub(MonitorServiceStub):
-    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level is one."""
+    """Monitors: what is watched of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level of the contract in force
+    is one; every dataset has some by itself, which compare it with its own past; and people add more.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMonitor: _aio.UnaryUnaryMultiCallable[_monitors_pb2.GetMonitorRequest, _monitors_pb2.Monitor]  # type: ignore[assignment]
     """Return one monitor with its last results."""
     ListMonitors: _aio.UnaryUnaryMultiCallable[_monitors_pb2.ListMonitorsRequest, _monitors_pb2.ListMonitorsResponse]  # type: ignore[assignment]
-    """List the monitors of the contracts in force, by id, without their results."""
+    """List the monitors of the workspace's datasets, by id, without their results."""
+    CreateMonitor: _aio.UnaryUnaryMultiCallable[_monitors_pb2.CreateMonitorRequest, _monitors_pb2.Monitor]  # type: ignore[assignment]
+    """Watch something more of a dataset."""
+    UpdateMonitor: _aio.UnaryUnaryMultiCallable[_monitors_pb2.UpdateMonitorRequest, _monitors_pb2.Monitor]  # type: ignore[assignment]
+    """Change how a monitor is set, one that a dataset has by itself, too. What a contract promises is changed by a new version of it."""
+    DeleteMonitor: _aio.UnaryUnaryMultiCallable[_monitors_pb2.DeleteMonitorRequest, _monitors_pb2.DeleteMonitorResponse]  # type: ignore[assignment]
+    """Delete a monitor that somebody added; one that a dataset has by itself is as it was before anybody changed it. An open incident of it is over."""
     EvaluateMonitor: _aio.UnaryUnaryMultiCallable[_monitors_pb2.EvaluateMonitorRequest, _monitors_pb2.Monitor]  # type: ignore[assignment]
     """Evaluate one monitor now, e.g. after a repair, and return it with the new result. Its schedule goes on as before."""
     ResumeMonitor: _aio.UnaryUnaryMultiCallable[_monitors_pb2.ResumeMonitorRequest, _monitors_pb2.Monitor]  # type: ignore[assignment]
@@ -70,7 +86,9 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     """
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level is one."""
+    """Monitors: what is watched of a dataset as a whole, looked at again and again. Each quality rule of a dataset and each service level of the contract in force
+    is one; every dataset has some by itself, which compare it with its own past; and people add more.
+    """
 
     @_abc_1.abstractmethod
     def GetMonitor(
@@ -86,7 +104,31 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _monitors_pb2.ListMonitorsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitors_pb2.ListMonitorsResponse, _abc.Awaitable[_monitors_pb2.ListMonitorsResponse]]:
-        """List the monitors of the contracts in force, by id, without their results."""
+        """List the monitors of the workspace's datasets, by id, without their results."""
+
+    @_abc_1.abstractmethod
+    def CreateMonitor(
+        self,
+        request: _monitors_pb2.CreateMonitorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitors_pb2.Monitor, _abc.Awaitable[_monitors_pb2.Monitor]]:
+        """Watch something more of a dataset."""
+
+    @_abc_1.abstractmethod
+    def UpdateMonitor(
+        self,
+        request: _monitors_pb2.UpdateMonitorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitors_pb2.Monitor, _abc.Awaitable[_monitors_pb2.Monitor]]:
+        """Change how a monitor is set, one that a dataset has by itself, too. What a contract promises is changed by a new version of it."""
+
+    @_abc_1.abstractmethod
+    def DeleteMonitor(
+        self,
+        request: _monitors_pb2.DeleteMonitorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitors_pb2.DeleteMonitorResponse, _abc.Awaitable[_monitors_pb2.DeleteMonitorResponse]]:
+        """Delete a monitor that somebody added; one that a dataset has by itself is as it was before anybody changed it. An open incident of it is over."""
 
     @_abc_1.abstractmethod
     def EvaluateMonitor(
