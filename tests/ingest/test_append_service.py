@@ -23,6 +23,7 @@ from counterfoil_ingest.errors import LogBusyError
 from counterfoil_ingest.registry import Compiled, Contracts, validator_of
 from counterfoil_ingest.servicers import append as servicer
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.ingest.ingest_records import EVENTS_SCHEMA
 from tests.ingest.ingest_service import READ, IngestService, ingest_in
@@ -70,6 +71,19 @@ async def test_events_are_counted_by_outcome(ingest: IngestService, source_id: s
     assert counts(result) == (2, 1, 0)
     (again,) = await ingest.append_many(ingest.item(body, source_id=source_id))
     assert counts(again) == (0, 3, 0)
+
+
+async def test_a_source_tells_what_has_arrived(ingest: IngestService, source_id: str) -> None:
+    async def source() -> Any:
+        return await ingest.sources.GetSource(sources_pb2.GetSourceRequest(source_id=source_id), **ingest.called())
+
+    assert not (await source()).HasField("first_event_at")
+    for second, body in ((20, events("a", "b")), (10, events("b", "c")), (30, events("c")), (40, b'{"batch":["no"]}')):
+        await ingest.append_many(ingest.item(body, source_id=source_id, received_at=Timestamp(seconds=second)))
+    found = await source()
+    listed = await ingest.sources.ListSources(sources_pb2.ListSourcesRequest(), **ingest.called())
+    assert (found.events, found.first_event_at.seconds, found.last_event_at.seconds) == (3, 10, 40)
+    assert found in listed.sources
 
 
 async def test_an_item_that_comes_again_is_known_even_by_events_that_have_no_id(

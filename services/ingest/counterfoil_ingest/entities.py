@@ -238,7 +238,11 @@ class DatasetCounts:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One quarantined record; `raw` is empty in lists."""
+    """One quarantined record. Times are 0 and the offset is -1 where there is none.
+
+    `raw` is what arrived, `record` the JSON that was held against the contract, empty when that is `raw` itself, and
+    `repaired` the JSON that a repair has made of it; all are empty in lists.
+    """
 
     quarantine_id: str
     workspace: str
@@ -274,8 +278,17 @@ class SourceMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """What came of a source: how many records the log holds, when its first and its newest arrived, kept or not."""
+
+    events: int
+    first_at: int
+    last_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """Where events come from."""
+    """Where events come from; `arrived` is None while nothing has."""
 
     workspace: str
     source_id: str
@@ -284,6 +297,7 @@ class Source:
     write_key_last_four: str
     created_at: int
     mappings: tuple[SourceMapping, ...] = field(default=())
+    arrived: Arrived | None = None
 
 
 @dataclass(frozen=True, slots=True)

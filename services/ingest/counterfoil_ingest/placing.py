@@ -103,7 +103,7 @@ class Group:
             and True not in known
             and self._seen.isdisjoint(fresh)
         ):
-            first = self._append(writer, batch, hashes)
+            first = self._append(writer, batch, hashes, transaction)
             return Verdicts.all_accepted(batch.ids, batch.datasets, PARTITION, first)
         found = self._one_by_one(writer, batch, hashes, known, transaction)
         accepted = [each.outcome is Outcome.ACCEPTED for each in found]
@@ -117,7 +117,8 @@ class Group:
             unknown=frozenset(),
             size=batch.size,
         )
-        self._append(writer, kept, list(compress(hashes, accepted)))
+        if kept.ids:
+            self._append(writer, kept, list(compress(hashes, accepted)), transaction)
         return Verdicts(found)
 
     def _one_by_one(
@@ -149,10 +150,13 @@ class Group:
             verdicts.append(verdict)
         return verdicts
 
-    def _append(self, writer: _BlockWriter, batch: Judged, hashes: Sequence[int]) -> int:
+    def _append(self, writer: _BlockWriter, batch: Judged, hashes: Sequence[int], transaction: LogTransaction) -> int:
         """Append every record of a batch; return the offset of the first."""
         first = writer.next_offset
         writer.append(batch)
+        transaction.add_arrived(
+            batch.workspace, batch.header.source_id, records=len(batch.ids), received_at=batch.header.received_at
+        )
         self._runs.setdefault((batch.workspace, batch.header.source_id), []).append(_Run(first, batch))
         self._seen.update(hashes)
         self.hashes += hashes

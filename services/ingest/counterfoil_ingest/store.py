@@ -113,6 +113,10 @@ class LogTransaction(Protocol):
         """Keep a record in quarantine; return its id, which is the older one when the same bytes are there already."""
         ...
 
+    def add_arrived(self, workspace: str, source_id: str, *, records: int, received_at: int) -> None:
+        """Count records of a source that the log takes, 0 of one that went to quarantine."""
+        ...
+
 
 class LogWriter(Log, Protocol):
     """The log as its one writer sees it; these are called from one thread."""

@@ -154,6 +154,7 @@ class SourceServicer(SourceServiceServicer):
 
 def to_proto(source: Source) -> pb.Source:
     """Return a source as callers see it."""
+    arrived = source.arrived
     return pb.Source(
         source_id=source.source_id,
         display_name=source.display_name,
@@ -161,4 +162,7 @@ def to_proto(source: Source) -> pb.Source:
         mappings=[pb.SourceMapping(type=m.type, event=m.event, dataset=m.dataset) for m in source.mappings],
         write_key_last_four=source.write_key_last_four,
         created_at=to_timestamp(from_micros(source.created_at)),
+        first_event_at=None if arrived is None else to_timestamp(from_micros(arrived.first_at)),
+        last_event_at=None if arrived is None else to_timestamp(from_micros(arrived.last_at)),
+        events=0 if arrived is None else arrived.events,
     )

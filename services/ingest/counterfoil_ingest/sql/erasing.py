@@ -27,6 +27,7 @@ _FEWER = (
     "UPDATE dataset_count SET records = records - ?3, quarantined = quarantined - ?4"
     " WHERE workspace = ?1 AND dataset = ?2"
 )
+_FEWER_OF_SOURCE = "UPDATE source_count SET events = events - ?3 WHERE workspace = ?1 AND source_id = ?2"
 _QUARANTINED_DATASETS = "SELECT DISTINCT dataset FROM quarantine WHERE workspace = ?1"
 _NAMESAKES = (
     "DELETE FROM quarantine WHERE workspace = ?1 AND source_id = ?2 AND dataset = ?3 AND record_id = ?4"
@@ -64,6 +65,7 @@ def erase(
     What is `reverted` leaves its name free and its namesakes in quarantine, which another import put there.
     """
     erased: Counter[str] = Counter()
+    of_sources: Counter[str] = Counter()
     firsts: dict[str, int] = {}
     names: set[tuple[str, str]] = set()
     done = size = rewritten = 0
@@ -85,11 +87,14 @@ def erase(
                 firsts.setdefault(dataset, offset)
                 names.add((source_id, record_id))
             erased += of_dataset
-    lost = _delete_quarantined(statements, workspace, () if reverted else names, quarantined)
-    if not names and not lost:
+            of_sources.update(source_id for _, source_id, _, _ in gone)
+    deleted = _delete_quarantined(statements, workspace, () if reverted else names, quarantined)
+    if not names and not deleted:
         return Erasure(done, 0, 0, revision)
     for dataset in sorted({*erased, *lost}):
         statements.execute(_FEWER, (workspace, dataset, erased[dataset], lost[dataset]))
+    for source_id, records in sorted(of_sources.items()):
+        statements.execute(_FEWER_OF_SOURCE, (workspace, source_id, records))
     for dataset, records in sorted(erased.items()):
         statements.execute(_KEEP, (workspace, dataset, partition, revision + 1, firsts[dataset], records))
     statements.execute(_REVISION, (str(revision + 1),))

@@ -279,6 +279,7 @@ class SqlLogTransaction:
         self.newest: dict[tuple[str, int], Block] = {}
         """The last block of each partition that it has written."""
         self._counts: dict[tuple[str, str], list[int]] = {}
+        self._arrived: dict[tuple[str, str], list[int]] = {}
         self._compressor = zstandard.ZstdCompressor(level=1)
 
     def add_block(self, block: Block, *, datasets: Mapping[str, int], last_offsets: Mapping[str, int]) -> int:
@@ -328,11 +329,19 @@ class SqlLogTransaction:
         kept: str = self.statements.execute(_QUARANTINE, row)[0][0]
         if kept == record.quarantine_id:
             self._counts.setdefault((record.workspace, record.dataset), [0, 0, 0, 0])[1] += 1
+            self.add_arrived(record.workspace, record.source_id, records=0, received_at=record.received_at)
         return kept
 
+    def add_arrived(self, workspace: str, source_id: str, *, records: int, received_at: int) -> None:
+        """Count records of a source that the log takes, 0 of one that went to quarantine."""
+        counts = self._arrived.setdefault((workspace, source_id), [0, received_at, received_at])
+        counts[0] += records
+        counts[1:] = min(counts[1], received_at), max(counts[2], received_at)
+
     def write_counts(self) -> None:
-        """Add what this transaction brought to the datasets' counters."""
+        """Add what this transaction brought to the counters of datasets and sources."""
         self.statements.execute_many(_COUNT, [(*key, *counts) for key, counts in self._counts.items()])
+        self.statements.execute_many(_ARRIVED, [(*key, *counts) for key, counts in self._arrived.items()])
 
 
 def findings_json(findings: tuple[Finding, ...]) -> str:

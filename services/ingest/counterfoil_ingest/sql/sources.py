@@ -14,12 +14,15 @@ from counterfoil_chassis.watch import Feed, record_delete, record_put
 from sqlalchemy import Row, and_, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_ingest.entities import Source, SourceMapping, WriteKey
+from counterfoil_ingest.entities import Arrived, Source, SourceMapping, WriteKey
 from counterfoil_ingest.errors import SourceNotFoundError
 from counterfoil_ingest.sources import SCOPE, principal_of
-from counterfoil_ingest.sql.tables import SOURCE, SOURCE_KEY
+from counterfoil_ingest.sql.tables import SOURCE, SOURCE_COUNT, SOURCE_KEY
 
 TOPIC: Final = "credentials"
+_COUNTS = [SOURCE_COUNT.c.events, SOURCE_COUNT.c.first_received_at, SOURCE_COUNT.c.last_received_at]
+_OF_SOURCE = and_(SOURCE_COUNT.c.workspace == SOURCE.c.workspace, SOURCE_COUNT.c.source_id == SOURCE.c.source_id)
+_WITH_COUNTS = select(*[*SOURCE.c, *_COUNTS]).outerjoin_from(SOURCE, SOURCE_COUNT, _OF_SOURCE)
 
 
 class SqlSources:
@@ -46,7 +49,7 @@ class SqlSources:
 
     async def get(self, workspace: str, source_id: str) -> Source:
         """Return one source; raise SourceNotFoundError when absent or in another workspace."""
-        found = await self.connection.execute(select(SOURCE).where(_is(workspace, source_id)))
+        found = await self.connection.execute(_WITH_COUNTS.where(_is(workspace, source_id)))
         row = found.first()
         if row is None:
             raise SourceNotFoundError(
@@ -58,8 +61,7 @@ class SqlSources:
     async def list(self, workspace: str, *, after: str, limit: int) -> Sequence[Source]:
         """Return the sources after an id, by id."""
         found = await self.connection.execute(
-            select(SOURCE)
-            .where(SOURCE.c.workspace == workspace, SOURCE.c.source_id > after)
+            _WITH_COUNTS.where(SOURCE.c.workspace == workspace, SOURCE.c.source_id > after)
             .order_by(SOURCE.c.source_id)
             .limit(limit)
         )
@@ -163,6 +165,7 @@ def _source(row: Row[Any]) -> Source:
         write_key_last_four=row.write_key_last_four,
         created_at=row.created_at,
         mappings=tuple(SourceMapping(*each) for each in orjson.loads(row.mappings)),
+        arrived=None if row.events is None else Arrived(row.events, row.first_received_at, row.last_received_at),
     )
 
 
