@@ -88,8 +88,8 @@ def erase(
                 names.add((source_id, record_id))
             erased += of_dataset
             of_sources.update(source_id for _, source_id, _, _ in gone)
-    deleted = _delete_quarantined(statements, workspace, () if reverted else names, quarantined)
-    if not names and not deleted:
+    lost = _delete_quarantined(statements, workspace, () if reverted else names, quarantined)
+    if not names and not lost:
         return Erasure(done, 0, 0, revision)
     for dataset in sorted({*erased, *lost}):
         statements.execute(_FEWER, (workspace, dataset, erased[dataset], lost[dataset]))
