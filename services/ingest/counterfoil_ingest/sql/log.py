@@ -43,6 +43,15 @@ _COUNT = (
     " next_offset = CASE WHEN held.next_offset > excluded.next_offset"
     " THEN held.next_offset ELSE excluded.next_offset END"
 )
+_ARRIVED = (
+    "INSERT INTO source_count AS held (workspace, source_id, events, first_received_at, last_received_at)"
+    " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (workspace, source_id) DO UPDATE SET"
+    " events = held.events + excluded.events,"
+    " first_received_at = CASE WHEN held.first_received_at < excluded.first_received_at"
+    " THEN held.first_received_at ELSE excluded.first_received_at END,"
+    " last_received_at = CASE WHEN held.last_received_at > excluded.last_received_at"
+    " THEN held.last_received_at ELSE excluded.last_received_at END"
+)
 _STORED_BYTES = "SELECT coalesce(sum(length(payload)), 0) FROM log_block WHERE workspace = ?1"
 _NEXT_OFFSET = "SELECT next_offset FROM dataset_count WHERE workspace = ?1 AND dataset = ?2"
 _COUNTS = (
