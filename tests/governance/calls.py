@@ -18,10 +18,12 @@ from counterfoil.governance.v1.consents_pb2_grpc import ConsentServiceStub
 from counterfoil.governance.v1.credentials_pb2_grpc import CredentialServiceStub
 from counterfoil.governance.v1.incidents_pb2_grpc import IncidentServiceStub
 from counterfoil.governance.v1.keys_pb2_grpc import KeyServiceStub
+from counterfoil.governance.v1.legal_holds_pb2_grpc import LegalHoldServiceStub
 from counterfoil.governance.v1.policies_pb2_grpc import PolicyServiceStub
 from counterfoil.governance.v1.principals_pb2_grpc import PrincipalServiceStub
 from counterfoil.governance.v1.privacy_requests_pb2_grpc import PrivacyRequestServiceStub
 from counterfoil.governance.v1.receipts_pb2_grpc import ReceiptServiceStub
+from counterfoil.governance.v1.retention_policies_pb2_grpc import RetentionPolicyServiceStub
 from counterfoil.governance.v1.workspaces_pb2_grpc import WorkspaceServiceStub
 from counterfoil_chassis.call import connect, outgoing
 from counterfoil_chassis.identity import TokenSigner, load_private_key, write_key_pair
@@ -87,6 +89,8 @@ class Governance:
         self.changes = ChangeServiceStub(channel)
         self.consents = ConsentServiceStub(channel)
         self.privacy_requests = PrivacyRequestServiceStub(channel)
+        self.legal_holds = LegalHoldServiceStub(channel)
+        self.retention_policies = RetentionPolicyServiceStub(channel)
         self.incidents = IncidentServiceStub(channel)
         self.hired: dict[str, dict[str, Any]] = {}
         self.signers = {name: TokenSigner(name, load_private_key(keys / f"{name}.pem"), clock) for name in SERVICES}

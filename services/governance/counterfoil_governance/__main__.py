@@ -13,10 +13,12 @@ from counterfoil.governance.v1.consents_pb2_grpc import add_ConsentServiceServic
 from counterfoil.governance.v1.credentials_pb2_grpc import add_CredentialServiceServicer_to_server
 from counterfoil.governance.v1.incidents_pb2_grpc import add_IncidentServiceServicer_to_server
 from counterfoil.governance.v1.keys_pb2_grpc import add_KeyServiceServicer_to_server
+from counterfoil.governance.v1.legal_holds_pb2_grpc import add_LegalHoldServiceServicer_to_server
 from counterfoil.governance.v1.policies_pb2_grpc import add_PolicyServiceServicer_to_server
 from counterfoil.governance.v1.principals_pb2_grpc import add_PrincipalServiceServicer_to_server
 from counterfoil.governance.v1.privacy_requests_pb2_grpc import add_PrivacyRequestServiceServicer_to_server
 from counterfoil.governance.v1.receipts_pb2_grpc import add_ReceiptServiceServicer_to_server
+from counterfoil.governance.v1.retention_policies_pb2_grpc import add_RetentionPolicyServiceServicer_to_server
 from counterfoil.governance.v1.workspaces_pb2_grpc import add_WorkspaceServiceServicer_to_server
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.idempotency import Idempotency
@@ -24,7 +26,7 @@ from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
 
-from counterfoil_governance import privacy
+from counterfoil_governance import legal_holds, privacy
 from counterfoil_governance.audit_checkpoints import CheckpointSigner, keep_signed
 from counterfoil_governance.bootstrap import DEFAULT_WORKSPACE, BootstrapOutcome, bootstrap
 from counterfoil_governance.changes import Seal
@@ -37,18 +39,22 @@ from counterfoil_governance.servicers.consents import ConsentServicer
 from counterfoil_governance.servicers.credentials import CredentialServicer
 from counterfoil_governance.servicers.incidents import IncidentServicer
 from counterfoil_governance.servicers.keys import KeyServicer
+from counterfoil_governance.servicers.legal_holds import LegalHoldServicer
 from counterfoil_governance.servicers.policies import PolicyServicer
 from counterfoil_governance.servicers.principals import PrincipalServicer
 from counterfoil_governance.servicers.privacy_requests import PrivacyRequestServicer
 from counterfoil_governance.servicers.receipts import ReceiptServicer
+from counterfoil_governance.servicers.retention_policies import RetentionPolicyServicer
 from counterfoil_governance.servicers.workspaces import WorkspaceServicer
 from counterfoil_governance.settings import Settings
 from counterfoil_governance.sql.changes import TOPIC as CHANGES
 from counterfoil_governance.sql.credentials import TOPIC as CREDENTIALS
 from counterfoil_governance.sql.credentials import to_credential
 from counterfoil_governance.sql.incidents import TOPIC as INCIDENTS
+from counterfoil_governance.sql.legal_holds import TOPIC as LEGAL_HOLDS
 from counterfoil_governance.sql.policy_bundles import TOPIC as POLICY_BUNDLES
 from counterfoil_governance.sql.privacy_requests import TOPIC as ERASURES
+from counterfoil_governance.sql.retention_policies import TOPIC as RETENTION_POLICIES
 from counterfoil_governance.sql.transactions import Feeds, SqlTransactions
 from counterfoil_governance.sql.workspaces import TOPIC as WORKSPACES
 from counterfoil_governance.sql.workspaces import workspace_message
@@ -66,6 +72,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         policy_bundles=Feed(database, POLICY_BUNDLES),
         changes=Feed(database, CHANGES),
         erasures=Feed(database, ERASURES),
+        legal_holds=Feed(database, LEGAL_HOLDS),
+        retention_policies=Feed(database, RETENTION_POLICIES),
         workspaces=Feed(database, WORKSPACES),
         incidents=Feed(database, INCIDENTS),
     )
@@ -114,15 +122,28 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         clock=clock,
         ids=host.ids,
     )
+    erasure_pseudonyms = Pseudonyms(host.secret, "erasure subjects")
     privacy_requests = PrivacyRequestServicer(
         transactions,
         feed=feeds.erasures,
-        pseudonyms=Pseudonyms(host.secret, "erasure subjects"),
+        pseudonyms=erasure_pseudonyms,
         consent_pseudonyms=Pseudonyms(host.secret),
         idempotency=idempotency,
         pager=pager,
         clock=clock,
         ids=host.ids,
+    )
+    holds = LegalHoldServicer(
+        transactions,
+        feed=feeds.legal_holds,
+        pseudonyms=erasure_pseudonyms,
+        idempotency=idempotency,
+        pager=pager,
+        clock=clock,
+        ids=host.ids,
+    )
+    retention_policies = RetentionPolicyServicer(
+        transactions, feed=feeds.retention_policies, idempotency=idempotency, pager=pager, clock=clock, ids=host.ids
     )
     incidents = IncidentServicer(transactions, feed=feeds.incidents, pager=pager, clock=clock, ids=host.ids)
     return Service(
@@ -137,6 +158,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             (add_ChangeServiceServicer_to_server, changes),
             (add_ConsentServiceServicer_to_server, consents),
             (add_PrivacyRequestServiceServicer_to_server, privacy_requests),
+            (add_LegalHoldServiceServicer_to_server, holds),
+            (add_RetentionPolicyServiceServicer_to_server, retention_policies),
             (add_IncidentServiceServicer_to_server, incidents),
         ],
         unchanging=["/counterfoil.governance.v1.ReceiptService/GetReceipt"],
@@ -150,6 +173,7 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
     async with transactions.begin() as stores:
         left = await keep_in_step(stores, recorder=recorder)
         restored = await privacy.keep_in_step(stores)
+        await legal_holds.keep_in_step(stores)
         outcome = await bootstrap(
             stores,
             secret_sha256=bytes.fromhex(configured) if configured else None,

@@ -361,6 +361,63 @@ class PrivacyRequest:
     created_at: datetime
     due_at: datetime
     reports: tuple[ErasureReport, ...] = ()
+    held_by: tuple[str, ...] = ()
+    """The legal holds that it was last said to wait for; one that is over counts no more."""
+
+
+@dataclass(frozen=True)
+class LegalHold:
+    """Data that must be kept: a dataset, or a person, whose identifiers are there by keyed hash and type alone."""
+
+    workspace: str
+    legal_hold_id: str
+    dataset: str
+    identifier_types: tuple[str, ...]
+    identifier_hashes: tuple[bytes, ...]
+    reason: str
+    owner: str
+    expires_at: datetime | None
+    created_by: str
+    created_at: datetime
+    released_by: str = ""
+    released_at: datetime | None = None
+    release_reason: str = ""
+
+    def is_active(self, now: datetime) -> bool:
+        """Tell whether it keeps anything."""
+        return self.released_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True)
+class RetentionReport:
+    """What ingest did for a policy: counts of what was erased under it in all, of what is held, and of what is left."""
+
+    received_before: datetime
+    records: int
+    quarantined: int
+    held: int
+    completed_at: datetime
+    waiting_for: str = ""
+
+
+@dataclass(frozen=True)
+class RetentionPolicy:
+    """For how many whole days the records of a dataset are kept after the day they were received."""
+
+    workspace: str
+    dataset: str
+    days: int
+    purpose: str
+    owner: str
+    set_by: str
+    set_at: datetime
+    report: RetentionReport | None = None
+
+    @property
+    def etag(self) -> str:
+        """Name the content, which is what was set: reports change nothing."""
+        content = f"{self.workspace}\n{self.dataset}\n{self.days}\n{self.purpose}\n{self.owner}\n{self.set_at}"
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 class IncidentState(enum.Enum):

@@ -311,3 +311,33 @@ class BreachLastsError(FailedPreconditionError):
     """The promise is still broken, and nobody has said that this is accepted."""
 
     reason = "BREACH_LASTS"
+
+
+class LegalHoldNotFoundError(NotFoundError):
+    """The workspace has no such legal hold."""
+
+    reason = "LEGAL_HOLD_NOT_FOUND"
+
+
+class LegalHoldTargetError(InvalidArgumentError):
+    """A legal hold names either a dataset or the identifiers of a person."""
+
+    reason = "LEGAL_HOLD_TARGET"
+
+
+class LegalHoldPeriodError(InvalidArgumentError):
+    """A legal hold ends in the future, or never."""
+
+    reason = "LEGAL_HOLD_PERIOD"
+
+
+class RetentionPolicyNotFoundError(NotFoundError):
+    """The dataset has no retention policy in this workspace."""
+
+    reason = "RETENTION_POLICY_NOT_FOUND"
+
+
+class RetentionIncompleteError(FailedPreconditionError):
+    """A service reported that retention is done although its own search still finds what has expired."""
+
+    reason = "RETENTION_INCOMPLETE"

@@ -1,10 +1,20 @@
-"""Policy bundles, changes, consents, privacy requests and incidents as the messages that callers and watchers get."""
+"""What governance keeps, as the messages that callers and watchers get."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
-from counterfoil.governance.v1 import changes_pb2, consents_pb2, incidents_pb2, policies_pb2, privacy_requests_pb2
+from counterfoil.governance.v1 import (
+    changes_pb2,
+    consents_pb2,
+    incidents_pb2,
+    legal_holds_pb2,
+    policies_pb2,
+    privacy_requests_pb2,
+    retention_policies_pb2,
+)
 from counterfoil_chassis.clock import to_timestamp
 
 from counterfoil_governance.entities import (
@@ -16,10 +26,12 @@ from counterfoil_governance.entities import (
     ConsentState,
     Incident,
     IncidentState,
+    LegalHold,
     Policy,
     PolicyBundle,
     PolicyEffect,
     PrivacyRequest,
+    RetentionPolicy,
     Standing,
     Verdict,
 )
@@ -139,8 +151,10 @@ def consent_message(consent: Consent, *, holds: bool) -> consents_pb2.Consent:
     )
 
 
-def privacy_request_message(request: PrivacyRequest, *, completed: bool) -> privacy_requests_pb2.PrivacyRequest:
-    """Return a privacy request with what each service did for it."""
+def privacy_request_message(
+    request: PrivacyRequest, *, completed: bool, held_by: Sequence[str]
+) -> privacy_requests_pb2.PrivacyRequest:
+    """Return a privacy request with what each service did for it, and the active holds that it waits for."""
     states, kinds = privacy_requests_pb2.PrivacyRequest.State, privacy_requests_pb2.PrivacyRequest.Kind
     reports = [
         privacy_requests_pb2.ErasureReport(
@@ -151,7 +165,7 @@ def privacy_request_message(request: PrivacyRequest, *, completed: bool) -> priv
     return privacy_requests_pb2.PrivacyRequest(
         privacy_request_id=request.privacy_request_id,
         kind=kinds.ERASURE,
-        state=states.COMPLETED if completed else states.PENDING,
+        state=states.COMPLETED if completed else states.HELD if held_by else states.PENDING,
         identifier_types=request.identifier_types,
         reference=request.reference,
         created_by=request.created_by,
@@ -159,7 +173,56 @@ def privacy_request_message(request: PrivacyRequest, *, completed: bool) -> priv
         due_at=to_timestamp(request.due_at),
         completed_at=to_timestamp(max(each.completed_at for each in request.reports)) if completed else None,
         reports=reports,
+        legal_hold_ids=() if completed else held_by,
     )
+
+
+def legal_hold_message(hold: LegalHold, *, now: datetime) -> legal_holds_pb2.LegalHold:
+    """Return a legal hold with how far it is."""
+    states = legal_holds_pb2.LegalHold.State
+    ended = states.EXPIRED if hold.released_at is None else states.RELEASED
+    return legal_holds_pb2.LegalHold(
+        legal_hold_id=hold.legal_hold_id,
+        state=states.ACTIVE if hold.is_active(now) else ended,
+        dataset=hold.dataset,
+        identifier_types=hold.identifier_types,
+        reason=hold.reason,
+        owner=hold.owner,
+        expires_at=None if hold.expires_at is None else to_timestamp(hold.expires_at),
+        created_by=hold.created_by,
+        created_at=to_timestamp(hold.created_at),
+        released_by=hold.released_by,
+        released_at=None if hold.released_at is None else to_timestamp(hold.released_at),
+        release_reason=hold.release_reason,
+    )
+
+
+def retention_policy_message(
+    policy: RetentionPolicy, *, for_service: bool = False
+) -> retention_policies_pb2.RetentionPolicy:
+    """Return a retention policy as its workspace sees it with what was done for it, or as services do, without."""
+    message = retention_policies_pb2.RetentionPolicy(
+        dataset=policy.dataset,
+        days=policy.days,
+        purpose=policy.purpose,
+        owner=policy.owner,
+        set_by=policy.set_by,
+        set_at=to_timestamp(policy.set_at),
+        etag=policy.etag,
+        workspace=policy.workspace if for_service else "",
+    )
+    if policy.report is not None and not for_service:
+        message.report.CopyFrom(
+            retention_policies_pb2.RetentionReport(
+                received_before=to_timestamp(policy.report.received_before),
+                records=policy.report.records,
+                quarantined=policy.report.quarantined,
+                held=policy.report.held,
+                completed_at=to_timestamp(policy.report.completed_at),
+                waiting_for=policy.report.waiting_for,
+            )
+        )
+    return message
 
 
 INCIDENT_STATES: Final = {

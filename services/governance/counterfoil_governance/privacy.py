@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from counterfoil_governance import consents
+from counterfoil_governance import consents, legal_holds
 from counterfoil_governance.entities import Consent, ConsentBasis, ConsentState, ErasureReport, PrivacyRequest
 from counterfoil_governance.errors import ErasureIncompleteError, ErasureReporterError
 from counterfoil_governance.recording import Recorder
@@ -38,6 +38,8 @@ async def create(
 
     `subjects` are the identifiers as the consent ledger knows them.
     """
+    held_by = await legal_holds.on_person(stores, request.workspace, request.identifier_hashes, now=recorder.now)
+    request = replace(request, held_by=held_by)
     await stores.privacy_requests.add(request)
     await stores.privacy_requests.publish(request, reported=False)
     withdrawn = await _withdraw(stores, request, subjects, recorder=recorder)
@@ -85,6 +87,27 @@ async def report(
         counts = {f"{each.service}.{kind}": count for each in reported.reports for kind, count in each.erased.items()}
         await recorder.record(stores, "privacy_request.complete", _resource(reported), erased=counts)
     return reported
+
+
+async def report_held(
+    stores: Stores, privacy_request_id: str, legal_hold_ids: Sequence[str], *, recorder: Recorder
+) -> None:
+    """Keep which legal holds a request waits for; raise PrivacyRequestNotFoundError."""
+    request = await stores.privacy_requests.get(recorder.workspace, privacy_request_id)
+    holds = tuple(sorted(set(legal_hold_ids)))
+    if not is_reported(request) and set(request.held_by) != set(holds):
+        await stores.privacy_requests.set_held(request, holds)
+        await recorder.record(stores, "privacy_request.hold", _resource(request), legal_holds=list(holds))
+
+
+async def held_by(stores: Stores, requests: Sequence[PrivacyRequest], *, now: datetime) -> dict[str, tuple[str, ...]]:
+    """Return for each request of one workspace the active legal holds that it waits for."""
+    if not any(request.held_by for request in requests):
+        return {}
+    active = {hold.legal_hold_id for hold in await legal_holds.active(stores, requests[0].workspace, now=now)}
+    return {
+        request.privacy_request_id: tuple(each for each in request.held_by if each in active) for request in requests
+    }
 
 
 async def keep_in_step(stores: Stores) -> int:

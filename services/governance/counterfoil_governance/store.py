@@ -22,10 +22,12 @@ from counterfoil_governance.entities import (
     IncidentState,
     KeptCheckpoint,
     Key,
+    LegalHold,
     PolicyBundle,
     Principal,
     PrivacyRequest,
     ReceiptEntry,
+    RetentionPolicy,
     Standing,
     TreeNode,
     Vote,
@@ -272,11 +274,49 @@ class PrivacyRequestStore(Protocol):
     async def add_report(self, request: PrivacyRequest, report: ErasureReport) -> None:
         """Keep what a service did for a request."""
 
+    async def set_held(self, request: PrivacyRequest, legal_hold_ids: Sequence[str]) -> None:
+        """Keep which legal holds a request waits for."""
+
     async def publish(self, request: PrivacyRequest, *, reported: bool) -> None:
         """Put an erasure in the feed, and whether every service has reported it."""
 
     async def with_news(self) -> Sequence[tuple[PrivacyRequest, bool | None]]:
         """Return every workspace's requests, and whether the feed says they are reported (None = it knows nothing)."""
+
+
+class LegalHoldStore(Protocol):
+    """Legal holds of one transaction, and the feed of those that are not released."""
+
+    async def find(self, workspace: str, legal_hold_id: str) -> LegalHold | None:
+        """Return one hold, or None when it is not of this workspace."""
+
+    async def list(self, workspace: str, *, before: str, limit: int) -> Sequence[LegalHold]:
+        """Return at most `limit` holds with ids below `before` ("" = from the newest), newest first."""
+
+    async def unreleased(self, workspace: str) -> Sequence[LegalHold]:
+        """Return the holds that nobody has released, some of which may have ended by themselves."""
+
+    async def put(self, hold: LegalHold) -> None:
+        """Keep a hold as it now is, and let the watchers know; one that is released leaves the feed."""
+
+    async def unpublished(self) -> Sequence[LegalHold]:
+        """Return the unreleased holds of every workspace that the feed knows nothing of."""
+
+
+class RetentionPolicyStore(Protocol):
+    """Retention policies of one transaction, and the feed of them."""
+
+    async def find(self, workspace: str, dataset: str) -> RetentionPolicy | None:
+        """Return the policy of a dataset, or None."""
+
+    async def list(self, workspace: str, *, after: str, limit: int) -> Sequence[RetentionPolicy]:
+        """Return at most `limit` policies of datasets after one, by dataset."""
+
+    async def put(self, policy: RetentionPolicy) -> None:
+        """Keep a policy as it now is; the watchers are told what was set, not what was reported."""
+
+    async def delete(self, policy: RetentionPolicy) -> None:
+        """Forget a policy, and let the watchers know."""
 
 
 class IncidentStore(Protocol):
@@ -317,6 +357,8 @@ class Stores:
     changes: ChangeStore
     consents: ConsentStore
     privacy_requests: PrivacyRequestStore
+    legal_holds: LegalHoldStore
+    retention_policies: RetentionPolicyStore
     incidents: IncidentStore
     connection: AsyncConnection
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 from counterfoil.common.v1.watch_pb2 import WatchResponse
@@ -69,7 +69,7 @@ class PrivacyRequestServicer(PrivacyRequestServiceServicer):
         """Return one request with what each service reported."""
         async with self._transactions.read() as stores:
             found = await stores.privacy_requests.get(current_caller().workspace, request.privacy_request_id)
-        return _message(found)
+            return (await self._messages(stores, [found]))[0]
 
     async def ListPrivacyRequests(
         self, request: pb.ListPrivacyRequestsRequest, context: Context
@@ -81,8 +81,8 @@ class PrivacyRequestServicer(PrivacyRequestServiceServicer):
             found = await stores.privacy_requests.list(
                 workspace, before=page.after[0] if page.after else "", limit=page.limit + 1
             )
-        shown = found[: page.limit]
-        answer = pb.ListPrivacyRequestsResponse(privacy_requests=map(_message, shown))
+            shown = found[: page.limit]
+            answer = pb.ListPrivacyRequestsResponse(privacy_requests=await self._messages(stores, shown))
         if len(found) > page.limit:
             answer.next_page_token = self._pager.token(
                 request, method="ListPrivacyRequests", workspace=workspace, after=[shown[-1].privacy_request_id]
@@ -118,6 +118,15 @@ class PrivacyRequestServicer(PrivacyRequestServiceServicer):
             )
         return pb.ReportErasureResponse()
 
+    async def ReportErasureHeld(
+        self, request: pb.ReportErasureHeldRequest, context: Context
+    ) -> pb.ReportErasureHeldResponse:
+        """Keep which legal holds an erasure waits for."""
+        recorder = Recorder(request.workspace, current_caller().principal, self._ids, self._clock)
+        async with self._transactions.begin() as stores:
+            await privacy.report_held(stores, request.privacy_request_id, request.legal_hold_ids, recorder=recorder)
+        return pb.ReportErasureHeldResponse()
+
     async def _create(
         self, stores: Stores, request: pb.CreatePrivacyRequestRequest, *, caller: Caller
     ) -> pb.PrivacyRequest:
@@ -136,8 +145,14 @@ class PrivacyRequestServicer(PrivacyRequestServiceServicer):
         )
         subjects = {self._consent_pseudonyms.subject(workspace, type=type_, value=value) for type_, value in named}
         recorder = Recorder(workspace, caller.principal, self._ids, self._clock)
-        return _message(await privacy.create(stores, asked, subjects=sorted(subjects), recorder=recorder))
+        made = await privacy.create(stores, asked, subjects=sorted(subjects), recorder=recorder)
+        return (await self._messages(stores, [made]))[0]
 
-
-def _message(request: PrivacyRequest) -> pb.PrivacyRequest:
-    return privacy_request_message(request, completed=privacy.is_reported(request))
+    async def _messages(self, stores: Stores, requests: Sequence[PrivacyRequest]) -> Sequence[pb.PrivacyRequest]:
+        held = await privacy.held_by(stores, requests, now=self._clock.now())
+        return [
+            privacy_request_message(
+                each, completed=privacy.is_reported(each), held_by=held.get(each.privacy_request_id, ())
+            )
+            for each in requests
+        ]

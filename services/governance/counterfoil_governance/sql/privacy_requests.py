@@ -11,7 +11,7 @@ from counterfoil.governance.v1 import privacy_requests_pb2 as pb
 from counterfoil_chassis.clock import from_micros, to_micros, to_timestamp
 from counterfoil_chassis.tables import TABLES
 from counterfoil_chassis.watch import Feed, record_put
-from sqlalchemy import ColumnElement, Row, insert, select
+from sqlalchemy import ColumnElement, Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_governance.entities import ErasureReport, PrivacyRequest
@@ -61,6 +61,7 @@ class SqlPrivacyRequests:
             "created_by": request.created_by,
             "created_at": to_micros(request.created_at),
             "due_at": to_micros(request.due_at),
+            "held_by": " ".join(request.held_by),
         }
         await self._connection.execute(insert(PRIVACY_REQUESTS).values(values))
 
@@ -74,6 +75,13 @@ class SqlPrivacyRequests:
             "completed_at": to_micros(report.completed_at),
         }
         await self._connection.execute(insert(PRIVACY_REPORTS).values(values))
+
+    async def set_held(self, request: PrivacyRequest, legal_hold_ids: Sequence[str]) -> None:
+        """Keep which legal holds a request waits for."""
+        held = update(PRIVACY_REQUESTS).where(
+            _requests.workspace == request.workspace, _requests.privacy_request_id == request.privacy_request_id
+        )
+        await self._connection.execute(held.values(held_by=" ".join(legal_hold_ids)))
 
     async def publish(self, request: PrivacyRequest, *, reported: bool) -> None:
         """Put an erasure in the feed, and whether every service has reported it.
@@ -133,4 +141,5 @@ def _request(row: Row[Any], reports: Sequence[ErasureReport]) -> PrivacyRequest:
         created_at=from_micros(row.created_at),
         due_at=from_micros(row.due_at),
         reports=tuple(reports),
+        held_by=tuple(row.held_by.split()),
     )

@@ -1,4 +1,4 @@
-"""What a backup says of the workspaces, and what a restore takes over from newer data: erasures asked for since."""
+"""What a backup says of the workspaces, and what a restore takes over from newer data: erasures and legal holds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ OUTSTANDING = (
 _REQUESTS = (
     "workspace, privacy_request_id, kind, identifier_types, identifier_hashes, reference, created_by, created_at,"
     " due_at"
+)
+_HOLDS = (
+    "workspace, legal_hold_id, dataset, identifier_types, identifier_hashes, reason, owner, expires_at, created_by,"
+    " created_at, released_by, released_at, release_reason"
 )
 _CONSENTS = (
     "workspace, consent_id, subject, purpose, state, basis, happened_at, expires_at, evidence, content, recorded_at,"
@@ -36,6 +40,9 @@ def merge(connection: sqlite3.Connection, newer: sqlite3.Connection) -> Mapping[
     if not newer.execute("SELECT 1 FROM sqlite_master WHERE name = 'privacy_requests'").fetchone():
         return taken  # of a release that knew no erasures
     ours = {row[0] for row in connection.execute("SELECT workspace FROM workspaces")}
+    if newer.execute("SELECT 1 FROM sqlite_master WHERE name = 'legal_holds'").fetchone():
+        held = newer.execute(f"SELECT {_HOLDS} FROM legal_holds WHERE released_at IS NULL")  # noqa: S608  (a constant)
+        _insert(connection, "legal_holds", _HOLDS, [row for row in held if row[0] in ours])
     done = set(connection.execute("SELECT workspace, privacy_request_id FROM privacy_reports"))
     for row in newer.execute(f"SELECT {_REQUESTS} FROM privacy_requests ORDER BY workspace, privacy_request_id"):  # noqa: S608  (a constant)
         workspace, request_id = row[:2]

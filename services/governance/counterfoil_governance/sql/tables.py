@@ -199,6 +199,7 @@ PRIVACY_REQUESTS = Table(
     Column("created_by", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),
+    Column("held_by", Text, nullable=False, server_default=""),  # ids of legal holds, separated by spaces
 )
 
 PRIVACY_REPORTS = Table(
@@ -209,6 +210,42 @@ PRIVACY_REPORTS = Table(
     Column("service", Text, primary_key=True),
     Column("erased", Text, nullable=False),  # a JSON object of counts
     Column("completed_at", BigInteger, nullable=False),
+)
+
+LEGAL_HOLDS = Table(
+    "legal_holds",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("legal_hold_id", Text, primary_key=True),
+    Column("dataset", Text, nullable=False),  # empty when it is a person
+    Column("identifier_types", Text, nullable=False),  # separated by spaces
+    Column("identifier_hashes", LargeBinary, nullable=False),  # 32 bytes each, one behind the other
+    Column("reason", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("released_by", Text, nullable=False),
+    Column("released_at", BigInteger),
+    Column("release_reason", Text, nullable=False),
+)
+
+RETENTION_POLICIES = Table(
+    "retention_policies",
+    METADATA,
+    Column("workspace", Text, primary_key=True),
+    Column("dataset", Text, primary_key=True),
+    Column("days", Integer, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("set_at", BigInteger, nullable=False),
+    Column("received_before", BigInteger),  # this and what follows: the report; NULL = there is none
+    Column("records", BigInteger, nullable=False),
+    Column("quarantined", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    Column("completed_at", BigInteger),
+    Column("waiting_for", Text, nullable=False),
 )
 
 INCIDENTS = Table(

@@ -17,10 +17,12 @@ from counterfoil_governance.sql.consents import SqlConsents
 from counterfoil_governance.sql.credentials import SqlCredentialFeed
 from counterfoil_governance.sql.incidents import SqlIncidents
 from counterfoil_governance.sql.keys import SqlKeys
+from counterfoil_governance.sql.legal_holds import SqlLegalHolds
 from counterfoil_governance.sql.policy_bundles import SqlPolicyBundles
 from counterfoil_governance.sql.principals import SqlPrincipals
 from counterfoil_governance.sql.privacy_requests import SqlPrivacyRequests
 from counterfoil_governance.sql.receipts import SqlReceipts
+from counterfoil_governance.sql.retention_policies import SqlRetentionPolicies
 from counterfoil_governance.sql.workspaces import SqlWorkspaces
 from counterfoil_governance.store import Stores
 
@@ -33,6 +35,8 @@ class Feeds:
     policy_bundles: Feed
     changes: Feed
     erasures: Feed
+    legal_holds: Feed
+    retention_policies: Feed
     workspaces: Feed
     incidents: Feed
 
@@ -72,6 +76,8 @@ class SqlTransactions:
             changes=SqlChanges(connection, self._feeds.changes),
             consents=SqlConsents(connection),
             privacy_requests=SqlPrivacyRequests(connection, self._feeds.erasures),
+            legal_holds=SqlLegalHolds(connection, self._feeds.legal_holds),
+            retention_policies=SqlRetentionPolicies(connection, self._feeds.retention_policies),
             incidents=SqlIncidents(connection, self._feeds.incidents),
             connection=connection,
         )
