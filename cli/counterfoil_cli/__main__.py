@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("counterfoil_cli.commands.status", "status", "Show what is there: datasets, sources, imports, models."),
     "keys": ("counterfoil_cli.commands.keys", "keys", "Create, list and revoke API keys."),
     "import": ("counterfoil_cli.commands.imports", "import_file", "Import a file into a dataset."),
+    "sync": ("counterfoil_cli.commands.sync", "sync", "Bring what a source has new: HubSpot, PostgreSQL."),
     "contract": ("counterfoil_cli.commands.contract", "contract", "Check contracts."),
     "backup": (
         "counterfoil_cli.commands.backup",

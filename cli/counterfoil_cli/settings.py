@@ -20,6 +20,11 @@ def adopt(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)  # noqa: TID251 - this is settings.py
 
 
+def secret(name: str) -> str:
+    """Return the secret `COUNTERFOIL_<NAME>`, "" = there is none."""
+    return os.environ.get(f"COUNTERFOIL_{name.upper()}", "")  # noqa: TID251 - this is settings.py
+
+
 def adopt_secrets() -> None:
     """Make the settings by file part of this process's environment, whose own variables win; raise StartError."""
     if folder := os.environ.get("COUNTERFOIL_SECRETS_DIR"):  # noqa: TID251 - this is settings.py
