@@ -31,13 +31,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/ingest/v1/sources.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'counterfoil/common/v1/credentials.proto\x1a#counterfoil/common/v1/options.proto\x1a!counterfoil/common/v1/watch.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x02\n\x06Source\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x36\n\x08mappings\x18\x04 \x03(\x0b\x32$.counterfoil.ingest.v1.SourceMapping\x12\x1b\n\x13write_key_last_four\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x66irst_event_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_event_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65vents\x18\t \x01(\x03\"o\n\rSourceMapping\x12\x15\n\x04type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x05\x65vent\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12.\n\x07\x64\x61taset\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\"\xb3\x01\n\x13\x43reateSourceRequest\x12 \n\x0c\x64isplay_name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x19\n\x08protocol\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x41\n\x08mappings\x18\x03 \x03(\x0b\x32$.counterfoil.ingest.v1.SourceMappingB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"X\n\x14\x43reateSourceResponse\x12-\n\x06source\x18\x01 \x01(\x0b\x32\x1d.counterfoil.ingest.v1.Source\x12\x11\n\twrite_key\x18\x02 \x01(\t\"0\n\x10GetSourceRequest\x12\x1c\n\tsource_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"Q\n\x12ListSourcesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"^\n\x13ListSourcesResponse\x12.\n\x07sources\x18\x01 \x03(\x0b\x32\x1d.counterfoil.ingest.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x10RotateKeyRequest\x12\x1c\n\tsource_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x45\n\x11keep_previous_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\x9a\x9e\x01\x32\x00\"U\n\x11RotateKeyResponse\x12-\n\x06source\x18\x01 \x01(\x0b\x32\x1d.counterfoil.ingest.v1.Source\x12\x11\n\twrite_key\x18\x02 \x01(\t\":\n\x17WatchCredentialsRequest\x12\x1f\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"9\n\x17LookupCredentialRequest\x12\x1e\n\rsecret_sha256\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02h 2\xd3\x06\n\rSourceService\x12\x93\x01\n\x0c\x43reateSource\x12*.counterfoil.ingest.v1.CreateSourceRequest\x1a+.counterfoil.ingest.v1.CreateSourceResponse\"*\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/sources:\x01*\x12\x8b\x01\n\tGetSource\x12\'.counterfoil.ingest.v1.GetSourceRequest\x1a\x1d.counterfoil.ingest.v1.Source\"6\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\xc8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/sources/{source_id}\x12\x8c\x01\n\x0bListSources\x12).counterfoil.ingest.v1.ListSourcesRequest\x1a*.counterfoil.ingest.v1.ListSourcesResponse\"&\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/sources\x12\xa1\x01\n\tRotateKey\x12\'.counterfoil.ingest.v1.RotateKeyRequest\x1a(.counterfoil.ingest.v1.RotateKeyResponse\"A\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\'\"\"/v1/sources/{source_id}:rotate_key:\x01*\x12w\n\x10WatchCredentials\x12..counterfoil.ingest.v1.WatchCredentialsRequest\x1a$.counterfoil.common.v1.WatchResponse\"\x0b\xba\xbb\x18\x07gateway0\x01\x12r\n\x10LookupCredential\x12..counterfoil.ingest.v1.LookupCredentialRequest\x1a!.counterfoil.common.v1.Credential\"\x0b\xba\xbb\x18\x07gatewayb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#counterfoil/ingest/v1/sources.proto\x12\x15\x63ounterfoil.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'counterfoil/common/v1/credentials.proto\x1a#counterfoil/common/v1/options.proto\x1a!counterfoil/common/v1/watch.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x02\n\x06Source\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x36\n\x08mappings\x18\x04 \x03(\x0b\x32$.counterfoil.ingest.v1.SourceMapping\x12\x1b\n\x13write_key_last_four\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x66irst_event_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_event_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x06\x65vents\x18\t \x01(\x03\x42\x02\x30\x02\"o\n\rSourceMapping\x12\x15\n\x04type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x05\x65vent\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12.\n\x07\x64\x61taset\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\"\xb3\x01\n\x13\x43reateSourceRequest\x12 \n\x0c\x64isplay_name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x19\n\x08protocol\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x41\n\x08mappings\x18\x03 \x03(\x0b\x32$.counterfoil.ingest.v1.SourceMappingB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03\x12\x1c\n\nrequest_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"X\n\x14\x43reateSourceResponse\x12-\n\x06source\x18\x01 \x01(\x0b\x32\x1d.counterfoil.ingest.v1.Source\x12\x11\n\twrite_key\x18\x02 \x01(\t\"0\n\x10GetSourceRequest\x12\x1c\n\tsource_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\"Q\n\x12ListSourcesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"^\n\x13ListSourcesResponse\x12.\n\x07sources\x18\x01 \x03(\x0b\x32\x1d.counterfoil.ingest.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x10RotateKeyRequest\x12\x1c\n\tsource_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x45\n\x11keep_previous_for\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x05\x08\x80\x9a\x9e\x01\x32\x00\"U\n\x11RotateKeyResponse\x12-\n\x06source\x18\x01 \x01(\x0b\x32\x1d.counterfoil.ingest.v1.Source\x12\x11\n\twrite_key\x18\x02 \x01(\t\":\n\x17WatchCredentialsRequest\x12\x1f\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"9\n\x17LookupCredentialRequest\x12\x1e\n\rsecret_sha256\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02h 2\xd3\x06\n\rSourceService\x12\x93\x01\n\x0c\x43reateSource\x12*.counterfoil.ingest.v1.CreateSourceRequest\x1a+.counterfoil.ingest.v1.CreateSourceResponse\"*\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/sources:\x01*\x12\x8b\x01\n\tGetSource\x12\'.counterfoil.ingest.v1.GetSourceRequest\x1a\x1d.counterfoil.ingest.v1.Source\"6\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\xc8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/sources/{source_id}\x12\x8c\x01\n\x0bListSources\x12).counterfoil.ingest.v1.ListSourcesRequest\x1a*.counterfoil.ingest.v1.ListSourcesResponse\"&\xa8\xbb\x18\x01\xb2\xbb\x18\x0bingest.read\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/sources\x12\xa1\x01\n\tRotateKey\x12\'.counterfoil.ingest.v1.RotateKeyRequest\x1a(.counterfoil.ingest.v1.RotateKeyResponse\"A\xa8\xbb\x18\x01\xb2\xbb\x18\x0cingest.admin\x82\xd3\xe4\x93\x02\'\"\"/v1/sources/{source_id}:rotate_key:\x01*\x12w\n\x10WatchCredentials\x12..counterfoil.ingest.v1.WatchCredentialsRequest\x1a$.counterfoil.common.v1.WatchResponse\"\x0b\xba\xbb\x18\x07gateway0\x01\x12r\n\x10LookupCredential\x12..counterfoil.ingest.v1.LookupCredentialRequest\x1a!.counterfoil.common.v1.Credential\"\x0b\xba\xbb\x18\x07gatewayb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'counterfoil.ingest.v1.sources_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SOURCE'].fields_by_name['events']._loaded_options = None
+  _globals['_SOURCE'].fields_by_name['events']._serialized_options = b'0\002'
   _globals['_SOURCEMAPPING'].fields_by_name['type']._loaded_options = None
   _globals['_SOURCEMAPPING'].fields_by_name['type']._serialized_options = b'\272H\004r\002\030@'
   _globals['_SOURCEMAPPING'].fields_by_name['event']._loaded_options = None
@@ -79,27 +81,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SOURCESERVICE'].methods_by_name['LookupCredential']._loaded_options = None
   _globals['_SOURCESERVICE'].methods_by_name['LookupCredential']._serialized_options = b'\272\273\030\007gateway'
   _globals['_SOURCE']._serialized_start=300
-  _globals['_SOURCE']._serialized_end=619
-  _globals['_SOURCEMAPPING']._serialized_start=621
-  _globals['_SOURCEMAPPING']._serialized_end=732
-  _globals['_CREATESOURCEREQUEST']._serialized_start=735
-  _globals['_CREATESOURCEREQUEST']._serialized_end=914
-  _globals['_CREATESOURCERESPONSE']._serialized_start=916
-  _globals['_CREATESOURCERESPONSE']._serialized_end=1004
-  _globals['_GETSOURCEREQUEST']._serialized_start=1006
-  _globals['_GETSOURCEREQUEST']._serialized_end=1054
-  _globals['_LISTSOURCESREQUEST']._serialized_start=1056
-  _globals['_LISTSOURCESREQUEST']._serialized_end=1137
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=1139
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=1233
-  _globals['_ROTATEKEYREQUEST']._serialized_start=1235
-  _globals['_ROTATEKEYREQUEST']._serialized_end=1354
-  _globals['_ROTATEKEYRESPONSE']._serialized_start=1356
-  _globals['_ROTATEKEYRESPONSE']._serialized_end=1441
-  _globals['_WATCHCREDENTIALSREQUEST']._serialized_start=1443
-  _globals['_WATCHCREDENTIALSREQUEST']._serialized_end=1501
-  _globals['_LOOKUPCREDENTIALREQUEST']._serialized_start=1503
-  _globals['_LOOKUPCREDENTIALREQUEST']._serialized_end=1560
-  _globals['_SOURCESERVICE']._serialized_start=1563
-  _globals['_SOURCESERVICE']._serialized_end=2414
+  _globals['_SOURCE']._serialized_end=623
+  _globals['_SOURCEMAPPING']._serialized_start=625
+  _globals['_SOURCEMAPPING']._serialized_end=736
+  _globals['_CREATESOURCEREQUEST']._serialized_start=739
+  _globals['_CREATESOURCEREQUEST']._serialized_end=918
+  _globals['_CREATESOURCERESPONSE']._serialized_start=920
+  _globals['_CREATESOURCERESPONSE']._serialized_end=1008
+  _globals['_GETSOURCEREQUEST']._serialized_start=1010
+  _globals['_GETSOURCEREQUEST']._serialized_end=1058
+  _globals['_LISTSOURCESREQUEST']._serialized_start=1060
+  _globals['_LISTSOURCESREQUEST']._serialized_end=1141
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=1143
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=1237
+  _globals['_ROTATEKEYREQUEST']._serialized_start=1239
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1358
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=1360
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=1445
+  _globals['_WATCHCREDENTIALSREQUEST']._serialized_start=1447
+  _globals['_WATCHCREDENTIALSREQUEST']._serialized_end=1505
+  _globals['_LOOKUPCREDENTIALREQUEST']._serialized_start=1507
+  _globals['_LOOKUPCREDENTIALREQUEST']._serialized_end=1564
+  _globals['_SOURCESERVICE']._serialized_start=1567
+  _globals['_SOURCESERVICE']._serialized_end=2418
 # @@protoc_insertion_point(module_scope)
