@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from counterfoil_ingest.append import Appender
 from counterfoil_ingest.arrow import Chunk
 from counterfoil_ingest.entities import Batch, Candidate, Quarantined
 from counterfoil_ingest.erasing import Eraser
+from counterfoil_ingest.holds import Holds
 from counterfoil_ingest.import_jobs import Format, Import, State
 from counterfoil_ingest.import_mappings import load_mappings
 from counterfoil_ingest.imports import ImportWorker
@@ -119,6 +121,7 @@ class ReadSide:
     eraser: Eraser
     shapes: list[tuple[str, str, LakeShape]]
     """What the lake told of its datasets."""
+    holds: Holds
 
     async def append(
         self, *candidates: Candidate, workspace: str = "acme", received_at: int = 1_700_000_000_000_000
@@ -200,7 +203,9 @@ async def read_side(
     spool = Spool(rig.folder / "imports")
     imports = SqlImportStore(database)
     clock = SystemClock()
-    eraser = Eraser(rig.log, rig.appender, lake, SqlQuarantine(database))
+    holds = Holds(clock, monotonic=time.monotonic)
+    holds.known = True
+    eraser = Eraser(rig.log, rig.appender, lake, SqlQuarantine(database), holds=holds)
     worker = ImportWorker(
         spool.folder,
         imports=imports,
@@ -228,6 +233,7 @@ async def read_side(
         SqlQuarantine(database),
         eraser,
         shapes,
+        holds,
     )
     tasks = [asyncio.create_task(work()) for work in ((lake.run, worker.run) if run else ())]
     try:

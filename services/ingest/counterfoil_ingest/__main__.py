@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from counterfoil.ingest.v1.append_pb2_grpc import add_AppendServiceServicer_to_server
@@ -33,6 +34,7 @@ from counterfoil_chassis.watch import Feed
 from counterfoil_ingest import protocols
 from counterfoil_ingest.append import Appender, open_appender
 from counterfoil_ingest.erasing import Eraser
+from counterfoil_ingest.holds import Holds
 from counterfoil_ingest.import_mappings import load_mappings
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
@@ -46,7 +48,9 @@ from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.remote.checks import CheckRunner
 from counterfoil_ingest.remote.contracts import ContractsClient, ContractsFollower
 from counterfoil_ingest.remote.incidents import IncidentsClient
+from counterfoil_ingest.remote.retention import RetentionClient
 from counterfoil_ingest.remote.workspaces import follow_quotas
+from counterfoil_ingest.retention import Retention
 from counterfoil_ingest.servicers.append import RECORDS, AppendServicer, SourceMappings
 from counterfoil_ingest.servicers.erasures import ErasureServicer
 from counterfoil_ingest.servicers.imports import ImportServicer
@@ -63,6 +67,7 @@ from counterfoil_ingest.sql.log import SqlLog, open_log
 from counterfoil_ingest.sql.monitors import INCIDENTS, SqlMonitorTransactions
 from counterfoil_ingest.sql.monitors import TOPIC as HOLDS
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
+from counterfoil_ingest.sql.retention import SqlExpiredQuarantine
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
 
@@ -186,7 +191,8 @@ async def _reading(
     spool = Spool(settings.data_dir / "imports", max_bytes=settings.max_import_bytes)
     store = SqlImportStore(engines.database, engines.lineage)
     mappings = load_mappings(settings.import_mappings)
-    eraser = Eraser(log, engines.appender, lake, SqlQuarantine(engines.database))
+    holds = Holds(host.clock, monotonic=time.monotonic)
+    eraser = Eraser(log, engines.appender, lake, SqlQuarantine(engines.database), holds=holds)
     worker = ImportWorker(
         spool.folder,
         imports=store,
@@ -234,10 +240,34 @@ async def _reading(
         (add_RecordServiceServicer_to_server, records),
         (add_ImportServiceServicer_to_server, imports),
         (add_QueryServiceServicer_to_server, QueryServicer(queries)),
-        (add_ErasureServiceServicer_to_server, ErasureServicer(eraser)),
+        (add_ErasureServiceServicer_to_server, ErasureServicer(eraser, holds)),
         *watching,
     ]
-    return servicers, [lake.run, worker.run, *watched]
+    retaining = _retaining(settings, host, engines, eraser=eraser, lake=lake, holds=holds)
+    return servicers, [lake.run, worker.run, *retaining, *watched]
+
+
+def _retaining(
+    settings: Settings, host: Host, engines: Engines, *, eraser: Eraser, lake: Lake, holds: Holds
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    client = RetentionClient(engines.governance, signer=host.signer)
+    retention = Retention(
+        eraser,
+        log=engines.log,
+        lake=lake,
+        quarantine=SqlExpiredQuarantine(engines.database),
+        holds=holds,
+        report=client.report,
+        clock=host.clock,
+        period=timedelta(seconds=settings.retention_seconds),
+    )
+    held, kept = client.follow_holds(holds), client.follow_policies(retention)
+
+    async def known() -> None:
+        await held.current()
+        await kept.current()
+
+    return [held.run, kept.run, partial(retention.run, known)]
 
 
 async def _watching(

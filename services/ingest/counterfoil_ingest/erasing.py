@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,7 +16,10 @@ from counterfoil_chassis.texts import WholeTexts
 from counterfoil_ingest import blocks
 from counterfoil_ingest.append import Appender
 from counterfoil_ingest.entities import Erasure as LogErasure
+from counterfoil_ingest.entities import LogRecord
 from counterfoil_ingest.errors import ErasureAheadError, LogReadError
+from counterfoil_ingest.hold_errors import PersonHeldError
+from counterfoil_ingest.holds import Holds
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.placing import PARTITION
 from counterfoil_ingest.store import LogWriter, QuarantineStore, Statements
@@ -40,8 +43,11 @@ class Erased:
 class Eraser:
     """Erases records, one call after the other; whoever appends or reads goes on meanwhile."""
 
-    def __init__(self, log: LogWriter, appender: Appender, lake: Lake, quarantine: QuarantineStore) -> None:
+    def __init__(
+        self, log: LogWriter, appender: Appender, lake: Lake, quarantine: QuarantineStore, *, holds: Holds
+    ) -> None:
         self._log = log
+        self._holds = holds
         self._appender = appender
         self._lake = lake
         self._quarantine = quarantine
@@ -50,7 +56,8 @@ class Eraser:
     async def erase(self, workspace: str, partition: int, offsets: Sequence[int], *, texts: Sequence[str]) -> Erased:
         """Erase the records at some offsets, and quarantined ones that are their namesakes or hold one of the texts.
 
-        Ends when it is durable and overwritten. Raises ErasureAheadError, LogUnavailableError, LogReadError.
+        Ends when it is durable and overwritten. Raises ErasureAheadError, LogUnavailableError, LogReadError,
+        DatasetHeldError, HoldsUnknownError.
         """
         wanted = sorted(set(offsets))
         head = self._log.head(workspace, partition)
@@ -61,6 +68,7 @@ class Eraser:
             )
         async with self._turn:
             found = await self._quarantine.holding(workspace, WholeTexts(texts)) if texts else ()
+            await self._require_free(workspace, partition, wanted, quarantined=found)
             records = quarantined = 0
             left, revision = wanted, self._log.erasure_revision
             while left or found:
@@ -87,10 +95,12 @@ class Eraser:
         """Erase records by ranges of offsets, and quarantined ones by id, so that all of them may come again.
 
         `effect` is called in each transaction with what that has erased. Ends when it is durable and the lake is
-        rewritten; done again, it changes nothing. Raises LogUnavailableError, LogReadError, LakeUnavailableError.
+        rewritten; done again, it changes nothing. Raises LogUnavailableError, LogReadError, LakeUnavailableError,
+        DatasetHeldError, PersonHeldError, HoldsUnknownError.
         """
         pieces = [piece for each in records for piece in _pieces(each, _REVERTED_AT_ONCE)]
         async with self._turn:
+            await self._require_unheld(workspace, pieces, quarantined=quarantined)
             for ids in [
                 quarantined[at : at + _QUARANTINED_AT_ONCE] for at in range(0, len(quarantined), _QUARANTINED_AT_ONCE)
             ]:
@@ -105,6 +115,57 @@ class Eraser:
             for piece in pieces:
                 await self._lake.erase(workspace, piece)
         _logger.info("records are taken back", extra={"workspace": workspace, "records": sum(map(len, records))})
+
+    async def expire(
+        self, workspace: str, offsets: Sequence[int], *, datasets: Collection[str], quarantined: Sequence[str]
+    ) -> None:
+        """Erase records by ascending offsets, and quarantined ones by id, all of the `datasets`, as their time is over.
+
+        What comes again after that is new. Ends and raises as `revert`, of holds only HoldsUnknownError and
+        DatasetHeldError: whoever calls leaves out what tells of held persons.
+        """
+        async with self._turn:
+            self._holds.require_free(workspace, datasets)
+            left, found = offsets, quarantined
+            while left or found:
+                some = found[:_QUARANTINED_AT_ONCE]
+                work = partial(self._log.erase, workspace, PARTITION, left, quarantined=some, reverting=_no_effect)
+                left, found = left[(await self._appender.in_turn(work)).done :], found[len(some) :]
+            await self._forget()
+            if offsets:
+                await self._lake.erase(workspace, offsets)
+
+    async def _require_free(
+        self, workspace: str, partition: int, offsets: Sequence[int], *, quarantined: Sequence[str]
+    ) -> None:
+        """Raise DatasetHeldError when any of the records is of a held dataset."""
+        if self._holds.has_datasets(workspace):
+            datasets = await asyncio.to_thread(self._datasets, workspace, partition, offsets)
+            datasets |= {(await self._quarantine.get(workspace, each)).dataset for each in quarantined}
+            self._holds.require_free(workspace, datasets)
+
+    async def _require_unheld(self, workspace: str, pieces: Sequence[range], *, quarantined: Sequence[str]) -> None:
+        """Raise as `_require_free`, and PersonHeldError when any of the records tells of a held person."""
+        for piece in pieces or [range(0)]:
+            await self._require_free(workspace, PARTITION, piece, quarantined=quarantined)
+        texts = self._holds.persons(workspace)
+        if texts is None:
+            return
+        found = [await asyncio.to_thread(self._tells_of, workspace, piece, texts) for piece in pieces]
+        held = frozenset(await self._quarantine.holding(workspace, texts))
+        if any(found) or not held.isdisjoint(quarantined):
+            ids = sorted(self._holds.on_persons(workspace))
+            raise PersonHeldError(
+                f"Records tell of a person whom a legal hold keeps. Release it first, one of {', '.join(ids)}.",
+                metadata={"legal_hold_ids": ",".join(ids)},
+            )
+
+    def _datasets(self, workspace: str, partition: int, offsets: Sequence[int]) -> set[str]:
+        """Return the datasets of the records at some offsets."""
+        return {each.dataset for each in self._records(workspace, partition, offsets)}
+
+    def _tells_of(self, workspace: str, offsets: range, texts: WholeTexts) -> bool:
+        return any(texts.within(each.data) for each in self._records(workspace, PARTITION, offsets))
 
     async def _forget(self) -> None:
         """Have the log overwritten where the records lay, as soon as nobody reads an older state of it."""
@@ -121,13 +182,20 @@ class Eraser:
 
     def _search(self, workspace: str, partition: int, offsets: Sequence[int]) -> int:
         """Count the records that the log still has at some offsets."""
-        found, index = 0, 0
+        return sum(1 for _ in self._records(workspace, partition, offsets))
+
+    def _records(self, workspace: str, partition: int, offsets: Sequence[int]) -> Iterator[LogRecord]:
+        """Yield the records that the log has at some offsets, which ascend; it blocks."""
+        index = 0
         while index < len(offsets):
             block = self._log.read(workspace, partition, offsets[index], max_bytes=0)[0]
             here = frozenset(each for each in offsets[index : index + block.count] if each < block.next_offset)
-            found += sum(each.offset in here for each in blocks.decode(block))
+            yield from (each for each in blocks.decode(block) if each.offset in here)
             index += len(here)
-        return found
+
+
+def _no_effect(_statements: Statements, _erasure: LogErasure) -> None:
+    """Commit nothing with it."""
 
 
 def _pieces(offsets: range, size: int) -> list[range]:

@@ -31,4 +31,7 @@ class Settings(ServiceSettings):
     monitor_seconds: float = Field(
         default=60.0, gt=0, description="How often a monitor is evaluated whose contract says no schedule, in seconds."
     )
+    retention_seconds: float = Field(
+        default=3600.0, gt=0, description="How often it is looked whether records have expired, in seconds."
+    )
     queries_at_once: int = Field(default=2, gt=0, description="How many SQL queries run at once; others wait.")

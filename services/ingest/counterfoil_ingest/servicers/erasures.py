@@ -1,4 +1,4 @@
-"""ErasureService: records that have to go."""
+"""ErasureService: records that have to go, and persons who have to stay."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from counterfoil.ingest.v1.erasures_pb2_grpc import ErasureServiceServicer
 from google.protobuf.message import Message
 
 from counterfoil_ingest.erasing import Eraser
+from counterfoil_ingest.holds import Holds
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
 
 class ErasureServicer(ErasureServiceServicer):
-    """Erases records of the workspace that the calling service names."""
+    """Erases records of the workspace that the calling service names, and hears whom legal holds keep there."""
 
-    def __init__(self, eraser: Eraser) -> None:
+    def __init__(self, eraser: Eraser, holds: Holds) -> None:
         self._eraser = eraser
+        self._holds = holds
 
     async def EraseRecords(self, request: pb.EraseRecordsRequest, context: Context) -> pb.EraseRecordsResponse:
         """Erase records by their places."""
@@ -29,3 +31,8 @@ class ErasureServicer(ErasureServiceServicer):
             erasure_revision=erased.revision,
             remaining=erased.remaining,
         )
+
+    async def HoldPersons(self, request: pb.HoldPersonsRequest, context: Context) -> pb.HoldPersonsResponse:
+        """Keep whom legal holds name."""
+        self._holds.tell_persons(request.workspace, request.legal_hold_ids, request.identifiers)
+        return pb.HoldPersonsResponse()
