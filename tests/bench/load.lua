@@ -1,6 +1,7 @@
--- wrk's requests. `post <template>`: the template's bytes with an id that was never used in place of every "@@".
+-- wrk's requests. `post <template>`: the template's bytes with an id that was never used in place of every "@@", and
+-- with the time in place of a "##".
 -- `get <paths>`: the paths of a file in turn. The last line of the output is what was counted, as JSON.
-local requests, parts, prefix, sent = {}, {}, "", 0
+local requests, parts, prefix, sent, now = {}, {}, "", 0, 0
 
 function init(args)
   local file = assert(io.open(args[2], "rb"))
@@ -16,7 +17,15 @@ function init(args)
   local from = 1
   while true do
     local at, till = text:find("@@", from, true)
-    parts[#parts + 1] = text:sub(from, (at or 0) - 1)
+    local part = text:sub(from, (at or 0) - 1)
+    local time = part:find("##", 1, true)
+    if time then
+      parts[#parts + 1] = part:sub(1, time - 1)
+      now = #parts + 1
+      parts[now] = ""
+      part = part:sub(time + 2)
+    end
+    parts[#parts + 1] = part
     if not at then
       break
     end
@@ -31,7 +40,7 @@ function request()
     return requests[sent % #requests + 1]
   end
   for i = 2, #parts, 2 do
-    parts[i] = prefix .. "-" .. sent .. "-" .. i
+    parts[i] = i == now and os.date("!%Y-%m-%dT%H:%M:%SZ") or prefix .. "-" .. sent .. "-" .. i
   end
   return wrk.format("POST", nil, nil, table.concat(parts))
 end

@@ -94,7 +94,7 @@ class Appender:
 
     def judge_singles(
         self, columns: Columns, *, workspace: str, source_id: str, arrived: Sequence[tuple[int, str]]
-    ) -> list[Judged] | None:
+    ) -> Judged | None:
         """Return records that each came by itself as what the log takes; `arrived` is when, and in which trace.
 
         None when it is not sure that each keeps its contract, or when that would have to be asked for.
@@ -102,12 +102,19 @@ class Appender:
         compiled = self._contracts.in_force(workspace, columns.dataset)
         if compiled is None or not _keep(columns, compiled):
             return None
-        versions, datasets, unknown = {columns.dataset: compiled.version}, [columns.dataset], frozenset[str]()
-        size = columns.size // len(columns.ids) + 1
-        return [
-            Judged(workspace, Header(source_id, *how, versions), [id_], datasets, [record], {}, unknown, size)
-            for id_, record, how in zip(columns.ids, columns.records, arrived, strict=True)
-        ]
+        versions = {columns.dataset: compiled.version}
+        headers = [Header(source_id, *how, versions) for how in arrived]
+        return Judged(
+            workspace=workspace,
+            header=headers[0],
+            ids=columns.ids,
+            datasets=[columns.dataset] * len(columns.ids),
+            datas=columns.records,
+            refused={},
+            unknown=frozenset(),
+            size=columns.size,
+            apart=headers,
+        )
 
     async def append_judged(self, judged: Judged, *, effect: Effect | None = None) -> Verdicts:
         """Do as `append` does with records that were held against their contracts already."""

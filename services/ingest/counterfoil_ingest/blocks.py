@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from itertools import repeat
 from typing import Any, cast
 
 import msgspec
@@ -81,12 +80,12 @@ def id_texts(ids: Sequence[str]) -> list[bytes]:
 
 def lines(
     offset: int,
-    header: int,
+    headers: Iterable[int],
     datasets: Sequence[str],
     ids: Sequence[str],
     records: Sequence[bytes] | Sequence[msgspec.Struct],
 ) -> bytes:
-    """Return the lines of consecutive records of one request, from `offset` on; `header` is its index in the block.
+    """Return the lines of consecutive records, from `offset` on; `headers` are the indexes of theirs in the block.
 
     `records`, one at least, are JSON texts without a raw newline, which JSON has only between tokens, or structs that
     msgspec writes so.
@@ -95,7 +94,14 @@ def lines(
     if isinstance(records[0], bytes):
         values = map(msgspec.Raw, cast("Sequence[bytes]", records))
     places = range(offset, offset + len(records))
-    return _codecs.encoder.encode_lines(list(map(_NewLine, places, repeat(header), datasets, ids, values)))
+    return _codecs.encoder.encode_lines(list(map(_NewLine, places, headers, datasets, ids, values)))
+
+
+def texts(records: Sequence[bytes] | Sequence[msgspec.Struct]) -> Sequence[bytes]:
+    """Return records as texts, whichever they are."""
+    if isinstance(records[0], bytes):
+        return cast("Sequence[bytes]", records)
+    return list(map(_codecs.encoder.encode, records))
 
 
 def encode(lines: Iterable[bytes]) -> bytes:

@@ -6,11 +6,12 @@ record by record goes only what holds a duplicate, a record for quarantine, or o
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, compress
+from itertools import accumulate, compress, repeat
 from typing import cast
 
 import msgspec
@@ -44,7 +45,8 @@ class Judged:
 
     `datas` are the records' JSON, as text in one line or as structs that msgspec writes so. `refused` holds what goes
     to quarantine; of a dataset in `unknown` nobody can say now what its contract is. `size` is the records' in bytes,
-    or an upper bound of it.
+    or an upper bound of it. `apart` are the headers of records that each came by itself, `header` then the first of
+    them.
     """
 
     workspace: str
@@ -55,6 +57,11 @@ class Judged:
     refused: Mapping[int, Quarantined]
     unknown: frozenset[str]
     size: int = -1
+    apart: Sequence[Header] = ()
+
+    def header_of(self, index: int) -> Header:
+        """Return the header of the request that brought a record."""
+        return self.apart[index] if self.apart else self.header
 
     def bytes(self) -> int:
         """Return `size`, which those who give texts may leave out."""
@@ -116,6 +123,7 @@ class Group:
             refused={},
             unknown=frozenset(),
             size=batch.size,
+            apart=list(compress(batch.apart, accepted)),
         )
         if kept.ids:
             self._append(writer, kept, list(compress(hashes, accepted)), transaction)
@@ -154,10 +162,11 @@ class Group:
         """Append every record of a batch; return the offset of the first."""
         first = writer.next_offset
         writer.append(batch)
-        transaction.add_arrived(
-            batch.workspace, batch.header.source_id, records=len(batch.ids), received_at=batch.header.received_at
-        )
-        self._runs.setdefault((batch.workspace, batch.header.source_id), []).append(_Run(first, batch))
+        source_id, times = batch.header.source_id, [each.received_at for each in batch.apart or (batch.header,)]
+        transaction.add_arrived(batch.workspace, source_id, records=len(batch.ids), received_at=min(times))
+        if batch.apart:
+            transaction.add_arrived(batch.workspace, source_id, records=0, received_at=max(times))
+        self._runs.setdefault((batch.workspace, source_id), []).append(_Run(first, batch))
         self._seen.update(hashes)
         self.hashes += hashes
         self.offsets += range(first, writer.next_offset)
@@ -222,26 +231,37 @@ class _BlockWriter:
     def append(self, batch: Judged) -> None:
         """Append every record of a batch."""
         start, count = 0, len(batch.ids)
+        is_large, datas = batch.bytes() > _WHOLE_BYTES, batch.datas
+        if is_large:
+            datas = blocks.texts(datas)
         while start < count:
             stop = min(start + _BLOCK_RECORDS - self._count, count)
-            if batch.bytes() > _WHOLE_BYTES:
-                texts = cast("Sequence[bytes]", batch.datas[start:stop])  # structs are of small batches only
-                sizes = list(accumulate(map(len, texts), initial=self._size))
+            if is_large:
+                sizes = list(accumulate(map(len, cast("Sequence[bytes]", datas[start:stop])), initial=self._size))
                 stop = start + max(1, bisect_left(sizes, _BLOCK_BYTES, hi=stop - start))
             datasets = batch.datasets[start:stop]
-            text = blocks.lines(
-                self.next_offset, len(self._headers), datasets, batch.ids[start:stop], batch.datas[start:stop]
-            )
-            self._headers.append(batch.header)
+            headers: Sequence[Header] = batch.apart[start:stop] or (batch.header,)
+            places = itertools.count(len(self._headers)) if batch.apart else repeat(len(self._headers))
+            text = blocks.lines(self.next_offset, places, datasets, batch.ids[start:stop], datas[start:stop])
+            self._headers += headers
             self._texts.append(text)
             self._size += len(text)
-            self._datasets.update(datasets)
-            self._last.update(zip(datasets, range(self.next_offset, self.next_offset + len(datasets)), strict=True))
+            self._note(datasets)
             self._count += stop - start
             self.next_offset += stop - start
             start = stop
             if self._count >= _BLOCK_RECORDS or self._size >= _BLOCK_BYTES:
                 self.write()
+
+    def _note(self, datasets: Sequence[str]) -> None:
+        """Note of which datasets the next records are: of one, mostly."""
+        first = self.next_offset
+        if datasets.count(datasets[0]) == len(datasets):
+            self._datasets[datasets[0]] += len(datasets)
+            self._last[datasets[0]] = first + len(datasets) - 1
+        else:
+            self._datasets.update(datasets)
+            self._last.update(zip(datasets, range(first, first + len(datasets)), strict=True))
 
     def write(self) -> None:
         """Write the block if it holds anything, and begin another."""

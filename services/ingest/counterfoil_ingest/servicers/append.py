@@ -83,7 +83,8 @@ class AppendServicer(AppendServiceServicer):
         if len(items) == 1:
             return pb.AppendManyResponse(results=[await self._result(items[0], left, _Step())])
         singles = self._singles(items, left)
-        steps = {number: _Step() for number in range(len(items)) if number not in singles}
+        judged = {number for each in singles for number in each.numbers}
+        steps = {number: _Step() for number in range(len(items)) if number not in judged}
         tasks = {n: asyncio.ensure_future(self._result(items[n], left, step)) for n, step in steps.items()}
         try:
             results = await self._appended(singles) if singles else {}
@@ -95,37 +96,37 @@ class AppendServicer(AppendServiceServicer):
         results.update((n, task.result() if task.done() else _takes_long()) for n, task in tasks.items())
         return pb.AppendManyResponse(results=[results[number] for number in range(len(items))])
 
-    def _singles(self, items: Sequence[pb.AppendItem], left: float) -> dict[int, _Single]:
-        """Return items that are one usual event each and may be with the log at once, by their places in the call."""
+    def _singles(self, items: Sequence[pb.AppendItem], left: float) -> list[_Singles]:
+        """Return items that are one usual event each and may be with the log at once; those alike stand together."""
         alike: dict[tuple[str, str, str], list[int]] = {}
         for number, item in enumerate(items):
             if item.route != "batch" and not _has_own_deadline(item, left):
                 alike.setdefault((item.token, item.protocol, item.route), []).append(number)
-        found: dict[int, _Single] = {}
+        found: list[_Singles] = []
         for numbers in alike.values():
             try:
-                found.update(self._judged_singles(numbers, [items[number] for number in numbers]))
+                found += self._judged_singles(numbers, [items[number] for number in numbers])
             except CounterfoilError:  # each is judged by itself then, and told what there is to tell
                 continue
             except Exception:
                 _logger.exception("single events could not be judged together")
         return found
 
-    def _judged_singles(self, numbers: Sequence[int], items: Sequence[pb.AppendItem]) -> Mapping[int, _Single]:
+    def _judged_singles(self, numbers: Sequence[int], items: Sequence[pb.AppendItem]) -> Sequence[_Singles]:
         """Hold items of one token and route against their contract, as far as nothing has to be looked up."""
         protocol = self._protocols.get(items[0].protocol)
         if protocol is None or protocol.singles is None:
-            return {}
+            return []
         caller = self._verifier.verify(items[0].token)
         _require(caller, items[0].protocol)
         source_id = sources.source_of(caller.principal)
         mappings = self._mappings.known(caller.workspace, source_id)
         if mappings is None or not self._quotas.has_room(caller.workspace):
-            return {}
+            return []
         asked = Request(items[0].route, "", "", 0, mappings, self._ids.new)
         found = protocol.singles([inflate(item.body) for item in items], asked)
         if found is None:
-            return {}
+            return []
         places, columns = found
         taken = [items[place] for place in places]
         spans = [HotSpan(SPAN, traceparent=item.traceparent, kind=SpanKind.INTERNAL) for item in taken]
@@ -136,22 +137,22 @@ class AppendServicer(AppendServiceServicer):
         judged = self._appender.judge_singles(
             columns, workspace=caller.workspace, source_id=source_id or API_SOURCE, arrived=arrived
         )
-        if judged is None:
-            return {}
-        pairs = map(_Single, judged, spans)
-        return {numbers[place]: single for place, single in zip(places, pairs, strict=True)}
+        return [_Singles([numbers[place] for place in places], judged, spans)] if judged is not None else []
 
-    async def _appended(self, singles: Mapping[int, _Single]) -> dict[int, pb.AppendResult]:
+    async def _appended(self, singles: Sequence[_Singles]) -> dict[int, pb.AppendResult]:
+        spans = [span for each in singles for span in each.spans]
+        numbers = [number for each in singles for number in each.numbers]
         try:
-            verdicts = await self._appender.append_all([each.judged for each in singles.values()])
+            verdicts = await self._appender.append_all([each.judged for each in singles])
         except Exception as error:  # noqa: BLE001  (each is told, as it would be alone)
-            for each in singles.values():
-                each.span.record_exception(error)
-            return dict.fromkeys(singles, _refused(error))
+            for span in spans:
+                span.record_exception(error)
+            return dict.fromkeys(numbers, _refused(error))
         finally:
-            for each in singles.values():
-                each.span.end()
-        return {number: _counted(each) for number, each in zip(singles, verdicts, strict=True)}
+            for span in spans:
+                span.end()
+        counted = [result for each in verdicts for result in _counted_one_by_one(each)]
+        return dict(zip(numbers, counted, strict=True))
 
     async def _result(self, item: pb.AppendItem, left: float, step: _Step) -> pb.AppendResult:
         try:
@@ -235,11 +236,12 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True)
-class _Single:
-    """An item that was judged with others."""
+class _Singles:
+    """Items of one event each that were judged together, by their places in the call."""
 
+    numbers: Sequence[int]
     judged: Judged
-    span: HotSpan
+    spans: Sequence[HotSpan]
 
 
 class SourceMappings:
@@ -317,6 +319,13 @@ def _counted(verdicts: Verdicts) -> pb.AppendResult:
         duplicates=verdicts.number(Outcome.DUPLICATE),
         quarantined=verdicts.number(Outcome.QUARANTINED),
     )
+
+
+def _counted_one_by_one(verdicts: Verdicts) -> Sequence[pb.AppendResult]:
+    """Return the result of each record that is an item by itself."""
+    if verdicts.number(Outcome.ACCEPTED) == len(verdicts):
+        return [pb.AppendResult(accepted=1)] * len(verdicts)
+    return [_counted(Verdicts([each])) for each in verdicts]
 
 
 def _seconds_left(context: Context) -> float:
