@@ -17,8 +17,9 @@ from dlt.sources.helpers.requests import Client
 from dlt.sources.helpers.rest_client.auth import BearerTokenAuth
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 from dlt.sources.rest_api import rest_api_resources
-from requests import Request, RequestException, Response
+from requests import HTTPError, Request, RequestException, Response
 
+from counterfoil_connectors import settings
 from counterfoil_connectors.connector import Connector, Parameter, Record, SourceError, Stream, name_of
 
 WINDOW = 10_000
@@ -90,6 +91,7 @@ def _read(given: Mapping[str, str], kind: str, changed: str, cursor: str | None)
 
 
 def _objects(given: Mapping[str, str], endpoint: Mapping[str, Any]) -> Iterator[Any]:
+    settings.silence_dlt()
     session = Client(raise_for_status=False, request_max_attempts=8).session  # it waits as Retry-After says
     config: Any = {
         "client": {"base_url": given["api_url"], "auth": BearerTokenAuth(given["token"]), "session": session},
@@ -98,7 +100,10 @@ def _objects(given: Mapping[str, str], endpoint: Mapping[str, Any]) -> Iterator[
     try:
         yield from rest_api_resources(config)[0]
     except (PipeException, RequestException) as error:
-        raise SourceError(f"HubSpot does not answer as it should: {error.__cause__ or error}") from error
+        why = error.__cause__ or error
+        if isinstance(why, HTTPError):
+            why.response.close()
+        raise SourceError(f"HubSpot does not answer as it should: {why}") from error
     finally:
         session.close()
 

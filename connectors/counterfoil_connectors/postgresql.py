@@ -36,7 +36,7 @@ def _read(given: Mapping[str, str], cursor: Any) -> Iterator[Record]:
             for batch in statement.fetch_record_batch():
                 yield from _records(batch, given)
     except adbc_driver_manager.Error as error:
-        raise SourceError(f"PostgreSQL refuses: {str(error).strip()}") from error
+        raise SourceError(f"PostgreSQL refuses: {str(error).partition('Query was:')[0].strip()}") from error
     except (ValueError, OverflowError) as error:  # infinity, and years that no calendar has
         raise SourceError(f"A value cannot be read ({error}). Read it by a `query` that leaves it out.") from error
 
@@ -78,10 +78,11 @@ def _records(batch: pa.RecordBatch, given: Mapping[str, str]) -> Iterator[Record
         raise SourceError(f"There is no column `{missing[0]}`. There are: {', '.join(names)}.")
     texts = [name for name in names if _is_json_text(batch.schema.field(name))]
     for row in batch.to_pylist():
+        cursor = str(row[column]) if column and row[column] is not None else None
+        record_id = name_of(*(row[key] for key in keys), cursor) if keys else None
         for name in texts:
             row[name] = None if row[name] in (None, "nan", "inf", "-inf") else orjson.Fragment(row[name])
-        cursor = str(row[column]) if column and row[column] is not None else None
-        yield Record(row, name_of(*(row[key] for key in keys), cursor) if keys else None, cursor)
+        yield Record(row, record_id, cursor)
 
 
 def _is_json_text(field: pa.Field[Any]) -> bool:
