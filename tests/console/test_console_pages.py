@@ -12,7 +12,12 @@ from tests.console.store import HOSTILE, Store
 
 PAGES = {
     "/console/": "Overview",
-    "/console/sources": "Contracts",
+    "/console/sources": "Sources",
+    "/console/sources/imports": "Imports",
+    "/console/sources/datasets": "Datasets",
+    "/console/sources/datasets/sales": "Dataset",
+    "/console/sources/datasets/mailings": "Dataset",
+    "/console/sources/contracts": "Contracts",
     "/console/sources/contracts/store": "Contract",
     "/console/sources/contracts/store-mailings?version=1.0.0": "Contract",
     "/console/sources/contracts/store/compare": "Two versions",
@@ -98,16 +103,6 @@ def test_the_overview_counts_what_came_in(console: Console, store: Store):
     assert HOSTILE in shown["sales"][1]
     graph = store.get("/v1/graph")
     expect(page.locator("#figure-persons .figure-value")).to_have_text(f"{graph['persons']:,}")
-
-
-def test_what_is_in_quarantine_says_what_is_wrong_with_it(console: Console, store: Store):
-    page = console.open("/console/")
-    page.get_by_text("What is in quarantine (1)").click()
-    [held] = store.get("/v1/quarantine")["quarantined_records"]
-    found = table(page, "Quarantined records")
-    for finding in held["findings"]:
-        expect(found).to_contain_text(finding["detail"])
-        expect(found).to_contain_text(finding["reason"])
 
 
 def test_records_are_counted_as_they_arrive_and_not_while_nobody_looks(console: Console, store: Store):

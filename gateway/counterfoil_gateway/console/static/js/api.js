@@ -40,6 +40,15 @@ export async function call(verb, path, { query, body, signal, slow = false } = {
 export const get = (path, query, signal) => call("GET", path, { query, signal });
 export const post = (path, body = {}, options = {}) => call("POST", path, { body, ...options });
 
+/** Save what an address answers to a body as a file of this name; raise Problem. */
+export async function download(path, body, { accept, name }) {
+  const answer = await fetch(path, { method: "POST", headers: { Accept: accept, "Content-Type": "application/json", "Request-Timeout": SLOW_SECONDS }, body: JSON.stringify(body), credentials: "same-origin" });
+  if (!answer.ok) throw new Problem({ title: answer.statusText, ...(await answer.json().catch(() => ({}))), status: answer.status });
+  const url = URL.createObjectURL(await answer.blob());
+  Object.assign(document.createElement("a"), { href: url, download: name }).click();
+  URL.revokeObjectURL(url);
+}
+
 /** Everything of a list, page after page, up to a limit. */
 export async function all(path, key, { query = {}, limit = 1000, signal } = {}) {
   const found = [];

@@ -4,6 +4,9 @@ import { all, get, segment } from "./api.js";
 const SYNTHETIC_PREFIX = "harbour_"; // every dataset of the synthetic demo store
 let known;
 
+/** The address of a dataset's page. */
+export const datasetPath = (dataset) => `/console/sources/datasets/${segment(dataset)}`;
+
 /** Contract by dataset: `{id, name, synthetic, columns}`; asked for once. Without the right to read contracts it is empty. */
 export function contracts() {
   known ??= read().catch(() => {

@@ -35,6 +35,14 @@ export const brief = (value) => new Intl.NumberFormat(NUMBERS, { maximumFraction
 /** Plural with its count: `1 record`, `2 records`. */
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 
+const SIZES = [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]];
+
+/** A number of bytes: `1.25 MB`. */
+export function size(bytes) {
+  const [unit, length] = SIZES.find(([, most]) => bytes >= most) ?? ["bytes", 1];
+  return `${brief(bytes / length)} ${unit}`;
+}
+
 /** An amount of money, or a plain number when it has no currency. */
 export function money(value, currency, digits) {
   if (!currency) return number(value);

@@ -12,20 +12,32 @@ import { comparison } from "./pages/comparison.js";
 import { contract } from "./pages/contract.js";
 import { contracts } from "./pages/contracts.js";
 import { customers } from "./pages/customers.js";
+import { dataset, datasets } from "./pages/datasets.js";
 import { drafts, profile } from "./pages/drafts.js";
 import { edit } from "./pages/edit.js";
+import { imported } from "./pages/import.js";
+import { imports } from "./pages/imports.js";
 import { incident, incidents } from "./pages/incidents.js";
 import { lineage } from "./pages/lineage.js";
 import { overview } from "./pages/overview.js";
 import { person } from "./pages/person.js";
 import { policies } from "./pages/policies.js";
+import { quarantine, quarantined } from "./pages/quarantine.js";
 import { receipt } from "./pages/receipt.js";
 import { receipts } from "./pages/receipts.js";
+import { source } from "./pages/source.js";
+import { sources } from "./pages/sources.js";
 
 const ROUTES = [
   { path: "/console", page: overview, menu: "/console/" },
   { path: "/console/overview", page: overview, menu: "/console/" },
-  { path: "/console/sources", page: contracts, menu: "/console/sources/contracts" },
+  { path: "/console/sources", page: sources, menu: "/console/sources" },
+  { path: "/console/sources/imports", page: imports, menu: "/console/sources/imports" },
+  { path: "/console/sources/imports/{import_id}", page: imported, menu: "/console/sources/imports" },
+  { path: "/console/sources/datasets", page: datasets, menu: "/console/sources/datasets" },
+  { path: "/console/sources/datasets/{dataset}", page: dataset, menu: "/console/sources/datasets" },
+  { path: "/console/sources/quarantine", page: quarantine, menu: "/console/sources/quarantine" },
+  { path: "/console/sources/quarantine/{quarantine_id}", page: quarantined, menu: "/console/sources/quarantine" },
   { path: "/console/sources/contracts", page: contracts, menu: "/console/sources/contracts" },
   { path: "/console/sources/contracts/{contract_id}", page: contract, menu: "/console/sources/contracts" },
   { path: "/console/sources/contracts/{contract_id}/compare", page: comparison, menu: "/console/sources/contracts" },
@@ -33,6 +45,7 @@ const ROUTES = [
   { path: "/console/sources/drafts/profile", page: profile, menu: "/console/sources/drafts" },
   { path: "/console/sources/drafts/edit", page: edit, menu: "/console/sources/drafts" },
   { path: "/console/sources/lineage", page: lineage, menu: "/console/sources/lineage" },
+  { path: "/console/sources/{source_id}", page: source, menu: "/console/sources" },
   { path: "/console/customers", page: customers, menu: "/console/customers" },
   { path: "/console/customers/{person_id}", page: person, menu: "/console/customers" },
   { path: "/console/campaigns", page: campaigns, menu: "/console/campaigns" },
@@ -50,8 +63,8 @@ const ROUTES = [
 const MENU = [
   { text: "Overview", href: "/console/", icon: "overview" },
   {
-    text: "Sources", href: "/console/sources/contracts", icon: "sources", under: "/console/sources",
-    children: [["Contracts", "/console/sources/contracts"], ["Drafts", "/console/sources/drafts"], ["Lineage", "/console/sources/lineage"]],
+    text: "Sources", href: "/console/sources", icon: "sources", under: "/console/sources",
+    children: [["All sources", "/console/sources"], ["Imports", "/console/sources/imports"], ["Datasets", "/console/sources/datasets"], ["Quarantine", "/console/sources/quarantine"], ["Contracts", "/console/sources/contracts"], ["Drafts", "/console/sources/drafts"], ["Lineage", "/console/sources/lineage"]],
   },
   { text: "Customers", href: "/console/customers", icon: "customers" },
   { text: "Campaigns", href: "/console/campaigns", icon: "campaigns" },

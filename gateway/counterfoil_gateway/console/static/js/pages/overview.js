@@ -1,15 +1,14 @@
 /** Overview: what came in and how fresh it is, what is forecast from it, which models serve, how far the graph is. */
 import { all, get, once, segment } from "../api.js";
-import { contractPath } from "../contracts.js";
-import { contracts, markSynthetic, synthetic } from "../datasets.js";
+import { markSynthetic } from "../datasets.js";
+import { datasetTable } from "../datasettable.js";
 import { fill, h } from "../dom.js";
 import { forecastView, newestForecast } from "../forecast.js";
 import { ago, count, plural, shareOf, title } from "../format.js";
 import { incidentPath } from "../monitors.js";
-import { badge, card, facts, figure, folded, hash, heading, nothing, pending, problemBox, since, syntheticBadge, table, tierBadge, at } from "../parts.js";
+import { at, badge, card, facts, figure, folded, hash, heading, nothing, pending, problemBox, since, syntheticBadge, table, tierBadge } from "../parts.js";
+import { quarantinePath } from "../quarantine.js";
 import { follow } from "../tail.js";
-
-const STALE_SECONDS = 2 * 86_400;
 
 export function overview({ signal }) {
   const datasets = once(() => all("/v1/datasets", "datasets", { signal }));
@@ -31,7 +30,7 @@ export function overview({ signal }) {
         card("Champions", pending(models, (found) => modelsView(found, signal), { height: 110 }), { note: "The versions that serve, and how much came in since they were trained." }),
         card("Graph", pending(graph, graphView, { height: 230 }), { note: "Persons and what they met, derived from the log." }),
       ),
-      card("Datasets", pending(datasets, (found) => datasetsView(found, signal), { height: 220 }), { note: "Every record lies under a contract; what breaks it waits in quarantine with the reason." }),
+      card("Datasets", pending(datasets, datasetTable, { height: 220 }), { note: "Every record lies under a contract; what breaks it waits in quarantine with the reason." }),
     ),
   );
 }
@@ -70,7 +69,7 @@ function figures({ datasets, models, graph, signal }) {
     const broken = found.reduce((sum, dataset) => sum + dataset.quarantined, 0);
     const newest = found.map((dataset) => dataset.last_received_at).filter(Boolean).sort().at(-1);
     records(count(total), newest ? ["newest ", since(newest)] : "nothing yet");
-    quarantined(count(broken), broken ? `${shareOf(broken / (total + broken))} of what came in` : "nothing broke its contract", broken ? "warn" : null);
+    quarantined(broken ? h("a", { href: quarantinePath() }, count(broken)) : "0", broken ? `${shareOf(broken / (total + broken))} of what came in` : "nothing broke its contract", broken ? "warn" : null);
   }, missing((value, sub) => [records, quarantined].forEach((show) => show(value, sub))));
   graph().then((found) => persons(count(found.persons), `${plural(found.identifiers, "identifier")}`), missing(persons));
   models().then((found) => serving(count(found.filter((model) => model.champion_version).length), `of ${plural(found.length, "model")}`), missing(serving));
@@ -143,55 +142,6 @@ function backtest(version) {
     "Trained ", since(version.finished_at ?? version.created_at),
     scored.length > 0 && h("span", { title: "Backtest with a rolling origin: the mean absolute scaled error against that of repeating last season" }, ` · beats the seasonal naive forecast in ${better} of ${plural(scored.length, "series", "series")}`),
   ];
-}
-
-async function datasetsView(datasets, signal) {
-  if (!datasets.length) {
-    return nothing("Nothing came in yet.", {
-      hint: "Import a file, send an event, or run the demo:",
-      commands: ["counterfoil import sales.csv --dataset sales", "counterfoil demo"],
-    });
-  }
-  const known = await contracts();
-  const made = new Set();
-  await Promise.all(datasets.map(async ({ dataset }) => (await synthetic([dataset])) && made.add(dataset)));
-  const broken = datasets.reduce((sum, dataset) => sum + dataset.quarantined, 0);
-  const shown = table(
-    [
-      { label: "Dataset", head: "row", sort: (row) => row.dataset, cell: (row) => [h("span", { class: "dataset-name mono" }, row.dataset), made.has(row.dataset) && [" ", syntheticBadge()]] },
-      { label: "Contract", sort: (row) => row.contract_id, cell: (row) => (row.contract_id ? [h("a", { href: contractPath(row.contract_id) }, known.get(row.dataset)?.name ?? row.contract_id), " ", h("span", { class: "faint" }, row.contract_version)] : [badge("no contract", "warn"), " ", h("a", { href: "/console/sources/drafts" }, "draft one")]) },
-      { label: "Records", align: "number", sort: (row) => row.records, cell: (row) => count(row.records) },
-      { label: "Quarantined", align: "number", sort: (row) => row.quarantined, cell: (row) => (row.quarantined ? badge(count(row.quarantined), "warn") : h("span", { class: "faint" }, "0")) },
-      { label: "Last received", align: "number", sort: (row) => row.last_received_at ?? "", cell: (row) => freshness(row.last_received_at) },
-    ],
-    datasets,
-    { caption: "Datasets", sorted: { column: 2, down: true } },
-  );
-  return [shown, broken > 0 && folded(`What is in quarantine (${count(broken)})`, () => pending(() => get("/v1/quarantine", { page_size: 20 }, signal), quarantineView))];
-}
-
-/** The newest quarantined records with what is wrong with each; their values are not shown. */
-function quarantineView({ quarantined_records: found, next_page_token: more }) {
-  return [
-    table(
-      [
-        { label: "Received", cell: (one) => at(one.received_at) },
-        { label: "Dataset", cell: (one) => h("span", { class: "mono" }, one.dataset || "not mapped") },
-        { label: "Record", cell: (one) => h("code", {}, one.record_id || "without id") },
-        { label: "What is wrong", head: "row", cell: (one) => one.findings.map((finding) => h("div", {}, finding.detail, " ", h("code", { class: "faint" }, `${finding.reason} ${finding.path}`))) },
-        { label: "Contract", cell: (one) => `${one.contract_id} ${one.contract_version}` },
-      ],
-      found,
-      { caption: "Quarantined records", dense: true },
-    ),
-    more && h("p", { class: "faint" }, "These are the newest 20; GET /v1/quarantine lists all."),
-  ];
-}
-
-function freshness(iso) {
-  const shown = since(iso);
-  if (iso && (Date.now() - new Date(iso)) / 1000 > STALE_SECONDS) shown.classList.add("stale");
-  return shown;
 }
 
 function graphView(graph) {
