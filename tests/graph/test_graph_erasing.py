@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from counterfoil.common.v1 import receipts_pb2
-from counterfoil.governance.v1 import consents_pb2, privacy_requests_pb2, privacy_requests_pb2_grpc
+from counterfoil.governance.v1 import consents_pb2, legal_holds_pb2, privacy_requests_pb2, privacy_requests_pb2_grpc
 from counterfoil.graph.v1 import persons_pb2
 from counterfoil.ingest.v1 import erasures_pb2, erasures_pb2_grpc, records_pb2, records_pb2_grpc
 from counterfoil_chassis.call import connect, outgoing
@@ -321,3 +321,88 @@ async def test_only_the_graph_erases(client: Client, world: World) -> None:
         assert (await client.refused(stub.EraseRecords, wanted, **called)).reason == "SERVICE_NOT_ALLOWED"
     answer = await stub.EraseRecords(wanted, **outgoing(default=5.0, signer=world.signers["graph"]))
     assert (answer.erased, answer.erasure_revision, answer.remaining) == (1, 1, 0)
+
+
+async def held(client: Client, *, dataset: str = "", person: tuple[str, str] | None = None) -> str:
+    """Place a legal hold; return its id."""
+    wanted = legal_holds_pb2.CreateLegalHoldRequest(
+        dataset=dataset,
+        identifiers=[consents_pb2.Subject(type=person[0], value=person[1])] if person else [],
+        reason="case 17",
+    )
+    return (await client(client.holds.CreateLegalHold, wanted)).legal_hold_id
+
+
+async def release(client: Client, legal_hold_id: str) -> None:
+    wanted = legal_holds_pb2.ReleaseLegalHoldRequest(legal_hold_id=legal_hold_id, reason="closed")
+    await client(client.holds.ReleaseLegalHold, wanted)
+
+
+async def asked_for(client: Client, *identifiers: tuple[str, str]) -> str:
+    subjects = [consents_pb2.Subject(type=kind, value=value) for kind, value in identifiers]
+    asked = privacy_requests_pb2.CreatePrivacyRequestRequest(kind=ERASURE, identifiers=subjects)
+    return (await client(client.privacy.CreatePrivacyRequest, asked)).privacy_request_id
+
+
+async def waits_for(client: Client, privacy_request_id: str, *legal_hold_ids: str) -> None:
+    """Wait until a privacy request says that it waits for these legal holds."""
+    wanted = privacy_requests_pb2.GetPrivacyRequestRequest(privacy_request_id=privacy_request_id)
+
+    async def said() -> bool:
+        found = await client(client.privacy.GetPrivacyRequest, wanted)
+        held = found.state == privacy_requests_pb2.PrivacyRequest.HELD
+        return held and set(found.legal_hold_ids) == set(legal_hold_ids)
+
+    await until(said)
+
+
+async def test_a_held_person_is_erased_when_the_hold_is_over_and_nobody_else_waits(client: Client) -> None:
+    """The hold names the person by another identifier than the request does: only the graph knows that it is her."""
+    await client.append("events", event(1, user_id="ada-of-lovelace", traits={"email": ADA}), event(2, user_id="bob"))
+    ada = await client.person("email", ADA)
+    hold = await held(client, person=("user_id", "ada-of-lovelace"))
+    request = await asked_for(client, ("email", ADA))
+    await waits_for(client, request, hold)
+    assert (await client.person("email", ADA)).person_id == ada.person_id
+    assert erased(await client.erased(("user_id", "bob")))["records"] == 1
+    await release(client, hold)
+    assert erased(await client.completed(request))["records"] == 1
+
+
+async def test_a_person_with_records_in_a_held_dataset_is_erased_when_the_hold_is_over(client: Client) -> None:
+    await client.append("events", event(1, user_id="ada", traits={"email": ADA}))
+    hold = await held(client, dataset="events")
+    request = await asked_for(client, ("email", ADA))
+    await waits_for(client, request, hold)
+    assert (await client.person("email", ADA)).identifiers[0].records == 1
+    await release(client, hold)
+    assert erased(await client.completed(request)) == {
+        "persons": 1,
+        "identifiers": 2,
+        "records": 1,
+        "quarantined_records": 0,
+    }
+
+
+async def test_ingest_is_told_every_identifier_of_a_held_person(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.append("events", event(1, user_id="ada", traits={"email": ADA}), event(2, user_id="bob"))
+    await client.person("email", ADA)
+    told: list[tuple[list[str], list[str]]] = []
+    real = ErasureOffices.hold_persons
+
+    async def hold_persons(
+        self: ErasureOffices, workspace: str, legal_hold_ids: list[str], identifiers: list[str]
+    ) -> None:
+        await real(self, workspace, legal_hold_ids, identifiers)
+        told.append((legal_hold_ids, identifiers))
+
+    monkeypatch.setattr(ErasureOffices, "hold_persons", hold_persons)
+    hold = await held(client, person=("email", ADA.upper()))
+
+    async def said() -> bool:
+        return bool(told)
+
+    await until(said)
+    assert told[0] == ([hold], ["ada", ADA])

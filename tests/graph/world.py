@@ -24,6 +24,7 @@ from counterfoil.governance.v1 import (
     changes_pb2_grpc,
     consents_pb2,
     consents_pb2_grpc,
+    legal_holds_pb2_grpc,
     principals_pb2_grpc,
     privacy_requests_pb2,
     privacy_requests_pb2_grpc,
@@ -128,6 +129,7 @@ class Client:
         self.consents: Any = consents_pb2_grpc.ConsentServiceStub(governance)
         self.changes: Any = changes_pb2_grpc.ChangeServiceStub(governance)
         self.principals: Any = principals_pb2_grpc.PrincipalServiceStub(governance)
+        self.holds: Any = legal_holds_pb2_grpc.LegalHoldServiceStub(governance)
         self.privacy: Any = privacy_requests_pb2_grpc.PrivacyRequestServiceStub(governance)
         self.ledger: Any = ledger_pb2_grpc.ReceiptServiceStub(governance)
 

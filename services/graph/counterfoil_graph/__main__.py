@@ -30,6 +30,7 @@ from counterfoil_graph.deciding import Decisions
 from counterfoil_graph.entities import Decision
 from counterfoil_graph.erasing import Erasing, ErasureMeans
 from counterfoil_graph.following import Followers, Means
+from counterfoil_graph.holding import Holding
 from counterfoil_graph.remote.consumers import Consumers
 from counterfoil_graph.remote.erasures import ErasureOffices
 from counterfoil_graph.remote.governance import Governance
@@ -105,7 +106,8 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     )
     decisions = Decisions(stores, followers, log, clock=host.clock, ids=host.ids)
     offices = ErasureOffices(channel, ingest, host.signer)
-    erasing = Erasing(ErasureMeans(stores, followers, log, offices, database.forget))
+    holding = Holding(stores, offices, host.clock)
+    erasing = Erasing(ErasureMeans(stores, followers, log, offices, holding, database.forget))
     persons = PersonServicer(services, policies=policies, decisions=decisions, exports=Exports(services, exports))
     return Service(
         servicers=[
@@ -126,6 +128,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             made.run,
             told.run,
             receipts.run,
+            holding.run,
             erasing.run,
         ],
         ready=erasing.ready,

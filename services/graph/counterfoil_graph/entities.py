@@ -229,6 +229,17 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A legal hold on persons, by the hashes of identifiers; `expires_us` None = it does not end by itself."""
+
+    workspace: str
+    legal_hold_id: str
+    hash_key: bytes
+    identifier_hashes: frozenset[bytes]
+    expires_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ErasureWork:
     """How far an erasure is: the offsets to erase, and, once the graph has forgotten, what is gone (None = not yet)."""
 

@@ -7,7 +7,6 @@ stands still: exactly, where the records tell of nobody else; otherwise it reads
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -21,13 +20,14 @@ import zstandard
 from counterfoil_chassis.backoff import Backoff
 from counterfoil_chassis.errors import CounterfoilError
 from counterfoil_chassis.health import HEALTH
-from counterfoil_chassis.status import RemoteFailure, failure_of
+from counterfoil_chassis.status import RemoteFailure, cause_of, failure_of
 
 from counterfoil_graph.entities import Edge, Erasure, ErasureWork, Member, Name, Node
-from counterfoil_graph.errors import BlockUnreadableError, ErasureIncompleteError
+from counterfoil_graph.errors import BlockUnreadableError, ErasureHeldError, ErasureIncompleteError
 from counterfoil_graph.extraction import Extractor
 from counterfoil_graph.facts import NodeFact
 from counterfoil_graph.following import MOST_BYTES, TRUSTED_SOURCE, Followers
+from counterfoil_graph.holding import Holding, meant
 from counterfoil_graph.mapping import InForce
 from counterfoil_graph.metrics import ERASURE_AGE, ERASURES_WAITING
 from counterfoil_graph.searching import Search, Searcher, Told, telling, told_by
@@ -47,6 +47,7 @@ class ErasureMeans:
     followers: Followers
     log: Log
     offices: ErasureOffices
+    holding: Holding
     forget: Callable[[], Awaitable[bool]]
 
 
@@ -139,6 +140,11 @@ class Erasing:
         fields = {"workspace": erasure.workspace, "privacy_request_id": erasure.privacy_request_id}
         try:
             await self._carry_out(erasure)
+        except ErasureHeldError as held:
+            due.cause = ""
+            await self._tell_held(erasure, held)
+            group.create_task(self._again(due))
+            return
         except (grpc.aio.AioRpcError, CounterfoilError) as error:
             failure = failure_of(error) if isinstance(error, grpc.aio.AioRpcError) else error
             due.cause = failure.detail if isinstance(failure, RemoteFailure) else failure.message
@@ -147,6 +153,19 @@ class Erasing:
             return
         _logger.info("an erasure is carried out", extra=fields)
         self._on_done(erasure.workspace, erasure.privacy_request_id)
+
+    async def _tell_held(self, erasure: Erasure, held: ErasureHeldError) -> None:
+        """Tell governance what an erasure waits for; nobody else has to wait for it."""
+        workspace, request = erasure.workspace, erasure.privacy_request_id
+        fields = {"workspace": workspace, "privacy_request_id": request, "legal_holds": held.legal_hold_ids}
+        _logger.info("an erasure waits for legal holds", extra=fields)
+        try:
+            await self._means.offices.report_held(workspace, request, held.legal_hold_ids)
+        except grpc.aio.AioRpcError as error:
+            _logger.warning("governance is not told what an erasure waits for", extra={"cause": cause_of(error)})
+        if self._first is not None:
+            self._first.discard((workspace, request))
+            self._settle()
 
     async def _again(self, due: _Due) -> None:
         await due.backoff.pause()
@@ -170,6 +189,8 @@ class Erasing:
         await followers.wait(workspace, seconds=_READ_SECONDS)
         in_force, known = followers.in_force(workspace), await self._known(erasure)
         while True:
+            if held := await self._means.holding.on(workspace, known.names, erasure.identifier_hashes):
+                raise ErasureHeldError(held)
             search = await self._search(erasure, in_force, known, tell=True)
             await followers.wait(workspace, search.next_offset, seconds=_READ_SECONDS)
             before, known = known, await self._known(erasure)
@@ -206,7 +227,7 @@ class Erasing:
         async with self._means.stores.read() as transaction:
             store = transaction.erasures(workspace)
             while page := await store.identifiers(after=after):
-                found += await asyncio.to_thread(meant, page, erasure)
+                found += await asyncio.to_thread(meant, page, key=erasure.hash_key, hashes=erasure.identifier_hashes)
                 after = page[-1].place
             of_them = await store.persons_identifiers([each.place for each in found if not each.shared])
             persons = await transaction.reader(workspace).persons([each.place for each in of_them])
@@ -315,16 +336,6 @@ class Erasing:
                 return
             await pauses.pause()
         raise ErasureIncompleteError("Somebody reads an older state of the graph all the time, which keeps it on disk.")
-
-
-def meant(members: Sequence[Member], erasure: Erasure) -> list[Member]:
-    """Return the identifiers whose hashes an erasure names."""
-    key, wanted = erasure.hash_key, erasure.identifier_hashes
-    return [
-        each
-        for each in members
-        if hmac.digest(key, f"{each.name.type}\0{each.name.value}".encode(), "sha256") in wanted
-    ]
 
 
 def _look(block: LogBlock, search: Search, searcher: Searcher, extractor: Extractor | None, *, asked_us: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from counterfoil_chassis.errors import (
     AbortedError,
     DataLossError,
@@ -28,6 +30,16 @@ class GraphErasedError(FailedPreconditionError):
     """An erasure has changed the graph since the state was read."""
 
     reason = "GRAPH_ERASED"
+
+
+class ErasureHeldError(FailedPreconditionError):
+    """Legal holds keep what was to be erased; it is tried again until they are over."""
+
+    reason = "ERASURE_HELD"
+
+    def __init__(self, legal_hold_ids: Sequence[str]) -> None:
+        self.legal_hold_ids = tuple(legal_hold_ids)
+        super().__init__(f"Legal holds keep what was to be erased: {', '.join(legal_hold_ids)}.")
 
 
 class ErasureIncompleteError(UnavailableError):

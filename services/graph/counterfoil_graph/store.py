@@ -17,6 +17,7 @@ from counterfoil_graph.entities import (
     ErasureWork,
     EventKind,
     Export,
+    Hold,
     IdentifierSeen,
     Link,
     MappingVersion,
@@ -409,10 +410,25 @@ class ErasureOffices(Protocol):
     def watcher(self, on_due: Callable[[Erasure], None], on_done: Callable[[str, str], None]) -> Watcher:
         """Return what tells of each erasure that is due, and of each (workspace, request) that is reported."""
 
+    def hold_watcher(self, on_put: Callable[[str, Hold], None], on_delete: Callable[[str], None]) -> Watcher:
+        """Return what tells of each legal hold on persons, and of the key of each that is released."""
+
+    async def holds(self) -> Sequence[Hold]:
+        """Return the legal holds on persons that nobody has released, of every workspace, as they are now."""
+
+    async def hold_persons(self, workspace: str, legal_hold_ids: Sequence[str], identifiers: Sequence[str]) -> None:
+        """Tell ingest whom all the legal holds on persons of a workspace name."""
+
+    async def report_held(self, workspace: str, privacy_request_id: str, legal_hold_ids: Sequence[str]) -> None:
+        """Tell that an erasure waits for legal holds."""
+
     async def erase(
         self, workspace: str, privacy_request_id: str, offsets: Sequence[int], *, identifiers: Sequence[str]
     ) -> LogErased:
-        """Have records erased wherever ingest keeps them, and quarantined ones that hold an identifier."""
+        """Have records erased wherever ingest keeps them, and quarantined ones that hold an identifier.
+
+        Raises ErasureHeldError when a legal hold keeps one of their datasets.
+        """
 
     async def report(self, workspace: str, privacy_request_id: str, erased: Mapping[str, int]) -> None:
         """Tell that an erasure is carried out and that nothing is left."""
