@@ -32,6 +32,8 @@ NAMES_NOTHING = {
     "PolicyService/CreatePolicyBundle": "makes a new one in the caller's workspace",
     "ConsentService/RecordConsents": "goes to the caller's own ledger",
     "PrivacyRequestService/CreatePrivacyRequest": "makes a new one in the caller's workspace",
+    "LegalHoldService/CreateLegalHold": "makes a new one in the caller's workspace",
+    "RetentionPolicyService/SetRetentionPolicy": "sets that of the caller's own dataset, which need not exist yet",
     "ConsentService/CheckConsents": "reads the caller's own ledger; test_consents_are_hidden holds it",
     "AuditService/GetCheckpoint": "the caller's own log",
     "AuditService/GetInclusionProof": "the caller's own log",
