@@ -19,7 +19,7 @@ AUTH = (WRITE, "")
 EVENT = {"type": "track", "event": "Seen", "userId": "ada", "messageId": "m1"}
 NAMES = {"identify": "i", "track": "t", "page": "p", "screen": "s", "group": "g", "alias": "a", "batch": "b"}
 PATHS = [(f"/v1/{p}", n) for n, s in NAMES.items() for p in (n, s)] + [
-    ("/v1/import", "batch"),
+    ("/v1/import", "import"),
     ("/beacon/v1/batch", "batch"),
 ]
 

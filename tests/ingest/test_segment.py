@@ -61,7 +61,7 @@ def test_a_track_event_in_a_batch_becomes_a_record() -> None:
         "timestamp": "2026-01-02T03:04:05+02:00",
         "user_id": "42",
         "anonymous_id": "a1",
-        "properties": {"orderId": "o1", "total": 9.5},
+        "properties": {"orderId": "o1", "total": 9.5, "revenue": 9.5},
         "context": {"ip": "1.2.3.4", "library": {"name": "own"}},
         "integrations": {"All": True},
         "device_token": "d1",

@@ -38,12 +38,35 @@ def records(found: Columns) -> list[Any]:
     return [orjson.loads(msgspec.json.encode(each)) for each in found.records]
 
 
-TEXTS = st.one_of(st.none(), st.text(max_size=5), st.sampled_from(["2026-01-02T03:04:05Z", "x" * 300, "7"]))
+TIMES = st.sampled_from(
+    [
+        *("2026-01-02T03:04:05Z", "2026-01-02T03:04:09.999Z", "2026-01-02T03:04:11.000Z", "2026-01-01T20:00:00-09:00"),
+        *("2026-01-02T05:00:00.123456+00:00", "2025-12-31T23:59:59.000Z", "2026-01-03T01:00:00+14:00", "2027-01-01"),
+        *("2026-01-02T02:04:05Z", "2026-01-02 09:04:05Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"),
+    ]
+)
+TEXTS = st.one_of(st.none(), st.text(max_size=5), st.sampled_from(["x" * 300, "7", "Order Completed"]), TIMES)
+PAGES = st.sampled_from(
+    [
+        *(
+            {"url": "https://a.test/?utm_source=x&gclid=1"},
+            {"url": "https://a.test/", "search": "?fbclid=2"},
+            "page",
+            {},
+        ),
+        *({"url": "https://a.test/?q=1"}, {"url": 5}),
+    ]
+)
+AMOUNTS = st.sampled_from([None, 0, 12.5, "3.10", "much", True, [{"price": 2, "quantity": 3}]])
 OBJECTS = st.one_of(
     st.none(),
     st.just([]),
     st.dictionaries(
         st.sampled_from(["traits", "a", "é"]), st.one_of(st.none(), st.integers(-9, 9), st.text(max_size=3))
+    ),
+    st.fixed_dictionaries({}, optional={"page": PAGES, "campaign": PAGES, "click_ids": PAGES}),
+    st.fixed_dictionaries(
+        {}, optional={**dict.fromkeys(["revenue", "total", "tax", "products"], AMOUNTS), "url": st.just("/?utm_id=1")}
     ),
 )
 KINDS = st.sampled_from(["track", "page", "screen", "identify", "group", "alias", "odd", None])
@@ -63,11 +86,13 @@ USUAL = st.fixed_dictionaries(
     {
         "messageId": st.text(min_size=1, max_size=3),
         "type": st.sampled_from(["track", "page", "screen", "identify", "group", "alias"]),
-        "timestamp": st.just("2026-01-02T03:04:05Z"),
+        "timestamp": st.one_of(st.just("2026-01-02T03:04:05Z"), TIMES),
     },
     optional={
-        **dict.fromkeys(["event", "userId", "name", "originalTimestamp"], st.one_of(st.none(), st.text(max_size=3))),
-        **dict.fromkeys(["properties", "context", "traits"], st.dictionaries(st.text(max_size=2), st.integers(-9, 9))),
+        **dict.fromkeys(["userId", "name"], st.one_of(st.none(), st.text(max_size=3))),
+        "event": st.one_of(st.none(), st.text(max_size=3), st.just("Order Completed")),
+        **dict.fromkeys(["properties", "context"], OBJECTS.filter(lambda value: isinstance(value, dict))),
+        "traits": st.dictionaries(st.text(max_size=2), st.integers(-9, 9)),
     },
 )
 ENVELOPES = st.fixed_dictionaries(
@@ -79,6 +104,8 @@ ENVELOPES = st.fixed_dictionaries(
 @given(st.one_of(st.lists(EVENTS, max_size=4), st.lists(USUAL, max_size=4)), ENVELOPES)
 @example([EVENT | {"timestamp": None, "originalTimestamp": "then"}], {})
 @example([EVENT | {"type": "identify", "context": {"traits": {"a": 1}}}], {})
+@example([EVENT | {"timestamp": "2026-01-02T02:04:05Z"}] * 3, {"sentAt": "2026-01-02T02:04:06Z"})
+@example([EVENT, EVENT | {"timestamp": "2026-01-02T03:05:05Z"}], {"sentAt": "2026-01-02T03:04:05Z"})
 def test_the_records_are_those_of_event_by_event(events: list[Any], envelope: dict[str, Any]) -> None:
     body = batch(*events, **envelope)
     found = columns(body)
@@ -106,6 +133,7 @@ def test_usual_batches_are_columns(events: list[Any]) -> None:
         if event["type"] == "identify" and "traits" not in event:
             event.pop("context", None)
     assert columns(batch(*events, sentAt="2026-01-02T03:04:06Z")) is not None
+    assert columns(batch(*events, sentAt="2026-01-02T02:04:06Z")) is not None
 
 
 @settings(max_examples=200, deadline=None)
@@ -114,7 +142,7 @@ def test_usual_batches_are_columns(events: list[Any]) -> None:
 @example([EVENT | {"timestamp": None, "originalTimestamp": "then"}, EVENT], "track")
 def test_the_records_of_single_events_are_those_of_one_by_one(events: list[Any], route: str) -> None:
     bodies = [orjson.dumps(each) for each in events]
-    found = segment.singles(bodies, request(route=route))
+    found = segment.singles(bodies, request(route=route), [RECEIVED_AT] * len(bodies))
     if found is None:
         return
     taken, of_them = found
@@ -130,11 +158,11 @@ def test_an_unusual_single_event_leaves_the_others_as_columns() -> None:
     typeless = {name: value for name, value in EVENT.items() if name != "type"}
     unusual = (b"hello", b'{"a":1},{"b":2}', orjson.dumps([EVENT]), batch(EVENT), b"\n", b"{}", orjson.dumps({"x": 1}))
     bodies = [orjson.dumps(EVENT), *unusual, orjson.dumps(typeless | {"messageId": "m2"})]
-    found = segment.singles(bodies, request(route="track"))
+    found = segment.singles(bodies, request(route="track"), [RECEIVED_AT] * len(bodies))
     assert found is not None
     assert (found[0], found[1].ids) == ([0, len(bodies) - 1], ["m1", "m2"])
     assert {each["type"] for each in records(found[1])} == {"track"}
-    assert segment.singles(unusual, request(route="track")) is None
+    assert segment.singles(unusual, request(route="track"), [RECEIVED_AT] * len(unusual)) is None
 
 
 DEEP = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH

@@ -165,7 +165,7 @@ def _image(name: str) -> EventRoute:
 
 ROUTES: Sequence[EventRoute] = (
     *(route for name, short in TYPES.items() for route in _calls(name, short)),
-    _posted("/v1/import", "batch", "SegmentImport", "Send a batch of past events."),
+    _posted("/v1/import", "import", "SegmentImport", "Send a batch of past events, whose times stay as they are."),
     _posted("/beacon/v1/batch", "batch", "RudderBeacon", "Send a batch of events as a page closes."),
     _image("track"),
     _image("page"),

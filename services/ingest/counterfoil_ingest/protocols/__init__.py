@@ -47,8 +47,8 @@ ParseColumns = Callable[[bytes, Request], Columns | None]
 """Turns a body (not compressed) into columns; None = it has to be parsed record by record."""
 
 
-ParseSingles = Callable[[Sequence[bytes], Request], tuple[Sequence[int], Columns] | None]
-"""Turns bodies of one route and source into columns, and tells the indexes of those that it has taken."""
+ParseSingles = Callable[[Sequence[bytes], Request, Sequence[int]], tuple[Sequence[int], Columns] | None]
+"""Turns bodies of one route and source, told when each arrived, into columns, and tells the indexes of those taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,10 @@ from counterfoil_ingest import validation
 from counterfoil_ingest.entities import Candidate
 from counterfoil_ingest.protocols import Request
 from counterfoil_ingest.protocols.body import Unreadable, elements, id_of, not_json, parse_each, too_many
+from counterfoil_ingest.protocols.landing import land
+
+EVENTS = "events"
+"""The dataset whose records are completed as those of event protocols are; those of others stay as they are sent."""
 
 MAX_RECORDS = 10_000
 """Of one request."""
@@ -56,6 +60,9 @@ def _candidate(value: Any, index: int, request: Request) -> Candidate:
     record_id = _id(value, index, request)
     if isinstance(value, Unreadable):
         return value.candidate(record_id, request.dataset)
+    if request.dataset == EVENTS and isinstance(value, dict):
+        value = dict(value)
+        land(value, request.received_at)
     # Written anew, so that what is stored is what was checked: of a key that comes twice, readers differ on which wins.
     data = orjson.dumps(value)
     findings = () if isinstance(value, dict) else (validation.not_an_object(),)

@@ -2,7 +2,7 @@
 
 An event becomes a record of the shipped contract `events`: `message_id`, `type`, `event` (of track; the name of page
 and screen), `user_id`, `anonymous_id`, `group_id`, `timestamp`, `properties`, `context`, `traits`; every other key
-follows in snake case. Ids that come as whole numbers become text. Times stay as they were sent.
+follows in snake case. Ids that come as whole numbers become text. What `landing` adds is added to each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from types import NoneType
 from typing import Any
@@ -30,7 +29,8 @@ from counterfoil_ingest.protocols.body import (
     parse_each,
     too_many,
 )
-from counterfoil_ingest.protocols.segment_columns import MAX_EVENTS, columns, singles
+from counterfoil_ingest.protocols.landing import land, written
+from counterfoil_ingest.protocols.segment_columns import IMPORT, MAX_EVENTS, columns, singles
 
 __all__ = ["MAX_EVENTS", "columns", "parse", "singles"]
 
@@ -138,6 +138,7 @@ class _Mapper:
     def __init__(self, envelope: Mapping[str, Any], request: Request) -> None:
         self._request = request
         self._type = _TYPES.get(request.route, "")
+        self._corrects = request.route != IMPORT
         shared = ((column, _object(envelope.get(column))) for column in ("context", "integrations"))
         self._shared = [(column, value) for column, value in shared if value]
         self._columns: dict[str, str] = {}  # of this request: what senders name their keys must not grow the process
@@ -162,6 +163,7 @@ class _Mapper:
             for secret in _SECRETS:
                 event.pop(secret, None)
             record = self._record(event)
+        land(record, self._request.received_at, corrects=self._corrects)
         record_id = record["message_id"]
         if len(record_id) > MAX_ID:
             record_id = id_of(record_id)
@@ -213,7 +215,8 @@ class _Mapper:
         if type_ in ("page", "screen") and "name" in record and "event" not in record:
             record["event"] = record.pop("name")
         if "timestamp" not in record:
-            record["timestamp"] = record.pop("original_timestamp", None) or self._timestamp or self._received_at()
+            arrived = written(self._request.received_at // 1_000 * 1_000)
+            record["timestamp"] = record.pop("original_timestamp", None) or self._timestamp or arrived
         if self._sent_at is not None and "sent_at" not in record:
             record["sent_at"] = self._sent_at
         for column, shared in self._shared:
@@ -224,10 +227,6 @@ class _Mapper:
             traits = _object(record.get("context")).get("traits")
             if traits is not None:
                 record["traits"] = traits
-
-    def _received_at(self) -> str:
-        moment = datetime.fromtimestamp(self._request.received_at / 1_000_000, UTC)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _dataset(self, type_: Any, name: Any) -> str:
         key = (type_ if isinstance(type_, str) else "", name if isinstance(name, str) else "")

@@ -12,15 +12,21 @@ from operator import itemgetter
 from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
+import numpy as np
+import orjson
 
 from counterfoil_ingest.entities import MAX_RECORD_BYTES, Columns
-from counterfoil_ingest.protocols import Request
+from counterfoil_ingest.protocols import Request, landing
 from counterfoil_ingest.protocols.body import MAX_ID, is_utf8, reads_alike
 
 MAX_EVENTS = 5_000
 """Of one batch."""
 
+IMPORT = "import"
+"""The route of batches of the past: their times are not corrected."""
+
 _EMPTY = (b"{}", b"null")
+_NULL = msgspec.Raw(b"null")
 _OPENS_OBJECT = {ord("{")}
 _UNSET = msgspec.UNSET
 
@@ -79,6 +85,12 @@ class _Record(msgspec.Struct, omit_defaults=True, gc=False):
     integrations: Object = _UNSET
 
 
+class _Stated(msgspec.Struct, gc=False):
+    """What an order says that it brought."""
+
+    revenue: Object = _UNSET
+
+
 class _Batch(msgspec.Struct, gc=False):
     batch: list[_Event]
     sentAt: Text = None  # noqa: N815
@@ -94,12 +106,26 @@ _LONGER = 64
 """Bytes by which an event may grow as a record: names in snake case, and its type."""
 _decoder = msgspec.json.Decoder(_Batch)
 _single_decoder = msgspec.json.Decoder(_Single)
+_stated_decoder = msgspec.json.Decoder(list[_Stated])
+_LANDINGS = ("page", "screen")
+_A_DAY = 86_400_000_000
+
+
+def _form(template: str) -> tuple[list[int], Any, int]:
+    """Return where which signs stand in a form of times, and how long the part is that differs."""
+    places = [place for place, sign in enumerate(template) if sign != "?"]
+    return places, np.frombuffer(template.replace("?", "").encode(), np.uint8), template.rindex("?") + 1
+
+
+_SECONDS = "????-??-??T??:??:??"
+_FORMS = {len(each): _form(each) for each in (_SECONDS + "Z", _SECONDS + ".???Z", _SECONDS + ".??????+00:00")}
+"""How SDKs write times in UTC, by length."""
 _FIRST = itemgetter(0)
 
 
 def columns(body: bytes, request: Request) -> Columns | None:
     """Return the events of a body as columns; None when it has to be parsed event by event."""
-    if request.route != "batch" or b"\n" in body or not is_utf8(body):
+    if request.route not in ("batch", IMPORT) or b"\n" in body or not is_utf8(body):
         return None
     try:
         batch = _decoder.decode(body)
@@ -110,13 +136,13 @@ def columns(body: bytes, request: Request) -> Columns | None:
     shares = any(each is not _UNSET and each not in _EMPTY for each in (batch.context, batch.integrations))
     if shares or not 0 < len(batch.batch) <= MAX_EVENTS or size > MAX_RECORD_BYTES:
         return None
-    return _columns(batch.batch, body, request, size=size, sent_at=batch.sentAt)
+    return _columns(batch.batch, body, request, size=size, sent_at=batch.sentAt, arrived=(request.received_at,))
 
 
-def singles(bodies: Sequence[bytes], request: Request) -> tuple[list[int], Columns] | None:
+def singles(bodies: Sequence[bytes], request: Request, arrived: Sequence[int]) -> tuple[list[int], Columns] | None:
     """Return those of the bodies that hold one usual event each, by their indexes, and these events as columns.
 
-    None when there is none, or when all have to be parsed one by one.
+    `arrived` is when each did. None when there is none, or when all have to be parsed one by one.
     """
     if request.route not in _ROUTES:
         return None
@@ -125,7 +151,8 @@ def singles(bodies: Sequence[bytes], request: Request) -> tuple[list[int], Colum
         return None
     taken, events = [index for index, _ in found], [event for _, event in found]
     text = b" ".join([bodies[index] for index in taken])
-    columns = _columns(events, text, request, size=len(text) + len(taken) * _LONGER, sent_at=None)
+    size, times = len(text) + len(taken) * _LONGER, [arrived[index] for index in taken]
+    columns = _columns(events, text, request, size=size, sent_at=None, arrived=times)
     return None if columns is None else (taken, columns)
 
 
@@ -144,12 +171,18 @@ def _single(body: bytes, route: str) -> _Single | None:
 
 
 def _columns(
-    events: Sequence[_Event], text: bytes, request: Request, *, size: int, sent_at: str | None
+    events: Sequence[_Event],
+    text: bytes,
+    request: Request,
+    *,
+    size: int,
+    sent_at: str | None,
+    arrived: Sequence[int],
 ) -> Columns | None:
-    """Return usual events as columns; `text` is what they were decoded from."""
+    """Return usual events as columns; `text` is what they were decoded from, `arrived` when, each or all of them."""
     every = map(list, zip(*map(msgspec.structs.astuple, events), strict=True))
     by_name: dict[str, list[Any]] = dict(zip(_NAMES, every, strict=True))
-    objects = {name: found for name in _OBJECTS if (found := _present(by_name[name]))}
+    objects = _objects(by_name)
     views: list[memoryview] = list(map(cast("Any", memoryview), chain.from_iterable(objects.values())))
     are_objects = set(map(_FIRST, views)) <= _OPENS_OBJECT
     if not (are_objects and reads_alike(text, max(map(len, views), default=0)) and _complete(by_name, sent_at)):
@@ -158,6 +191,13 @@ def _columns(
     datasets = {request.dataset_of(type_, event or "") for type_, event in kinds}
     if len(datasets) > 1:
         return None
+    lacking = _lacking(by_name, text, arrived, corrects=request.route != IMPORT)
+    if lacking:
+        grown = _land(by_name, sorted(lacking), arrived, corrects=request.route != IMPORT)
+        if grown is None or size + grown > MAX_RECORD_BYTES:
+            return None
+        size += grown
+        objects = _objects(by_name)
     return Columns(
         dataset=datasets.pop(),
         ids=by_name["message_id"],
@@ -166,6 +206,84 @@ def _columns(
         texts={name: by_name[name] for name in _TEXTS if any(by_name[name])},
         objects=objects,
     )
+
+
+def _objects(by_name: dict[str, list[Any]]) -> dict[str, list[msgspec.Raw]]:
+    return {name: found for name in _OBJECTS if (found := _present(by_name[name]))}
+
+
+def _lacking(by_name: dict[str, list[Any]], text: bytes, arrived: Sequence[int], *, corrects: bool) -> set[int]:
+    """Return the indexes of the events that `landing.land` may have something to add to."""
+    found: set[int] = set()
+    if corrects:
+        found.update(_by_another_clock(by_name, min(arrived), max(arrived)))
+    if landing.may_name_a_click(text):
+        places = enumerate(zip(by_name["type"], by_name["context"], by_name["properties"], strict=True))
+        found.update(
+            index
+            for index, (type_, context, properties) in places
+            if _may_name_a_click(context) or (type_ in _LANDINGS and _may_name_a_click(properties))
+        )
+    if not landing.ORDERS.isdisjoint(set(by_name["event"])):
+        events = zip(by_name["event"], by_name["properties"], strict=True)
+        orders = [index for index, (event, told) in enumerate(events) if event in landing.ORDERS and told is not _UNSET]
+        stated = _stated_decoder.decode(b"[%b]" % b",".join([by_name["properties"][index] for index in orders]))
+        found.update(index for index, each in zip(orders, stated, strict=True) if each.revenue in (_UNSET, _NULL))
+    return found
+
+
+def _by_another_clock(by_name: dict[str, list[Any]], first: int, last: int) -> list[int]:
+    """Return the indexes of events whose time may have to be corrected; they arrived between `first` and `last`."""
+    sent, times = by_name["sent_at"], by_name["timestamp"]
+    apart = {each for each in set(sent) if landing.differs(each, first) or landing.differs(each, last)}
+    found = [index for index, each in enumerate(sent) if each in apart] if apart else []
+    # A text of a time that is not past begins with a day that is not: no zone is further away.
+    today, latest = landing.written(first - _A_DAY), first + landing.TOLERANCE
+    newest = max(times)
+    if newest >= today and not _are_past(times, newest, latest):
+        recent = [(index, landing.moment(each)) for index, each in enumerate(times) if each >= today]
+        found += [index for index, each in recent if each is not None and each > latest]
+    return found
+
+
+def _are_past(times: Sequence[str], newest: str, latest: int) -> bool:
+    """Tell whether it is sure that no time is later than `latest`: texts in one of the usual forms sort as times do."""
+    form = _FORMS.get(len(newest))
+    text = "".join(times)
+    if form is None or len(text) != len(newest) * len(times) or not text.isascii():
+        return False
+    places, signs, digits = form
+    texts = np.frombuffer(text.encode(), np.uint8).reshape(len(times), len(newest))
+    usual = bool((texts[:, places] == signs).all())
+    return usual and newest[:digits] <= (landing.written(latest // 1_000 * 1_000)[:-1] + "000")[:digits]
+
+
+def _may_name_a_click(value: Object) -> bool:
+    return value is not _UNSET and landing.may_name_a_click(bytes(value))
+
+
+def _land(
+    by_name: dict[str, list[Any]], indexes: Sequence[int], arrived: Sequence[int], *, corrects: bool
+) -> int | None:
+    """Complete some events; return by how many bytes they have grown, None when one needs another column for it."""
+    grown = 0
+    for index in indexes:
+        record = {name: values[index] for name, values in by_name.items() if values[index] not in (None, _UNSET)}
+        sent: dict[str, Any] = {}
+        sent.update((name, orjson.loads(bytes(record[name]))) for name in ("context", "properties") if name in record)
+        record.update(sent)
+        landing.land(record, arrived[index if len(arrived) > 1 else 0], corrects=corrects)
+        if "original_timestamp_" in record:
+            return None
+        for name in ("timestamp", "original_timestamp"):
+            by_name[name][index] = record.get(name)
+        for name in ("context", "properties"):
+            if record.get(name) is not sent.get(name):
+                text = orjson.dumps(record[name])
+                grown += len(text)
+                by_name[name][index] = msgspec.Raw(text)
+        grown += _LONGER
+    return grown
 
 
 def _present(values: list[Any]) -> list[msgspec.Raw]:

@@ -3,8 +3,8 @@
 An event becomes a record of the shipped contract `events`. A page view is a `page`, a screen view a `screen`, all else
 a `track`: a self-describing event is named by its schema and its data are the properties; a structured event is named
 by its action. What has no place in that form stays under its own name in `context.snowplow`, so nothing is dropped.
-`timestamp` is when it happened by our clock: `received - (stm - dtm)` unless the tracker is sure (`ttm`), the tracker's
-own words beside it. Source: Snowplow Tracker Protocol, with what the public trackers send.
+`timestamp` is when it happened (`dtm`, or `ttm` of a tracker that is sure), `sent_at` when it was sent (`stm`), and
+what `landing` adds is added. Source: Snowplow Tracker Protocol, with what the public trackers send.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -22,7 +21,7 @@ import orjson
 from counterfoil_ingest.entities import Candidate, Finding
 from counterfoil_ingest.protocols import Request
 from counterfoil_ingest.protocols.body import Unreadable, elements, id_of, member, not_json, parse_each, too_many
-from counterfoil_ingest.protocols.landing import landed
+from counterfoil_ingest.protocols.landing import land, written
 from counterfoil_ingest.validation import nests_too_deep, not_an_object, too_deep, too_large
 
 MAX_EVENTS: Final = 5_000
@@ -33,7 +32,6 @@ CUT: Final = "cut"
 """The route of the beginning of a body that was too large to take."""
 
 _LONGEST_DIGITS = 15
-_A_SECOND = 1_000
 _SCHEMA = re.compile(r"iglu:[^/]+/([^/]+)/[^/]+/[0-9-]+")
 _TYPES = {"pv": "page", "pp": "track", "se": "track", "ue": "track", "tr": "track", "ti": "track"}
 _NAMES = {"pp": "page_ping", "tr": "transaction", "ti": "transaction_item"}
@@ -145,10 +143,9 @@ class _Record:
         for name, place in _CONTEXT.items():
             self._put(place, self._take(name))
         self._screen(self._take("res"))
-        for name, value in landed(self._context.get("page", {}).get("url")).items():
-            self._context.setdefault(name, value)
         own = self._rest | ({"contexts": contexts} if contexts else {})
         self.record["context"] = self._context | ({"snowplow": own} if own else {})
+        land(self.record, request.received_at)
 
     def _take(self, name: str) -> Any:
         return self._rest.pop(name, None)
@@ -231,17 +228,15 @@ class _Record:
             self._rest["other_device_ids"] = others
 
     def _time(self, received_at: int) -> None:
+        """Set when it happened, and when it was sent where that may tell how the tracker's clock goes."""
         sure, created, sent = self._rest.get("ttm"), self._rest.get("dtm"), self._rest.get("stm")
-        happened = _milliseconds(created if sure is None else sure)
-        if happened is None:
-            stated = created if sure is None else sure
+        stated = created if sure is None else sure
+        happened = _milliseconds(stated)
+        if happened is not None:
+            self.record["timestamp"] = _text(happened)
+        else:
             self.record["timestamp"] = _text(received_at // 1_000) if stated is None else stated
-            return
-        left = _milliseconds(sent)
-        if sure is None and left is not None and left - happened > -_A_SECOND:  # some trackers cut `stm` to seconds
-            happened = received_at // 1_000 - max(left - happened, 0)
-        self.record["timestamp"] = _text(happened)
-        if left is not None:
+        if sure is None and (left := _milliseconds(sent)) is not None:
             self.record["sent_at"] = _text(left)
 
     def _screen(self, size: Any) -> None:
@@ -282,9 +277,7 @@ def _milliseconds(value: Any) -> int | None:
 
 
 def _text(milliseconds: int) -> str:
-    seconds, rest = divmod(milliseconds, 1_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1_000)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return written(milliseconds * 1_000)
 
 
 def _number_if(name: str, value: Any) -> Any:

@@ -124,15 +124,16 @@ class AppendServicer(AppendServiceServicer):
         if mappings is None or not self._quotas.has_room(caller.workspace):
             return []
         asked = Request(items[0].route, "", "", 0, mappings, self._ids.new)
-        found = protocol.singles([inflate(item.body) for item in items], asked)
+        times = [self._received_at(item) for item in items]
+        found = protocol.singles([inflate(item.body) for item in items], asked, times)
         if found is None:
             return []
         places, columns = found
         taken = [items[place] for place in places]
         spans = [HotSpan(SPAN, traceparent=item.traceparent, kind=SpanKind.INTERNAL) for item in taken]
         arrived = [
-            (self._received_at(item), span.traceparent or item.traceparent)
-            for item, span in zip(taken, spans, strict=True)
+            (times[place], span.traceparent or item.traceparent)
+            for place, item, span in zip(places, taken, spans, strict=True)
         ]
         judged = self._appender.judge_singles(
             columns, workspace=caller.workspace, source_id=source_id or API_SOURCE, arrived=arrived
