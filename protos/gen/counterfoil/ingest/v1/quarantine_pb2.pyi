@@ -76,6 +76,7 @@ class QuarantinedRecord(_message.Message):
     DISCARD_REASON_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     IMPORT_ID_FIELD_NUMBER: _builtins.int
+    RAW_BYTES_FIELD_NUMBER: _builtins.int
     quarantine_id: _builtins.str
     """Its id in quarantine."""
     dataset: _builtins.str
@@ -91,12 +92,12 @@ class QuarantinedRecord(_message.Message):
     trace_id: _builtins.str
     """The trace of the request that brought it, 32 hex digits."""
     raw: _builtins.bytes
-    """The bytes as they arrived; only when one record is asked for."""
+    """The bytes as they arrived, the first 4 MiB of them; only when one record is asked for."""
     state: Global___QuarantinedRecord.State.ValueType
     """What became of it."""
     record: _builtins.bytes
     """The record that was held against the contract, as its protocol or mapping made it of the bytes; only when one record
-    is asked for, and absent when the bytes are no JSON. The paths of the findings lead into it.
+    is asked for, and absent when that is no JSON or larger than a record may be. The paths of the findings lead into it.
     """
     repaired: _builtins.bytes
     """The record as it was last repaired; absent when it was not, and only when one record is asked for."""
@@ -112,6 +113,8 @@ class QuarantinedRecord(_message.Message):
     """Why it was discarded."""
     import_id: _builtins.str
     """The import that brought it."""
+    raw_bytes: _builtins.int
+    """How many bytes arrived; only when one record is asked for."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.Finding]:
         """Every fault."""
@@ -157,10 +160,11 @@ class QuarantinedRecord(_message.Message):
         discard_reason: _builtins.str = ...,
         position: _verdict_pb2.PartitionPosition | None = ...,
         import_id: _builtins.str = ...,
+        raw_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "position", b"position", "received_at", b"received_at", "repaired_at", b"repaired_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "closed_by", b"closed_by", "contract_id", b"contract_id", "contract_version", b"contract_version", "dataset", b"dataset", "discard_reason", b"discard_reason", "findings", b"findings", "import_id", b"import_id", "position", b"position", "quarantine_id", b"quarantine_id", "raw", b"raw", "received_at", b"received_at", "record", b"record", "record_id", b"record_id", "repaired", b"repaired", "repaired_at", b"repaired_at", "repaired_by", b"repaired_by", "repaired_dataset", b"repaired_dataset", "repaired_record_id", b"repaired_record_id", "source_id", b"source_id", "state", b"state", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "closed_by", b"closed_by", "contract_id", b"contract_id", "contract_version", b"contract_version", "dataset", b"dataset", "discard_reason", b"discard_reason", "findings", b"findings", "import_id", b"import_id", "position", b"position", "quarantine_id", b"quarantine_id", "raw", b"raw", "raw_bytes", b"raw_bytes", "received_at", b"received_at", "record", b"record", "record_id", b"record_id", "repaired", b"repaired", "repaired_at", b"repaired_at", "repaired_by", b"repaired_by", "repaired_dataset", b"repaired_dataset", "repaired_record_id", b"repaired_record_id", "source_id", b"source_id", "state", b"state", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
