@@ -17,6 +17,7 @@ PAGES = {
     "/console/sources/datasets": "Datasets",
     "/console/sources/datasets/sales": "Dataset",
     "/console/sources/datasets/mailings": "Dataset",
+    "/console/sources/quarantine": "Quarantine",
     "/console/sources/contracts": "Contracts",
     "/console/sources/contracts/store": "Contract",
     "/console/sources/contracts/store-mailings?version=1.0.0": "Contract",
@@ -35,6 +36,7 @@ PAGES = {
     "/console/trust/changes": "Changes",
     "/console/trust/changes?state=": "Changes",
     "/console/trust/policies": "Policies",
+    "/console/trust/retention": "Retention",
     "/console/trust/audit": "Audit",
     "/console/nothing/of/the/kind": "Nothing is here",
 }

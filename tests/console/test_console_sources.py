@@ -262,7 +262,7 @@ PATHS = ["/console/sources", "/console/sources/imports", "/console/sources/datas
 
 def test_pages_fit_a_narrow_window_and_names_stay_text(desk: Console, tenant: Tenant):
     [held, *_] = ok(tenant.http.get("/v1/quarantine"))["quarantined_records"]
-    [source, *_] = ok(tenant.http.get("/v1/sources"))["sources"]
+    source_id, _ = tenant.source(HOSTILE)
     more = [
         "datasets/returns",
         f"quarantine/{held['quarantine_id']}",

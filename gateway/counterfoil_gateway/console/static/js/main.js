@@ -25,6 +25,7 @@ import { policies } from "./pages/policies.js";
 import { quarantine, quarantined } from "./pages/quarantine.js";
 import { receipt } from "./pages/receipt.js";
 import { receipts } from "./pages/receipts.js";
+import { retention } from "./pages/retention.js";
 import { source } from "./pages/source.js";
 import { sources } from "./pages/sources.js";
 
@@ -57,6 +58,7 @@ const ROUTES = [
   { path: "/console/trust/policies", page: policies, menu: "/console/trust/policies" },
   { path: "/console/trust/incidents", page: incidents, menu: "/console/trust/incidents" },
   { path: "/console/trust/incidents/{incident_id}", page: incident, menu: "/console/trust/incidents" },
+  { path: "/console/trust/retention", page: retention, menu: "/console/trust/retention" },
   { path: "/console/trust/audit", page: audit, menu: "/console/trust/audit" },
 ];
 
@@ -70,7 +72,7 @@ const MENU = [
   { text: "Campaigns", href: "/console/campaigns", icon: "campaigns" },
   {
     text: "Trust", href: "/console/trust/receipts", icon: "trust", under: "/console/trust",
-    children: [["Receipts", "/console/trust/receipts"], ["Incidents", "/console/trust/incidents"], ["Changes", "/console/trust/changes"], ["Policies", "/console/trust/policies"], ["Audit", "/console/trust/audit"]],
+    children: [["Receipts", "/console/trust/receipts"], ["Incidents", "/console/trust/incidents"], ["Changes", "/console/trust/changes"], ["Policies", "/console/trust/policies"], ["Retention", "/console/trust/retention"], ["Audit", "/console/trust/audit"]],
   },
 ];
 

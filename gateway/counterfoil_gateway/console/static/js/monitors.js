@@ -1,4 +1,4 @@
-/** Monitors: what contracts promise of datasets as a whole, whether it is kept, and what is held because it is not. */
+/** Monitors: what is watched of datasets as a whole, whether it is as it should be, and what is held because it is not. */
 import { get, post, segment } from "./api.js";
 import { announce, fill, h } from "./dom.js";
 import { brief, percent, words } from "./format.js";
@@ -6,7 +6,7 @@ import { at, badge, folded, nothing, pending, problemBox, since, table } from ".
 
 export const incidentPath = (id) => `/console/trust/incidents/${segment(id)}`;
 
-const STATES = { PASSING: ["kept", "good"], FAILING: ["broken", "bad"], ERROR: ["nobody knows", "warn"], PENDING: ["not looked at yet", "plain"] };
+const STATES = { PASSING: ["kept", "good"], FAILING: ["broken", "bad"], ERROR: ["nobody knows", "warn"], PENDING: ["not looked at yet", "plain"], LEARNING: ["learning", "plain"] };
 
 /** Whether a promise is kept, or how many are. */
 export function monitorBadge(state, many) {
@@ -22,8 +22,11 @@ export function measured(value, unit) {
   if (value === undefined || value === null) return h("span", { class: "faint" }, "nothing");
   if (unit === "percent") return percent(value / 100, 2);
   if (unit === "seconds") return duration(value);
-  return `${brief(value)}${unit === "rows" ? (value === 1 ? " row" : " rows") : ""}`;
+  return `${brief(value)}${unit === "value" ? "" : ` ${value === 1 ? unit.replace(/ies$/, "y").replace(/s$/, "") : unit}`}`;
 }
+
+/** Whether the contract itself promises what a monitor looks at. */
+export const fromContract = (one) => one.origin !== "DEFAULT" && one.origin !== "CONFIGURED";
 
 const UNITS = [["d", 86_400], ["h", 3_600], ["min", 60]];
 
@@ -32,20 +35,20 @@ function duration(seconds) {
   return `${brief(seconds)} s`;
 }
 
-/** A table of monitors, each with its last results on asking. */
-export const monitorTable = (monitors, { signal, dataset = false } = {}) =>
+/** A table of monitors, each with its last results on asking; `set(monitor)`, if given, makes the form that changes one. */
+export const monitorTable = (monitors, { signal, dataset = false, set } = {}) =>
   table(
     [
-      { label: "Promise", head: "row", sort: (one) => one.monitor_id, cell: (one) => [promise(one), h("div", { class: "faint" }, h("code", {}, one.monitor_id))] },
+      { label: "What is watched", head: "row", sort: (one) => one.monitor_id, cell: (one) => [promise(one), h("div", { class: "faint" }, h("code", {}, one.monitor_id))] },
       ...(dataset ? [{ label: "Dataset", cell: (one) => h("span", { class: "mono" }, one.dataset) }] : []),
       { label: "Expected", cell: (one) => one.expectation },
       { label: "Measured", align: "number", cell: (one) => measured(one.measured, one.unit) },
-      { label: "State", sort: (one) => one.state, cell: (one) => [monitorBadge(one.state), one.held && [" ", heldBadge()], one.data_breaker && !one.held && h("div", { class: "faint" }, "holds when broken")] },
+      { label: "State", sort: (one) => one.state, cell: (one) => [one.enabled === false ? badge("not looked at", "plain", "Somebody has turned it off") : monitorBadge(one.state), one.held && [" ", heldBadge()], one.data_breaker && !one.held && h("div", { class: "faint" }, "holds when broken")] },
       { label: "Looked at", align: "number", cell: (one) => since(one.evaluated_at) },
-      { label: "Results", cell: (one) => [one.incident_id && h("div", {}, h("a", { href: incidentPath(one.incident_id) }, "Incident")), folded("Last results", () => pending(() => get(`/v1/monitors/${segment(one.monitor_id)}`, {}, signal), resultsView))] },
+      { label: "Results", cell: (one) => [one.incident_id && h("div", {}, h("a", { href: incidentPath(one.incident_id) }, "Incident")), folded("Last results", () => pending(() => get(`/v1/monitors/${segment(one.monitor_id)}`, {}, signal), resultsView)), set && !fromContract(one) && folded("Change", () => set(one))] },
     ],
     monitors,
-    { caption: "Monitors", empty: nothing("The contract promises nothing of its datasets as a whole.", { hint: "Rules under quality and service levels under slaProperties become monitors when a version comes into force." }) },
+    { caption: "Monitors", empty: nothing("Nothing is watched.", { hint: "Rules under quality and service levels under slaProperties become monitors when a version comes into force." }) },
   );
 
 /** What a monitor looks at, in words. */

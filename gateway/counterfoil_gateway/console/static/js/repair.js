@@ -55,7 +55,7 @@ function repair(subject, { findings, datasets, done, several }) {
     const told = { records: 0, unfit: 0 };
     for await (const { records } of pages("/v1/quarantine:repair", body)) {
       told.records += records.length;
-      told.unfit += records.filter((one) => !("repaired" in one)).length;
+      told.unfit += records.filter((one) => one.repaired === null).length;
     }
     const verdicts = await replayed(subject);
     announce("Repaired and replayed");
@@ -134,7 +134,7 @@ function tried({ records }, { several, rest }) {
         { class: `outcome ${one.passes ? "match" : "mismatch"}` },
         several && h("a", { href: quarantinedPath(one.quarantine_id) }, one.record_id || "without id"),
         one.findings.length > 0 && faultList(one.findings),
-        "repaired" in one && (several ? folded("As repaired", () => json(one.repaired)) : json(one.repaired)),
+        one.repaired !== null && (several ? folded("As repaired", () => json(one.repaired)) : json(one.repaired)),
       ),
     ),
   );

@@ -7,7 +7,7 @@ import { append, h, icon } from "../dom.js";
 import { count, plural, title, words } from "../format.js";
 import { impactCard } from "../impact.js";
 import { OURS, nodePath } from "../lineage.js";
-import { monitorTable } from "../monitors.js";
+import { fromContract, monitorTable } from "../monitors.js";
 import { nextSteps } from "../nextsteps.js";
 import { at, badge, card, facts, folded, hash, heading, nothing, paged, pending, table } from "../parts.js";
 import { changeCard } from "./changes.js";
@@ -153,7 +153,7 @@ const ruleTable = (rules) =>
 
 async function monitorsOf(datasets, signal) {
   const found = await Promise.all(datasets.map((dataset) => all("/v1/monitors", "monitors", { query: { dataset }, signal })));
-  return found.flat();
+  return found.flat().filter(fromContract);
 }
 
 const documentView = (shown) =>

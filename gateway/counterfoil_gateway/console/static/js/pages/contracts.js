@@ -3,7 +3,7 @@ import { all, get, once } from "../api.js";
 import { contractPath } from "../contracts.js";
 import { fill, h, icon } from "../dom.js";
 import { count } from "../format.js";
-import { heldBadge, monitorBadge } from "../monitors.js";
+import { fromContract, heldBadge, monitorBadge } from "../monitors.js";
 import { at, badge, card, heading, paged, table } from "../parts.js";
 
 export function contracts({ signal }) {
@@ -23,7 +23,7 @@ export function contracts({ signal }) {
 function list(found, datasets, monitors) {
   const records = later(datasets, (known, contract) => known.filter((each) => contract.datasets.includes(each.dataset)));
   const sum = (field, render) => records((known) => render(known.reduce((total, each) => total + each[field], 0)));
-  const promised = later(monitors, (known, contract) => known.filter((each) => each.contract_id === contract.contract_id))(promises);
+  const promised = later(monitors, (known, contract) => known.filter((each) => each.contract_id === contract.contract_id && fromContract(each)))(promises);
   return table(
     [
       { label: "Contract", head: "row", sort: (one) => one.display_name || one.contract_id, cell: (one) => [h("a", { href: contractPath(one.contract_id) }, one.display_name || one.contract_id), " ", one.shipped && badge("shipped", "plain", "It came with the platform"), h("div", {}, h("code", { class: "faint" }, one.contract_id))] },

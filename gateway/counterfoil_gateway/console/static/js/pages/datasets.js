@@ -7,7 +7,7 @@ import { datasetTable, freshness } from "../datasettable.js";
 import { h, icon } from "../dom.js";
 import { count, day, percent, plural } from "../format.js";
 import { OURS, nodePath } from "../lineage.js";
-import { monitorTable } from "../monitors.js";
+import { monitorsView } from "../monitorforms.js";
 import { badge, card, figure, heading, nothing, pending, table } from "../parts.js";
 import { quarantinePath } from "../quarantine.js";
 import { maskedView, rowsView, sqlBox } from "../sql.js";
@@ -64,7 +64,7 @@ function view({ it, contract }, signal) {
       figure("Last received", freshness(it.last_received_at)),
     ),
     it.records ? card(`Records received, last ${DAYS} days`, pending(() => volume(it.dataset, signal), (rows) => volumeChart(rows, signal), { height: 180 }), { note: "By day in UTC." }) : card(null, empty(it.dataset)),
-    card("Monitors", pending(() => all("/v1/monitors", "monitors", { query: { dataset: it.dataset }, signal }), (found) => monitorTable(found, { signal }), { height: 80 }), { note: "What is looked at again and again; a breach opens an incident with its owner." }),
+    card("Monitors", monitorsView(it.dataset, signal), { note: "What the contract promises, and how the dataset compares with its own past. A breach opens an incident with its owner." }),
     it.records > 0 && [
       card("Fields", pending(() => gaps(it.dataset, signal), (found) => fieldTable(found, contract), { height: 200 }), { note: `How often each is missing in the newest ${plural(Math.min(it.records, NEWEST), "record")}.` }),
       card("Sample", pending(() => sample(it.dataset, signal), (found) => rowsView(found, { caption: "Sample" }), { height: 200 }), { note: "The newest records." }),

@@ -61,8 +61,10 @@ function records(of, { state, which, signal }) {
   );
 }
 
+const SOURCE = /^[0-9a-f-]{36}$/; // others are our own: the API, imports
+
 function linked(name, value) {
-  if (name === "source_id") return h("a", { href: sourcePath(value) }, h("code", {}, value));
+  if (name === "source_id" && SOURCE.test(value)) return h("a", { href: sourcePath(value) }, h("code", {}, value));
   if (name === "import_id") return h("a", { href: importPath(value) }, h("code", {}, value));
   if (name === "dataset") return h("a", { href: datasetPath(value) }, h("code", {}, value));
   return h("code", { class: "wrapped" }, value);
@@ -115,8 +117,14 @@ export function quarantined({ quarantine_id: id, signal, go }) {
   );
 }
 
+/** The bytes themselves: at once when there is nothing else to show. */
+function arrived(it) {
+  const { size: length, text } = bytesOf(it.raw);
+  const shown = () => h("pre", { class: "json", tabindex: "0" }, text);
+  return it.record === null ? shown() : folded(`The bytes as they arrived (${size(length)})`, shown);
+}
+
 function view({ it, datasets, may }, again) {
-  const raw = bytesOf(it.raw);
   const open = it.state !== "REPLAYED";
   return h(
     "div",
@@ -145,9 +153,8 @@ function view({ it, datasets, may }, again) {
       h(
         "div",
         { class: "stack span-7" },
-        "record" in it && card("The record", marked(it.record, it.findings), { note: "As its protocol or mapping made it of the bytes." }),
-        "repaired" in it && card("As repaired", json(it.repaired), { note: it.repaired_dataset && `It goes to ${it.repaired_dataset}.` }),
-        card(null, folded(`The bytes as they arrived (${size(raw.size)})`, () => h("pre", { class: "json", tabindex: "0" }, raw.text), { open: !("record" in it) })),
+        card(it.record === null ? "The bytes as they arrived" : "The record", h("div", { class: "stack" }, it.record !== null && marked(it.record, it.findings), arrived(it)), { note: it.record === null ? "They are no record." : "As its protocol or mapping made it of the bytes." }),
+        it.repaired_at && card("As repaired", json(it.repaired), { note: it.repaired_dataset && `It goes to ${it.repaired_dataset}.` }),
       ),
     ),
     open && card("Repair", may ? repairForms({ quarantine_ids: [it.quarantine_id] }, { findings: it.findings, datasets, done: again }) : missing("ingest.write"), { note: "The bytes that arrived stay as they are, whatever is done here." }),
