@@ -197,12 +197,20 @@ async def read_side(
     async def tell(workspace: str, dataset: str, shape: LakeShape) -> None:
         shapes.append((workspace, dataset, shape))
 
-    lake = Lake(folder, rig.log, rig.contracts, commit_seconds=commit_seconds, commit_rows=commit_rows, tell=tell)
+    clock = SystemClock()
+    lake = Lake(
+        folder,
+        rig.log,
+        rig.contracts,
+        clock=clock,
+        commit_seconds=commit_seconds,
+        commit_rows=commit_rows,
+        tell=tell,
+    )
     snapshots = Snapshots(rig.log, lake, rig.contracts)
-    queries = Queries(lake, snapshots=snapshots, contracts=rig.contracts, folder=folder)
+    queries = Queries(lake, snapshots=snapshots, contracts=rig.contracts, folder=folder, pseudonym_secret=b"secret")
     spool = Spool(rig.folder / "imports")
     imports = SqlImportStore(database)
-    clock = SystemClock()
     holds = Holds(clock, monotonic=time.monotonic)
     holds.known = True
     eraser = Eraser(rig.log, rig.appender, lake, SqlQuarantine(database), holds=holds)
@@ -242,6 +250,7 @@ async def read_side(
         for task in tasks:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await queries.close()
         await database.close()
         failures = [each for each in ended if not isinstance(each, asyncio.CancelledError)]
         assert failures == []

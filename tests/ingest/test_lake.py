@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from counterfoil_ingest import arrow
 from counterfoil_ingest.arrow import LakeColumn, LakeRecords, read_lines
@@ -24,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from tests.ingest.read_rig import SALES, contract, read_side, record, sale
+from tests.ingest.read_rig import SALES, arrow_of, contract, read_side, record, sale
 
 COLUMNS = [LakeColumn(name, kind, "America/New_York") for name, kind in SALES.items()]
 
@@ -212,6 +213,53 @@ async def test_makes_one_file_of_many_small_ones_and_keeps_their_rows(rig: Any, 
     assert table is not None
     assert len(table.files) < 5
     assert [row["sale_id"] for row in rows] == list(range(9))
+
+
+async def test_a_day_that_is_over_becomes_one_file_in_the_order_of_its_events(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig) as side:
+        for n in (3, 1, 2):
+            await side.append(sale(n))
+            await side.flush()
+        before = await side.lake.table("acme", "sales")
+        snapshot = side.snapshots.at_head("acme", "sales")
+        reading = await side.snapshots.open("acme", snapshot, columns=["sale_id"], within=20)
+        tables = WorkspaceTables(rig.folder / "lake" / "acme", life=f"{rig.log.epoch}/0")
+        assert not tables.settle(lambda _: "sold_at", before=date(2023, 11, 14))  # the day is not over
+        assert tables.settle(lambda _: "sold_at", before=date(2023, 11, 15))
+        assert not tables.settle(lambda _: "sold_at", before=date(2023, 11, 15))
+        tables.vacuum()
+        after = tables.view("sales")
+        assert before is not None
+        assert after is not None
+        assert (len(before.files), len(after.files)) == (3, 1)
+        assert pq.ParquetFile(after.files[0].path).read(["sale_id"]).column(0).to_pylist() == [1, 2, 3]
+        assert arrow_of(list(reading.chunks)).column(0).to_pylist() == [
+            3,
+            1,
+            2,
+        ]  # of files that were replaced meanwhile
+        tables.append("sales", to_table({"sale_id": 4}), COLUMNS, until=4)
+        assert len(tables.view("sales").files) == 2  # type: ignore[union-attr]
+
+
+async def test_the_lake_puts_days_that_are_over_in_order_at_its_start(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig) as side:
+        for n in range(3):
+            await side.append(sale(n))
+            await side.flush()
+    async with read_side(rig) as side:
+        await side.flush()
+
+        async def settled() -> bool:
+            table = await side.lake.table("acme", "sales")
+            return table is not None and len(table.files) == 1
+
+        async with asyncio.timeout(30):
+            while not await settled():
+                await asyncio.sleep(0.05)
+        assert [row["sale_id"] for row in await side.rows("sales", ["sale_id"])] == [0, 1, 2]
 
 
 async def test_tells_how_long_records_wait_for_it(rig: Any, monkeypatch: Any) -> None:

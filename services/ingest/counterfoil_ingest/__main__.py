@@ -186,7 +186,9 @@ async def _reading(
         event = lake_event(workspace, dataset, shape, at=host.clock.now())
         await engines.lineage.tell(workspace=workspace, event=event)
 
-    lake = Lake(folder, log, contracts, commit_seconds=settings.lake_commit_seconds, tell=tell)
+    lake = Lake(
+        folder, log, contracts, clock=host.clock, commit_seconds=settings.lake_commit_seconds, tell=tell
+    )
     snapshots = Snapshots(log, lake, contracts)
     spool = Spool(settings.data_dir / "imports", max_bytes=settings.max_import_bytes)
     store = SqlImportStore(engines.database, engines.lineage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,6 +25,7 @@ _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "true",
 }
 _SMALL_BYTES = 32 << 20
+_FILE_BYTES = 2 * _SMALL_BYTES
 _SMALL_FILES = 24  # so many small files of one day are made one
 _KEEP_REPLACED_HOURS = 1  # a query that began before a compaction still reads the files it replaced
 
@@ -137,6 +138,37 @@ class WorkspaceTables:
                 self._compact(self._tables[dataset])
                 self._writes[dataset] = 0
 
+    def settle(self, event_time: Callable[[str], str | None], *, before: date) -> bool:
+        """Make as few files as can be of one day before another, clustered by event time where they fit into one.
+
+        `event_time` names the column of a dataset that says when something happened, if any. What is replaced is
+        deleted when no query can read it any more. Returns whether there was such a day: then there may be another.
+        """
+        for dataset, table in self._tables.items():
+            for day, sizes in sorted(_sizes(table).items()):
+                if day >= before or sum(size < _SMALL_BYTES for size in sizes) < 2:
+                    continue
+                column = event_time(dataset)
+                here: Any = [(DAY, "=", day.isoformat())]
+                writing = _writing(())
+                if column in _schema(table).names and sum(sizes) <= _FILE_BYTES:
+                    done = table.optimize.z_order(
+                        [column], here, target_size=2 * _FILE_BYTES, writer_properties=writing
+                    )
+                else:
+                    done = table.optimize.compact(here, target_size=_FILE_BYTES, writer_properties=writing)
+                if done["numFilesRemoved"]:
+                    return True
+        return False
+
+    def vacuum(self) -> None:
+        """Delete the files of every table that a compaction replaced, or a crash left, and that nobody reads any more.
+
+        A query that began when they were part of a table has an hour to end.
+        """
+        for table in self._tables.values():
+            table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False)
+
     def erase(self, offsets: Sequence[int]) -> int:
         """Erase the rows at some offsets from every table and file; return how many are left: 0."""
         left = 0
@@ -157,14 +189,10 @@ class WorkspaceTables:
         return LakeTable(dataset, _schema(table), files)
 
     def _compact(self, table: DeltaTable) -> None:
-        small: dict[Any, int] = {}
-        for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-            if action["size_bytes"] < _SMALL_BYTES:
-                day = action[f"partition.{DAY}"]
-                small[day] = small.get(day, 0) + 1
-        if max(small.values(), default=0) < _SMALL_FILES:
+        small = (sum(size < _SMALL_BYTES for size in sizes) for sizes in _sizes(table).values())
+        if max(small, default=0) < _SMALL_FILES:
             return
-        table.optimize.compact(target_size=2 * _SMALL_BYTES, writer_properties=_writing(()))
+        table.optimize.compact(target_size=_FILE_BYTES, writer_properties=_writing(()))
         table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False)
 
     def _transaction(self, until: int) -> CommitProperties:
@@ -198,6 +226,14 @@ def _writing(columns: Sequence[LakeColumn]) -> WriterProperties:
 def _schema(table: DeltaTable) -> pa.Schema:
     exported: Any = table.schema().to_arrow()  # of another Arrow library; it hands over by the Arrow C interface
     return pa.schema(exported)
+
+
+def _sizes(table: DeltaTable) -> dict[date, list[int]]:
+    """Return the sizes of a table's files by the day of receipt."""
+    found: dict[date, list[int]] = {}
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        found.setdefault(action[f"partition.{DAY}"], []).append(action["size_bytes"])
+    return found
 
 
 def _keep_type(column: LakeColumn, present: pa.DataType | None) -> LakeColumn:

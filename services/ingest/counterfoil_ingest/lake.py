@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 import pyarrow as pa
+from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.errors import UnavailableError
 from counterfoil_chassis.health import HEALTH
 from deltalake.exceptions import DeltaError
@@ -27,7 +28,7 @@ from counterfoil_ingest.errors import BlockUnreadableError
 from counterfoil_ingest.metrics import LAKE_BEHIND, LAKE_BEHIND_SECONDS
 from counterfoil_ingest.openlineage import LakeShape
 from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
-from counterfoil_ingest.registry import Compiled
+from counterfoil_ingest.registry import ColumnType, Compiled
 from counterfoil_ingest.store import Log
 
 _T = TypeVar("_T")
@@ -38,6 +39,8 @@ COMMIT_ROWS = 50_000
 _READ_BYTES = 512 << 10  # of compressed blocks: some ten thousand records
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
+_SETTLE_SECONDS = 3600.0
+_EVENT_TIME = "timestamp"  # of events; of another dataset it is the first column that is a moment
 _RESERVED = {name.lower() for name in SYSTEM_SCHEMA.names}
 _LOOKED_AT = 200  # records of a block that show which undeclared properties there are
 _MOST_LEARNT = 1_000
@@ -81,6 +84,7 @@ class _Progress:
     visited: float = 0.0
     complete: float = field(default_factory=time.monotonic)
     retry_at: float = 0.0
+    settle_at: float = 0.0
     failure: str = ""
     waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -103,6 +107,7 @@ class Lake:
         log: Log,
         contracts: ContractSource,
         *,
+        clock: Clock,
         commit_seconds: float = COMMIT_SECONDS,
         commit_rows: int = COMMIT_ROWS,
         tell: Callable[[str, str, LakeShape], Awaitable[None]] | None = None,
@@ -111,6 +116,7 @@ class Lake:
         self._directory = directory
         self._log = log
         self._contracts = contracts
+        self._clock = clock
         self._commit_seconds = commit_seconds
         self._commit_rows = commit_rows
         self._tell = tell
@@ -143,8 +149,40 @@ class Lake:
             due = [name for name in sorted(self._progress) if self._is_due(name, now=loop.time())]
             for workspace in due:
                 await self._visit(workspace)
-            if not due:
+            if not due and not await self._settle():
                 await self._pause()
+
+    async def _settle(self) -> bool:
+        """Put the files of one day that is over in order, where nothing is more urgent; return whether it did."""
+        loop = asyncio.get_running_loop()
+        for workspace, progress in self._progress.items():
+            if progress.cursor == 0 or loop.time() < progress.settle_at:
+                continue
+            try:
+                async with progress.turn:
+                    more = await self._call(partial(self._settle_tables, workspace))
+            except (DeltaError, OSError, pa.ArrowException) as error:
+                more, progress.tables = False, None
+                _logger.warning(
+                    "the lake's files are not put in order", extra={"workspace": workspace, "error": str(error)}
+                )
+            if not more:
+                progress.settle_at = loop.time() + _SETTLE_SECONDS
+            return more
+        return False
+
+    def _settle_tables(self, workspace: str) -> bool:
+        tables = self._tables(workspace)
+
+        def event_time(dataset: str) -> str | None:
+            columns = lake_columns(self._contracts.in_force(workspace, dataset))
+            times = [column.name for column in columns if column.type is ColumnType.TIMESTAMPTZ]
+            return next((name for name in times if name == _EVENT_TIME), times[0] if times else None)
+
+        if tables.settle(event_time, before=self._clock.now().date()):
+            return True
+        tables.vacuum()
+        return False
 
     async def _pause(self) -> None:
         try:
@@ -171,6 +209,13 @@ class Lake:
             ) from None
         finally:
             progress.waiting = [each for each in progress.waiting if each[1] is not reached]
+
+    def waiting_seconds(self, workspace: str) -> float:
+        """Return for how long a workspace's oldest record that is not in the lake has waited; 0 = all are in it."""
+        progress = self._progress.get(workspace)
+        if progress is None or progress.cursor >= self._log.head(workspace, PARTITION):
+            return 0.0
+        return time.monotonic() - progress.complete
 
     def _behind(self) -> int:
         heads = ((self._log.head(name, PARTITION), each.cursor) for name, each in self._progress.items())
