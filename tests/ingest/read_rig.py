@@ -25,6 +25,7 @@ from counterfoil_ingest.import_jobs import Format, Import, State
 from counterfoil_ingest.import_mappings import load_mappings
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.lake_places import FolderPlace, LakePlace
 from counterfoil_ingest.openlineage import LakeShape
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
@@ -187,7 +188,12 @@ class ReadSide:
 
 @asynccontextmanager
 async def read_side(
-    rig: Any, *, commit_seconds: float = 60.0, commit_rows: int = 50_000, run: bool = True
+    rig: Any,
+    *,
+    commit_seconds: float = 60.0,
+    commit_rows: int = 50_000,
+    run: bool = True,
+    place: LakePlace | None = None,
 ) -> AsyncIterator[ReadSide]:
     """Open the read side over an open log; with `run`, the lake and the imports work."""
     database = Database(rig.url, lease=rig.lease)
@@ -199,7 +205,7 @@ async def read_side(
 
     clock = SystemClock()
     lake = Lake(
-        folder,
+        place or FolderPlace(folder),
         rig.log,
         rig.contracts,
         clock=clock,

@@ -19,6 +19,7 @@ from counterfoil_ingest.arrow import LakeColumn, LakeRecords, read_lines
 from counterfoil_ingest.blocks import Line
 from counterfoil_ingest.delta import WorkspaceTables
 from counterfoil_ingest.entities import UNPLANNED, Header
+from counterfoil_ingest.lake_places import FolderPlace
 from counterfoil_ingest.read_errors import LakeBehindError
 from counterfoil_ingest.registry import ColumnType
 from hypothesis import given
@@ -224,7 +225,7 @@ async def test_a_day_that_is_over_becomes_one_file_in_the_order_of_its_events(ri
         before = await side.lake.table("acme", "sales")
         snapshot = side.snapshots.at_head("acme", "sales")
         reading = await side.snapshots.open("acme", snapshot, columns=["sale_id"], within=20)
-        tables = WorkspaceTables(rig.folder / "lake" / "acme", life=f"{rig.log.epoch}/0")
+        tables = WorkspaceTables(FolderPlace(rig.folder / "lake" / "acme"), life=f"{rig.log.epoch}/0")
         assert not tables.settle(lambda _: "sold_at", before=date(2023, 11, 14))  # the day is not over
         assert tables.settle(lambda _: "sold_at", before=date(2023, 11, 15))
         assert not tables.settle(lambda _: "sold_at", before=date(2023, 11, 15))

@@ -38,6 +38,7 @@ from counterfoil_ingest.holds import Holds
 from counterfoil_ingest.import_mappings import load_mappings
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.lake_places import lake_place
 from counterfoil_ingest.measuring import Measurer
 from counterfoil_ingest.monitoring import Monitoring
 from counterfoil_ingest.openlineage import LakeShape, lake_event
@@ -187,7 +188,12 @@ async def _reading(
         await engines.lineage.tell(workspace=workspace, event=event)
 
     lake = Lake(
-        folder, log, contracts, clock=host.clock, commit_seconds=settings.lake_commit_seconds, tell=tell
+        lake_place(settings.lake_url, settings.lake_options_file, folder=folder),
+        log,
+        contracts,
+        clock=host.clock,
+        commit_seconds=settings.lake_commit_seconds,
+        tell=tell,
     )
     snapshots = Snapshots(log, lake, contracts)
     spool = Spool(settings.data_dir / "imports", max_bytes=settings.max_import_bytes)

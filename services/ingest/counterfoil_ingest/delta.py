@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,9 +14,10 @@ from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transactio
 
 from counterfoil_ingest.arrow import ARROW_TYPES, DAY, EXTRA, RECORD_ID, LakeColumn, schema_of
 from counterfoil_ingest.lake_erasing import erase_rows
+from counterfoil_ingest.lake_places import LakePlace
 from counterfoil_ingest.registry import ColumnType
 
-_CURSOR_FILE = "_cursor.json"
+CURSOR_FILE = "_cursor.json"
 _CONFIGURATION = {
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 1 days",
@@ -32,8 +31,12 @@ _KEEP_REPLACED_HOURS = 1  # a query that began before a compaction still reads t
 
 @dataclass(frozen=True, slots=True)
 class LakeFile:
-    """One Parquet file of a table with the range of what it holds; `version` is set when all its rows share one."""
+    """One Parquet file of a table with the range of what it holds; `version` is set when all its rows share one.
 
+    The table knows it by `name`; it is read at `path`.
+    """
+
+    name: str
     path: str
     day: date
     rows: int
@@ -54,15 +57,15 @@ class LakeTable:
 
 
 class WorkspaceTables:
-    """The tables of one workspace below `directory`, for one life of the log.
+    """The tables of one workspace at `place`, for one life of the log.
 
     Each table's own cursor is a Delta application transaction in the commit that holds the rows, so that a crash
     neither repeats nor skips any. The cursor file says up to where *every* table has come: it only saves reading from
     the start, and when a table has less than the file claims, the log is read from the start.
     """
 
-    def __init__(self, directory: Path, *, life: str, partition: int = 0) -> None:
-        self._directory = directory
+    def __init__(self, place: LakePlace, *, life: str, partition: int = 0) -> None:
+        self._place = place
         self._life = life
         self._app_id = f"log/{life}/{partition}"
         self._tables: dict[str, DeltaTable] = {}
@@ -75,21 +78,21 @@ class WorkspaceTables:
         claimed = self._read_cursor_file()
         if claimed is None or claimed["life"] != self._life:
             claimed = {"life": self._life, "offset": 0, "tables": {}}
-        for path in sorted(self._directory.glob("*/_delta_log")):
-            table = DeltaTable(path.parent)
+        for dataset in self._place.datasets():
+            table = self._opened(dataset)
             done = table.transaction_version(self._app_id)
             if done is None:  # of another life of the log: its offsets mean something else
-                shutil.rmtree(path.parent)
+                self._place.drop(dataset)
                 continue
-            self._tables[path.parent.name] = table
-            self._done[path.parent.name] = done
+            self._tables[dataset] = table
+            self._done[dataset] = done
         complete = all(self._done.get(name, -1) >= offset for name, offset in claimed["tables"].items())
         self.cursor = claimed["offset"] if complete else 0
         self._write_cursor_file()
 
     def intact(self) -> bool:
         """Say whether the folder is still there; when it was deleted, everything is written again."""
-        return (self._directory / _CURSOR_FILE).exists()
+        return self._place.has(CURSOR_FILE)
 
     def done(self, dataset: str) -> int:
         """Return the exclusive offset up to which a dataset's records are in its table."""
@@ -108,9 +111,10 @@ class WorkspaceTables:
         table = self._tables.get(dataset)
         if table is None:
             table = DeltaTable.create(
-                self._directory / dataset,
+                self._place.uri(dataset),
                 schema_of(columns),
                 partition_by=[DAY],
+                storage_options=self._place.options,
                 configuration=_CONFIGURATION,
                 commit_properties=self._transaction(0),
             )
@@ -166,27 +170,30 @@ class WorkspaceTables:
 
         A query that began when they were part of a table has an hour to end.
         """
-        for table in self._tables.values():
+        for dataset, table in self._tables.items():
             table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False)
+            present = [action["path"] for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()]
+            self._place.forget(dataset, but=present, older_than=_KEEP_REPLACED_HOURS * 3600)
 
     def erase(self, offsets: Sequence[int]) -> int:
         """Erase the rows at some offsets from every table and file; return how many are left: 0."""
         left = 0
         for dataset, table in self._tables.items():
-            left += erase_rows(table, self._directory / dataset, offsets)
-            self._tables[dataset] = DeltaTable(
-                self._directory / dataset
-            )  # the old handle knows log entries that are gone
+            left += erase_rows(table, self._place, dataset, offsets)
+            self._tables[dataset] = self._opened(dataset)  # the old handle knows log entries that are gone
         return left
 
     def view(self, dataset: str) -> LakeTable | None:
-        """Return a table as it is now; None when it has none."""
+        """Return a table as it is now; None when there is none. Its files may have to be fetched."""
         table = self._tables.get(dataset)
         if table is None:
             return None
         actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-        files = tuple(_lake_file(action, self._directory / dataset) for action in actions)
+        files = tuple(_lake_file(action, self._place.path(dataset, action["path"])) for action in actions)
         return LakeTable(dataset, _schema(table), files)
+
+    def _opened(self, dataset: str) -> DeltaTable:
+        return DeltaTable(self._place.uri(dataset), storage_options=self._place.options)
 
     def _compact(self, table: DeltaTable) -> None:
         small = (sum(size < _SMALL_BYTES for size in sizes) for sizes in _sizes(table).values())
@@ -200,20 +207,14 @@ class WorkspaceTables:
 
     def _read_cursor_file(self) -> dict[str, Any] | None:
         try:
-            claimed: dict[str, Any] = orjson.loads((self._directory / _CURSOR_FILE).read_bytes())
-        except (FileNotFoundError, orjson.JSONDecodeError):
+            claimed: dict[str, Any] = orjson.loads(self._place.read(CURSOR_FILE) or b"")
+        except orjson.JSONDecodeError:
             return None
         return claimed
 
     def _write_cursor_file(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        fresh = self._directory / f"{_CURSOR_FILE}.new"
         claims: Mapping[str, Any] = {"life": self._life, "offset": self.cursor, "tables": self._done}
-        with fresh.open("wb") as file:
-            file.write(orjson.dumps(claims))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._directory / _CURSOR_FILE)
+        self._place.write(CURSOR_FILE, orjson.dumps(claims))
 
 
 def _writing(columns: Sequence[LakeColumn]) -> WriterProperties:
@@ -243,12 +244,13 @@ def _keep_type(column: LakeColumn, present: pa.DataType | None) -> LakeColumn:
     return LakeColumn(column.name, kept, column.timezone)
 
 
-def _lake_file(action: Mapping[str, Any], root: Path) -> LakeFile:
+def _lake_file(action: Mapping[str, Any], path: Path) -> LakeFile:
     same = action["min._contract_version"] == action["max._contract_version"] and (
         action["null_count._contract_version"] == 0
     )
     return LakeFile(
-        path=str(root / action["path"]),
+        name=action["path"],
+        path=str(path),
         day=action[f"partition.{DAY}"],
         rows=action["num_records"],
         first_partition=action["min._partition"],

@@ -9,9 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -23,8 +22,9 @@ from deltalake.exceptions import DeltaError
 
 from counterfoil_ingest import blocks
 from counterfoil_ingest.arrow import PARTITION, SYSTEM_SCHEMA, LakeColumn, LakeRecords, extras_of, read_lines
-from counterfoil_ingest.delta import LakeTable, WorkspaceTables
+from counterfoil_ingest.delta import CURSOR_FILE, LakeTable, WorkspaceTables
 from counterfoil_ingest.errors import BlockUnreadableError
+from counterfoil_ingest.lake_places import LakePlace
 from counterfoil_ingest.metrics import LAKE_BEHIND, LAKE_BEHIND_SECONDS
 from counterfoil_ingest.openlineage import LakeShape
 from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
@@ -99,11 +99,11 @@ class _Read:
 
 
 class Lake:
-    """Delta tables below `directory`/<workspace>/<dataset>/, written behind the log by one thread of its own."""
+    """Delta tables at `place`, <workspace>/<dataset>/, written behind the log by one thread of its own."""
 
     def __init__(
         self,
-        directory: Path,
+        place: LakePlace,
         log: Log,
         contracts: ContractSource,
         *,
@@ -113,7 +113,7 @@ class Lake:
         tell: Callable[[str, str, LakeShape], Awaitable[None]] | None = None,
     ) -> None:
         """Take also `tell`: it is awaited before a commit that changes what a workspace's dataset is made of."""
-        self._directory = directory
+        self._place = place
         self._log = log
         self._contracts = contracts
         self._clock = clock
@@ -194,7 +194,7 @@ class Lake:
     async def flush(self, workspace: str, offset: int, *, within: float) -> None:
         """Return once every record below an exclusive offset is in the lake; raise LakeBehindError after `within` s."""
         progress = self._progress.setdefault(workspace, _Progress())
-        if progress.cursor >= offset and (offset == 0 or self._cursor_file(workspace).exists()):
+        if progress.cursor >= offset and (offset == 0 or self._place.below(workspace).has(CURSOR_FILE)):
             return
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         progress.waiting.append((offset, reached))
@@ -236,8 +236,27 @@ class Lake:
         )
 
     async def table(self, workspace: str, dataset: str) -> LakeTable | None:
-        """Return a table as it is now; None when nothing was written to it yet."""
-        return await self._call(lambda: self._tables(workspace).view(dataset))
+        """Return a table as it is now, to be read; None when nothing was written to it yet.
+
+        Raises LakeUnavailableError.
+        """
+        table = await self._call(lambda: self._tables(workspace).view(dataset))
+        if table is not None and self._place.options is not None:
+            progress = self._progress.setdefault(workspace, _Progress())
+            async with progress.turn:  # an erasure leaves no copy behind that was being made
+                try:
+                    await asyncio.to_thread(_fetch, self._place.below(workspace), table)
+                except OSError as error:
+                    raise LakeUnavailableError(
+                        f"A file of the lake could not be fetched ({error}). Ask again, and look at its storage.",
+                        retry_after=timedelta(seconds=_RETRY_SECONDS),
+                    ) from error
+        return table
+
+    async def rows_before(self, workspace: str, dataset: str, day: date) -> int:
+        """Count the rows of a table that were received before a day."""
+        table = await self._call(lambda: self._tables(workspace).view(dataset))
+        return sum(file.rows for file in table.files if file.day < day) if table else 0
 
     async def erase(self, workspace: str, offsets: Sequence[int]) -> int:
         """Erase the rows of records that the log has erased; return how many are left: 0.
@@ -365,14 +384,17 @@ class Lake:
         progress = self._progress.setdefault(workspace, _Progress())
         if progress.tables is None or not progress.tables.intact():
             life = f"{self._log.epoch}/0"  # 0: tables of releases that could not erase say so
-            progress.tables = WorkspaceTables(self._directory / workspace, life=life, partition=PARTITION)
+            progress.tables = WorkspaceTables(self._place.below(workspace), life=life, partition=PARTITION)
         return progress.tables
-
-    def _cursor_file(self, workspace: str) -> Path:
-        return self._directory / workspace / "_cursor.json"
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _fetch(place: LakePlace, table: LakeTable) -> None:
+    """Have the files of a table where they are read from."""
+    for file in table.files:
+        place.fetch(table.dataset, file.name)
 
 
 def _by_dataset(lines: list[Any]) -> dict[str, list[Any]]:

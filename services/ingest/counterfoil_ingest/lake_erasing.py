@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,29 +11,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from counterfoil_ingest.lake_places import LakePlace
+
 _AT_ONCE: Final = 1_000  # runs of offsets in one commit: a condition of many thousands takes minutes to evaluate
 
 Offsets = npt.NDArray[np.int64]
 _NONE: Final[Offsets] = np.empty(0, np.int64)
 
 
-def erase_rows(table: DeltaTable, folder: Path, offsets: Sequence[int]) -> int:
+def erase_rows(table: DeltaTable, place: LakePlace, dataset: str, offsets: Sequence[int]) -> int:
     """Delete the rows at some offsets, then every file and log entry that held them; return how many are left: 0.
 
     Readers that began before may find files gone. Done again, it changes nothing.
     """
     wanted = np.unique(np.asarray(offsets, np.int64))
-    held = np.unique(
-        np.concatenate(
-            [_NONE, *(_held(folder / path, _between(wanted, low, high)) for path, low, high in _files(table))]
-        )
-    )
+    held = np.unique(np.concatenate([_NONE, *_held(table, place, dataset, wanted)]))
     runs = np.split(held, np.flatnonzero(np.diff(held) > 1) + 1) if len(held) else []
     for start in range(0, len(runs), _AT_ONCE):
         table.delete(_condition(runs[start : start + _AT_ONCE]))
     table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
-    _forget_log(table, folder / "_delta_log")
-    return sum(len(_held(folder / path, _between(wanted, low, high))) for path, low, high in _files(table))
+    place.forget(dataset, but=[path for path, _, _ in _files(table)], older_than=0)
+    _forget_log(table, place, dataset)
+    return sum(map(len, _held(table, place, dataset, wanted)))
 
 
 def _files(table: DeltaTable) -> list[tuple[str, int, int]]:
@@ -46,12 +44,14 @@ def _between(offsets: Offsets, low: int, high: int) -> Offsets:
     return offsets[np.searchsorted(offsets, low) : np.searchsorted(offsets, high, side="right")]
 
 
-def _held(path: Path, offsets: Offsets) -> Offsets:
-    """Return those of the offsets that a file has rows of."""
-    if not len(offsets):
-        return _NONE
-    column: Offsets = pq.ParquetFile(path).read(["_offset"]).column("_offset").to_numpy()
-    return column[np.isin(column, offsets)]
+def _held(table: DeltaTable, place: LakePlace, dataset: str, wanted: Offsets) -> Iterator[Offsets]:
+    """Yield for each file that may have some those of the offsets that it has rows of."""
+    for path, low, high in _files(table):
+        offsets = _between(wanted, low, high)
+        if len(offsets):
+            file = pq.ParquetFile(place.fetch(dataset, path))
+            column: Offsets = file.read(["_offset"]).column("_offset").to_numpy()
+            yield column[np.isin(column, offsets)]
 
 
 def _condition(runs: Sequence[Offsets]) -> str:
@@ -63,11 +63,11 @@ def _condition(runs: Sequence[Offsets]) -> str:
     return " OR ".join(conditions)
 
 
-def _forget_log(table: DeltaTable, log: Path) -> None:
+def _forget_log(table: DeltaTable, place: LakePlace, dataset: str) -> None:
     """Delete the entries before a new checkpoint: each says the least and greatest value of a file's columns."""
-    entries = [path for path in log.iterdir() if path.name[:20].isdigit()]
-    if any(int(path.name[:20]) < table.version() for path in entries):
+    entries = [name for name in place.log_entries(dataset) if name[:20].isdigit()]
+    if any(int(name[:20]) < table.version() for name in entries):
         table.create_checkpoint()
-    for path in entries:
-        if int(path.name[:20]) < table.version():
-            path.unlink()
+    for name in entries:
+        if int(name[:20]) < table.version():
+            place.delete_log_entry(dataset, name)

@@ -207,9 +207,7 @@ class Retention:
         while offset is not None:
             found = await asyncio.to_thread(self._find, workspace, {dataset: before}, texts, offset)
             left, held, offset = left + len(found.offsets), held + found.held[dataset], found.next_offset
-        table = await self._lake.table(workspace, dataset)
-        # The lake's files are by the day of receipt, and a policy ends at the end of one.
-        rows = sum(file.rows for file in table.files if file.day < cut.date()) if table else 0
+        rows = await self._lake.rows_before(workspace, dataset, cut.date())
         left += max(0, rows - held) + len(await self._expired_quarantine(policy, before, texts))
         fields = {"workspace": workspace, "dataset": dataset, "records": records, "quarantined": len(expired)}
         _logger.info("retention is done", extra={**fields, "held": held, "remaining": left})

@@ -25,6 +25,16 @@ class Settings(ServiceSettings):
         default=None, description="A folder with mappings of files (YAML) beside those that are shipped."
     )
     lake_commit_seconds: float = Field(default=5.0, gt=0, description="How far the lake may stay behind, in seconds.")
+    lake_url: str = Field(
+        default="",
+        pattern="^(s3://[^/]+(/.*)?)?$",
+        description="Where the lake lies in S3-compatible storage, e.g. `s3://bucket/lake`; empty: in the data folder.",
+    )
+    lake_options_file: Path | None = Field(
+        default=None,
+        description="A secret JSON file with what opens that storage: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, "
+        "`AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, each as needed.",
+    )
     query_memory: str = Field(
         default="512MB", pattern=r"^[1-9][0-9]*(MB|GB)$", description="The memory of one SQL query, e.g. `512MB`."
     )
