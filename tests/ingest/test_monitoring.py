@@ -20,6 +20,7 @@ from counterfoil_chassis.identity import TokenSigner
 from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.tables import TABLES
 from counterfoil_chassis.watch import Feed
+from counterfoil_ingest.counting import Counting
 from counterfoil_ingest.errors import MonitorFailingError, MonitorNotFoundError, NothingToResumeError
 from counterfoil_ingest.measuring import Measurer
 from counterfoil_ingest.monitoring import Ended, Monitoring, Watched
@@ -37,9 +38,13 @@ from counterfoil_ingest.monitors import (
     Promises,
     State,
 )
+from counterfoil_ingest.plans import Plans
+from counterfoil_ingest.reconciling import Reconciling
 from counterfoil_ingest.servicers.monitors import disowned_message, hold_message, report_message
+from counterfoil_ingest.sql.histories import SqlHistoryTransactions
 from counterfoil_ingest.sql.monitors import INCIDENTS, TOPIC, SqlMonitorTransactions
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
+from counterfoil_ingest.sql.reconciliations import SqlReconciliationTransactions
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
@@ -69,17 +74,29 @@ class Watch:
     clock: MovableClock
     database: Database
     transactions: SqlMonitorTransactions
+    totals: SqlReconciliationTransactions
     settled: bool = False
+    waited: float = 0.0
 
     def open(self) -> None:
         """Begin as a process does; once more is a restart."""
+        log = self.side.log
+        self.plans = Plans(self.side.contracts)
+        self.reconciling = Reconciling(self.totals, self.side.queries, log=log, plans=self.plans)
         self.measurer = Measurer(
-            self.side.queries, log=self.side.log, quarantine=SqlQuarantine(self.database), period=PERIOD
+            self.side.queries,
+            log=log,
+            quarantine=SqlQuarantine(self.database),
+            period=PERIOD,
+            counting=Counting(SqlHistoryTransactions(self.database), self.side.queries, log=log),
+            reconciling=self.reconciling,
+            waiting=lambda _workspace: self.waited,
         )
         self.monitoring = Monitoring(
             self.transactions,
             self.measurer,
-            contracts=self.side.contracts,
+            plans=self.plans,
+            log=log,
             settled=lambda: self.settled,
             period=PERIOD,
             clock=self.clock,
@@ -96,7 +113,12 @@ class Watch:
         await self.side.append(*made, workspace=workspace, received_at=at)
 
     async def look(self, *, after: float = 60, workspace: str = "acme") -> dict[str, Watched]:
-        """Let time pass, do what is due, and return the monitors by name."""
+        """Let time pass, do what is due, and return what the contract promises by name."""
+        found = await self.look_at_all(after=after, workspace=workspace)
+        return {name: each for name, each in found.items() if each.setting is None}
+
+    async def look_at_all(self, *, after: float = 60, workspace: str = "acme") -> dict[str, Watched]:
+        """Let time pass, do what is due, and return all monitors by name."""
         self.clock.move(seconds=after)
         for each in ("acme", "zeta"):
             await self.monitoring.do_what_is_due(each)
@@ -152,11 +174,12 @@ async def watch(rig: LogRig) -> AsyncIterator[Watch]:
         async def deliver(_payloads: Any) -> None:
             raise AssertionError("the relay does not run here")
 
+        trail = AuditTrail(database, nobody, signer, ids=SystemIds(clock), clock=clock)
         transactions = SqlMonitorTransactions(
             database,
             Feed(database, TOPIC),
             relay=OutboxRelay(database, INCIDENTS, deliver, clock),
-            trail=AuditTrail(database, nobody, signer, ids=SystemIds(clock), clock=clock),
+            trail=trail,
             to_hold=hold_message,
             to_report=report_message,
             to_disowned=disowned_message,
@@ -164,7 +187,7 @@ async def watch(rig: LogRig) -> AsyncIterator[Watch]:
         for workspace in ("acme", "zeta"):
             side.contracts.drop(workspace, "events")
             side.contracts.put(contract("sales", SALES, workspace=workspace))
-        watch = Watch(side, clock, database, transactions)
+        watch = Watch(side, clock, database, transactions, SqlReconciliationTransactions(database, trail=trail))
         watch.open()
         yield watch
         await database.close()
@@ -469,7 +492,8 @@ async def test_the_same_rows_are_not_counted_again(watch: Watch, monkeypatch: py
     run = watch.side.queries.run
 
     async def counted(workspace: str, sql: str, *arguments: Any, **more: Any) -> Any:
-        asked.append(sql)
+        if "AS m0" in sql:
+            asked.append(sql)
         return await run(workspace, sql, *arguments, **more)
 
     monkeypatch.setattr(watch.side.queries, "run", counted)

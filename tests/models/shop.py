@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -159,7 +159,15 @@ class Holds(monitors_pb2_grpc.MonitorServiceServicer):
         self.state = State()
 
     def hold(
-        self, dataset: str, *, workspace: str = "acme", recovered: bool = False, held: bool = True, incident: str = "?"
+        self,
+        dataset: str,
+        *,
+        workspace: str = "acme",
+        recovered: bool = False,
+        held: bool = True,
+        incident: str = "?",
+        metric: str = "latency",
+        days: Sequence[str] = (),
     ) -> None:
         hold = monitors_pb2.Hold(
             workspace=workspace,
@@ -168,6 +176,8 @@ class Holds(monitors_pb2_grpc.MonitorServiceServicer):
             incident_id=f"incident-of-{dataset}" if incident == "?" else incident,
             detail="2 d, and it must be at most 1 d.",
             held=held,
+            metric=metric,
+            days=days,
         )
         hold.since.GetCurrentTime()
         if recovered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -176,6 +177,21 @@ async def test_receipts_of_lifts_and_attributions_say_so_too(world: World, marke
     for made in (await measured(client), await released(lambda: attribute(client, lookback_days=5))):
         receipt = await client(client.receipts.GetReceipt, receipts_pb2.GetReceiptRequest(receipt_id=made.receipt_id))
         assert "PROMISE_BROKEN" in {note.reason for note in receipt.completeness.notes}
+
+
+async def test_a_gap_of_totals_concerns_the_days_it_is_about(market: World, client: Client) -> None:
+    made = await attribute(client)
+    outside, inside = "1999-01-01", made.spec.last_day
+    reasons = {}
+    for lookback, day in enumerate((outside, inside), 9):
+        market.holds.hold("mail_costs", metric="reconciliation")  # once that is known, so is what is told before it
+        await held(lambda: attribute(client))
+        market.holds.hold("mail_costs", held=False, metric="reconciliation", days=[day])
+        again = await released(partial(attribute, client, lookback_days=lookback))
+        receipt = await client(client.receipts.GetReceipt, receipts_pb2.GetReceiptRequest(receipt_id=again.receipt_id))
+        reasons[day] = {note.reason for note in receipt.completeness.notes}
+    assert "TOTALS_DIFFER" not in reasons[outside]
+    assert "TOTALS_DIFFER" in reasons[inside]
 
 
 @pytest.mark.both_engines

@@ -1,9 +1,13 @@
-"""Two promises that are broken: one incident is ended where it was noticed, one where incidents are kept."""
+"""Two promises that are broken: one incident is ended where it was noticed, one where incidents are kept.
 
+Then something more is watched, and a total is reported.
+"""
+
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from counterfoil.governance.v1 import incidents_pb2
-from counterfoil.ingest.v1 import monitors_pb2
+from counterfoil.ingest.v1 import monitors_pb2, reconciliations_pb2
 
 from tests.system.installation import until
 from tests.system.story import Step, World
@@ -40,6 +44,8 @@ schema:
         schedule: 0 0 1 1 *
 """
 HELD, NOTED = "stock.rowCount", "stock.items"
+NEVER = "0 0 1 1 *"
+YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
 
 
 def _promise(world: World) -> None:
@@ -73,6 +79,15 @@ def _wait_for_ends(world: World) -> None:
     until(over, seconds=30, what="the incidents have not ended on both sides")
 
 
+def _total(**values: Any) -> reconciliations_pb2.ReportedTotal:
+    """Return a total of nothing, which is what is in stock."""
+    return reconciliations_pb2.ReportedTotal(dataset="stock", day=YESTERDAY, **values)
+
+
+def _reported(world: World) -> str:
+    return str(world.answers["ReconciliationService/ReportTotals"]["reconciliations"][1]["reconciliation_id"])
+
+
 MONITORS_STORY: dict[str, Step] = {
     "MonitorService/EvaluateMonitor": Step(
         lambda w: monitors_pb2.EvaluateMonitorRequest(monitor_id=HELD), before=_promise
@@ -97,5 +112,25 @@ MONITORS_STORY: dict[str, Step] = {
         lambda w: incidents_pb2.GetIncidentRequest(incident_id=_incident(w, HELD)["incident_id"])
     ),
     "IncidentService/ListIncidents": Step(lambda w: incidents_pb2.ListIncidentsRequest(dataset="stock")),
+    "MonitorService/CreateMonitor": Step(
+        lambda w: monitors_pb2.CreateMonitorRequest(
+            dataset="stock", name="soon", metric="delay", threshold=60, schedule=NEVER, request_id="soon"
+        )
+    ),
+    "MonitorService/UpdateMonitor": Step(
+        lambda w: monitors_pb2.UpdateMonitorRequest(monitor_id="stock.soon", severity="error", data_breaker=True)
+    ),
+    "MonitorService/DeleteMonitor": Step(lambda w: monitors_pb2.DeleteMonitorRequest(monitor_id="stock.soon")),
+    "ReconciliationService/ReportTotals": Step(
+        lambda w: reconciliations_pb2.ReportTotalsRequest(
+            totals=[_total(reported_by="warehouse"), _total(match={"item": "mug"}, reported_by="shop")]
+        )
+    ),
+    "ReconciliationService/DeleteReconciliation": Step(
+        lambda w: reconciliations_pb2.DeleteReconciliationRequest(reconciliation_id=_reported(w))
+    ),
+    "ReconciliationService/ListReconciliations": Step(
+        lambda w: reconciliations_pb2.ListReconciliationsRequest(dataset="stock")
+    ),
 }
 """`Service/Method` to its question, in order."""

@@ -18,6 +18,7 @@ from counterfoil.ingest.v1.imports_pb2_grpc import add_ImportServiceServicer_to_
 from counterfoil.ingest.v1.monitors_pb2_grpc import add_MonitorServiceServicer_to_server
 from counterfoil.ingest.v1.quarantine_pb2_grpc import add_QuarantineServiceServicer_to_server
 from counterfoil.ingest.v1.queries_pb2_grpc import add_QueryServiceServicer_to_server
+from counterfoil.ingest.v1.reconciliations_pb2_grpc import add_ReconciliationServiceServicer_to_server
 from counterfoil.ingest.v1.records_pb2_grpc import add_RecordServiceServicer_to_server
 from counterfoil.ingest.v1.sources_pb2_grpc import add_SourceServiceServicer_to_server
 from counterfoil_chassis.audit import AuditTrail
@@ -30,9 +31,9 @@ from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
-
 from counterfoil_ingest import protocols
 from counterfoil_ingest.append import Appender, open_appender
+from counterfoil_ingest.counting import Counting
 from counterfoil_ingest.erasing import Eraser
 from counterfoil_ingest.holds import Holds
 from counterfoil_ingest.import_mappings import load_mappings
@@ -42,9 +43,11 @@ from counterfoil_ingest.lake_places import lake_place
 from counterfoil_ingest.measuring import Measurer
 from counterfoil_ingest.monitoring import Monitoring
 from counterfoil_ingest.openlineage import LakeShape, lake_event
+from counterfoil_ingest.plans import Plans
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.quotas import Quotas
 from counterfoil_ingest.reading import LogReader
+from counterfoil_ingest.reconciling import Reconciling
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.remote.checks import CheckRunner
 from counterfoil_ingest.remote.contracts import ContractsClient, ContractsFollower
@@ -58,16 +61,19 @@ from counterfoil_ingest.servicers.imports import ImportServicer
 from counterfoil_ingest.servicers.monitors import MonitorServicer, disowned_message, hold_message, report_message
 from counterfoil_ingest.servicers.quarantine import QuarantineServicer
 from counterfoil_ingest.servicers.queries import QueryServicer
+from counterfoil_ingest.servicers.reconciliations import ReconciliationServicer
 from counterfoil_ingest.servicers.records import RecordServicer
 from counterfoil_ingest.servicers.sources import SourceServicer
 from counterfoil_ingest.settings import Settings
 from counterfoil_ingest.snapshots import Snapshots
 from counterfoil_ingest.sql.contracts import SqlKeptContracts
+from counterfoil_ingest.sql.histories import SqlHistoryTransactions
 from counterfoil_ingest.sql.imports import SqlImportStore
 from counterfoil_ingest.sql.log import SqlLog, open_log
 from counterfoil_ingest.sql.monitors import INCIDENTS, SqlMonitorTransactions
 from counterfoil_ingest.sql.monitors import TOPIC as HOLDS
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
+from counterfoil_ingest.sql.reconciliations import SqlReconciliationTransactions
 from counterfoil_ingest.sql.retention import SqlExpiredQuarantine
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
@@ -303,20 +309,45 @@ async def _watching(
         at_once=_MONITORED_AT_ONCE,
     )
     period = timedelta(seconds=settings.monitor_seconds)
-    quarantine = SqlQuarantine(engines.database)
+    plans = Plans(engines.contracts)
+    totals = SqlReconciliationTransactions(engines.database, trail=engines.trail)
+    reconciling = Reconciling(totals, queries, log=engines.log, plans=plans)
+    measurer = Measurer(
+        queries,
+        log=engines.log,
+        quarantine=SqlQuarantine(engines.database),
+        period=period,
+        counting=Counting(SqlHistoryTransactions(engines.database), queries, log=engines.log),
+        reconciling=reconciling,
+        waiting=lake.waiting_seconds,
+    )
     monitoring = Monitoring(
         transactions,
-        Measurer(queries, log=engines.log, quarantine=quarantine, period=period),
-        contracts=engines.contracts,
+        measurer,
+        plans=plans,
+        log=engines.log,
         settled=engines.settled,
         period=period,
         clock=host.clock,
         ids=host.ids,
     )
     await monitoring.restore()
-    servicer = MonitorServicer(monitoring, feed=feed, pager=engines.pager)
+    await reconciling.restore()
+    servicer = MonitorServicer(
+        monitoring,
+        transactions,
+        idempotency=Idempotency(host.secret, host.clock),
+        feed=feed,
+        pager=engines.pager,
+    )
+    reported = ReconciliationServicer(
+        reconciling, totals, monitoring=monitoring, plans=plans, pager=engines.pager, clock=host.clock
+    )
     followed = incidents.follow(monitoring.told)
-    return [(add_MonitorServiceServicer_to_server, servicer)], [
+    return [
+        (add_MonitorServiceServicer_to_server, servicer),
+        (add_ReconciliationServiceServicer_to_server, reported),
+    ], [
         monitoring.run,
         relay.run,
         followed.run,

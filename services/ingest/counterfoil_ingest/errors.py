@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Self
 
 from counterfoil_chassis.errors import (
+    AlreadyExistsError,
     DataLossError,
     FailedPreconditionError,
     InvalidArgumentError,
@@ -123,6 +124,48 @@ class MonitorNotFoundError(NotFoundError):
     """No contract in force has a monitor with this id."""
 
     reason = "MONITOR_NOT_FOUND"
+
+
+class MonitorExistsError(AlreadyExistsError):
+    """The dataset has a monitor of this name already."""
+
+    reason = "MONITOR_EXISTS"
+
+
+class MonitorOfContractError(FailedPreconditionError):
+    """The monitor is what a contract promises: a new version of it changes it."""
+
+    reason = "MONITOR_OF_CONTRACT"
+
+
+class MonitorInvalidError(InvalidArgumentError):
+    """A monitor's settings contradict its dataset or each other."""
+
+    reason = "MONITOR_INVALID"
+
+
+class TooManyMonitorsError(ResourceExhaustedError):
+    """The dataset has as many monitors as it may have."""
+
+    reason = "TOO_MANY_MONITORS"
+
+
+class TotalInvalidError(InvalidArgumentError):
+    """A reported total names what its dataset has not, or what must not be named."""
+
+    reason = "TOTAL_INVALID"
+
+
+class TooManyTotalsError(ResourceExhaustedError):
+    """As many totals of the dataset are kept as may be."""
+
+    reason = "TOO_MANY_TOTALS"
+
+
+class ReconciliationNotFoundError(NotFoundError):
+    """No reported total has this id in this workspace."""
+
+    reason = "RECONCILIATION_NOT_FOUND"
 
 
 class NothingToResumeError(FailedPreconditionError):

@@ -1,4 +1,4 @@
-"""Looks at what contracts promise of datasets, each in its time, and keeps what follows: incidents, held data."""
+"""Looks at what is watched of datasets, each in its time, and keeps what follows: incidents, held data."""
 
 from __future__ import annotations
 
@@ -14,28 +14,56 @@ from typing import Any, Final
 from counterfoil_chassis.backoff import wait
 from counterfoil_chassis.clock import Clock, Ids
 from counterfoil_chassis.database import lasting
+from counterfoil_chassis.errors import EtagMismatchError
 from counterfoil_chassis.health import HEALTH
+from cronsim import CronSim, CronSimError
 
-from counterfoil_ingest.errors import MonitorFailingError, MonitorNotFoundError, NothingToResumeError
+from counterfoil_ingest.errors import (
+    MonitorExistsError,
+    MonitorFailingError,
+    MonitorInvalidError,
+    MonitorNotFoundError,
+    MonitorOfContractError,
+    NothingToResumeError,
+    TooManyMonitorsError,
+)
 from counterfoil_ingest.measuring import Measurer
 from counterfoil_ingest.metrics import DATASETS_HELD, MONITORS_FAILING
 from counterfoil_ingest.monitors import (
+    DISTRIBUTION,
+    FRESHNESS,
     ITSELF,
+    NULL_SHARE,
+    RECONCILIATION,
+    UNWATCHED,
     WITHDRAWN,
     End,
     Monitor,
+    Origin,
     Promise,
     Result,
+    Setting,
     State,
     Step,
     ended,
     judged,
     monitor_id_of,
 )
-from counterfoil_ingest.registry import Compiled, Contracts
-from counterfoil_ingest.store import MonitorStore, MonitorTransactions
+from counterfoil_ingest.plans import METRICS, Plans, Subject, etag_of, promise_of
+from counterfoil_ingest.read_errors import DatasetNotFoundError
+from counterfoil_ingest.registry import ColumnType
+from counterfoil_ingest.store import Log, MonitorStore, MonitorTransactions
+
+MOST_SETTINGS: Final = 50
+"""So many monitors of a dataset people can add."""
 
 _LATE_ROUNDS: Final = 2
+_ABOUT: Final = {
+    FRESHNESS: frozenset({ColumnType.DATE, ColumnType.TIMESTAMPTZ}),
+    NULL_SHARE: frozenset(ColumnType),
+    DISTRIBUTION: frozenset(ColumnType) - {ColumnType.JSON},
+}
+"""Which types the property may have that a monitor is about; others are about none."""
 _logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
@@ -43,12 +71,13 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One promise of a contract in force, with its monitor as it is."""
+    """One thing that is watched of a dataset, with its monitor as it is; `setting` None = the contract promises it."""
 
-    compiled: Compiled
+    subject: Subject
     promise: Promise
     monitor: Monitor
     next_at: datetime
+    setting: Setting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +111,8 @@ class Monitoring:
         transactions: MonitorTransactions,
         measurer: Measurer,
         *,
-        contracts: Contracts,
+        plans: Plans,
+        log: Log,
         settled: Callable[[], bool],
         period: timedelta,
         clock: Clock,
@@ -90,7 +120,8 @@ class Monitoring:
     ) -> None:
         self._transactions = transactions
         self._measurer = measurer
-        self._contracts = contracts
+        self._plans = plans
+        self._log = log
         self._settled = settled
         self._period = period
         self._clock = clock
@@ -103,6 +134,8 @@ class Monitoring:
         """Read the monitors as they were kept; before anything else."""
         async with self._transactions.read() as store:
             self._monitors = {each.key: each for each in await store.all()}
+            for setting in await store.settings():
+                self._plans.put(setting)
 
     async def run(self) -> None:
         """Evaluate every monitor in its time, for ever."""
@@ -122,30 +155,83 @@ class Monitoring:
 
     async def do_what_is_due(self, workspace: str) -> None:
         """Release what was resumed elsewhere, forget what is promised no more, evaluate whatever is due."""
+        counts = await asyncio.to_thread(self._log.counts, workspace)
+        self._plans.see(workspace, [each.dataset for each in counts if each.records])
         await self._end_told(workspace)
         await self._forget_withdrawn(workspace)
         await self._round(workspace)
 
     def watched(self, workspace: str) -> list[Watched]:
-        """Return the monitors of a workspace's contracts in force, by id."""
-        found = [
-            self._watched(compiled, promise)
-            for compiled in self._in_force(workspace)
-            for promise in compiled.promises.all
-        ]
+        """Return the monitors of a workspace's datasets, by id, also those that somebody has switched off."""
+        found = [each for subject in self._plans.subjects(workspace) for each in self._all(subject)]
         return sorted(found, key=lambda each: each.monitor.monitor_id)
 
     def find(self, workspace: str, monitor_id: str) -> Watched:
-        """Return one monitor; raise MonitorNotFoundError when no contract in force promises it."""
+        """Return one monitor; raise MonitorNotFoundError when there is none."""
         dataset, _, name = monitor_id.partition(".")
-        compiled = self._contracts.in_force(workspace, dataset)
-        promise = compiled.promises.find(name) if compiled is not None else None
-        if compiled is None or promise is None:
+        found = self._all(self._plans.subject(workspace, dataset))
+        watched = next((each for each in found if each.promise.name == name), None)
+        if watched is None:
             raise MonitorNotFoundError(
-                f"No contract in force has a monitor {monitor_id!r}. List the monitors for their ids.",
+                f"There is no monitor {monitor_id!r}. List the monitors for their ids.",
                 metadata={"monitor_id": monitor_id},
             )
-        return self._watched(compiled, promise)
+        return watched
+
+    async def create(self, store: MonitorStore, setting: Setting, *, principal: str) -> Watched:
+        """Watch something more of a dataset, once the transaction commits.
+
+        Raises DatasetNotFoundError, MonitorInvalidError, MonitorExistsError, TooManyMonitorsError.
+        """
+        self._check(setting)
+        subject = self._plans.subject(setting.workspace, setting.dataset)
+        known = self._plans.settings(setting.workspace, setting.dataset)
+        names = {each.name for each in known} | {each.name for each in subject.promises.all}
+        if setting.name in names:
+            monitor_id = monitor_id_of(setting.dataset, setting.name)
+            raise MonitorExistsError(
+                f"There is a monitor {monitor_id!r} already. Update it, or take another name.",
+                metadata={"monitor_id": monitor_id},
+            )
+        if len(known) >= MOST_SETTINGS:
+            raise TooManyMonitorsError(
+                f"A dataset has at most {MOST_SETTINGS} monitors beside its contract's. Delete some.",
+                metadata={"dataset": setting.dataset},
+            )
+        await self._set(store, setting, action="monitor.create", principal=principal)
+        promise = promise_of(setting)
+        monitor = self._monitor(subject, promise)
+        return Watched(subject, promise, monitor, self._next(monitor, promise), setting)
+
+    async def update(self, workspace: str, monitor_id: str, *, etag: str, principal: str, **changed: Any) -> Watched:
+        """Set a monitor otherwise; raise also MonitorNotFoundError, MonitorOfContractError, EtagMismatchError."""
+        async with self._turns[workspace].lock:
+            setting = replace(self._setting(workspace, monitor_id, etag=etag), **changed)
+            self._check(setting)
+            async with self._transactions.begin() as store:
+                await self._set(store, setting, action="monitor.update", principal=principal)
+        return self.find(workspace, monitor_id)
+
+    async def delete(self, workspace: str, monitor_id: str, *, etag: str, principal: str) -> None:
+        """Watch something no more, or as the dataset has it by itself; raises as `update`."""
+        async with self._turns[workspace].lock:
+            setting = self._setting(workspace, monitor_id, etag=etag)
+            if setting.origin is Origin.DEFAULT:
+                raise MonitorInvalidError(
+                    f"Every dataset has what monitor {monitor_id!r} watches. Update it, and do not enable it.",
+                    metadata={"monitor_id": monitor_id},
+                )
+            async with self._transactions.begin() as store:
+                await store.delete_setting(setting)
+                await store.record(
+                    workspace,
+                    principal=principal,
+                    action="monitor.delete",
+                    dataset=setting.dataset,
+                    details={"monitor_id": monitor_id},
+                )
+                store.after_commit(partial(self._plans.drop, setting))
+                store.after_commit(partial(self._wake, workspace))
 
     async def results(self, workspace: str, monitor_id: str) -> Sequence[Result]:
         """Return a monitor's last results, newest first."""
@@ -155,9 +241,18 @@ class Monitoring:
     async def evaluate(self, workspace: str, monitor_id: str) -> Watched:
         """Evaluate one monitor now and return it; raise MonitorNotFoundError."""
         async with self._turns[workspace].lock:
-            watched = self.find(workspace, monitor_id)
-            await self._evaluate(watched.compiled, [watched.promise])
+            watched = self._enabled(workspace, monitor_id)
+            await self._evaluate(watched.subject, [watched.promise])
         return self.find(workspace, monitor_id)
+
+    async def evaluate_totals(self, workspace: str, dataset: str) -> None:
+        """Evaluate what watches a dataset's reported totals now."""
+        async with self._turns[workspace].lock:
+            subject = self._plans.subject(workspace, dataset)
+            promises = [each for each in subject.promises.all if each.metric == RECONCILIATION]
+            if promises:
+                await self._evaluate(subject, promises)
+        self._wake(workspace)
 
     async def resume(
         self, workspace: str, monitor_id: str, *, reason: str, accept_breach: bool, principal: str
@@ -168,14 +263,14 @@ class Monitoring:
         not accepted.
         """
         async with self._turns[workspace].lock:
-            watched = self.find(workspace, monitor_id)
+            watched = self._enabled(workspace, monitor_id)
             if not watched.monitor.incident_id:
                 raise NothingToResumeError(
                     f"Monitor {monitor_id!r} has no open incident and holds nothing.",
                     metadata={"monitor_id": monitor_id},
                 )
-            self._measurer.forget(watched.compiled)
-            await self._evaluate(watched.compiled, [watched.promise])
+            self._measurer.forget(watched.subject)
+            await self._evaluate(watched.subject, [watched.promise])
             monitor = self._monitors[workspace, monitor_id]
             failing = monitor.state is not State.PASSING
             if failing and not accept_breach:
@@ -191,15 +286,93 @@ class Monitoring:
 
     def told(self, incident: Ended) -> None:
         """Take over that an incident is over, or is held for open by governance; done in the background."""
-        turn = self._turns[incident.workspace]
-        turn.ended.append(incident)
-        turn.awake.set()
-        self._awake.set()
+        self._turns[incident.workspace].ended.append(incident)
+        self._wake(incident.workspace)
 
     def _workspaces(self) -> set[str]:
-        """Return the workspaces that something is promised to, was promised to, or that were told something."""
-        promised = {each.workspace for each in self._contracts.all_in_force() if each.promises.all}
-        return promised | {workspace for workspace, _ in self._monitors} | self._turns.keys()
+        """Return the workspaces that have records, where something is watched or was, or that were told something."""
+        watched = self._plans.workspaces() | set(self._log.workspaces())
+        return watched | {workspace for workspace, _ in self._monitors} | self._turns.keys()
+
+    def _wake(self, workspace: str) -> None:
+        self._turns[workspace].awake.set()
+        self._awake.set()
+
+    def _check(self, setting: Setting) -> None:
+        """Raise what a setting is refused for: DatasetNotFoundError, MonitorInvalidError."""
+        if not self._plans.knows(setting.workspace, setting.dataset):
+            raise DatasetNotFoundError(
+                f"There is no dataset `{setting.dataset}` that can be watched. List the datasets.",
+                metadata={"dataset": setting.dataset},
+            )
+        if setting.schedule:
+            try:
+                next(CronSim(setting.schedule, self._clock.now()))
+            except (CronSimError, StopIteration) as error:
+                raise MonitorInvalidError(
+                    "The schedule is none. Write five fields of cron, e.g. `0 6 * * *`.", metadata={"field": "schedule"}
+                ) from error
+        if not setting.property:
+            return
+        types = _ABOUT.get(setting.metric, frozenset())
+        subject = self._plans.subject(setting.workspace, setting.dataset)
+        names = [each.name for each in subject.columns if each.type in types]
+        if setting.property not in names:
+            can = f"can be about: {', '.join(names) or 'none'}" if types else "is about no property; leave it empty"
+            raise MonitorInvalidError(f"A monitor of {setting.metric} {can}.", metadata={"field": "property"})
+
+    def _setting(self, workspace: str, monitor_id: str, *, etag: str) -> Setting:
+        """Return how a monitor is set; raise MonitorNotFoundError, MonitorOfContractError, EtagMismatchError."""
+        setting = self.find(workspace, monitor_id).setting
+        if setting is None:
+            raise MonitorOfContractError(
+                f"The contract promises what monitor {monitor_id!r} watches. Activate another version of it.",
+                metadata={"monitor_id": monitor_id},
+            )
+        if etag and etag != etag_of(setting):
+            raise EtagMismatchError(
+                "The monitor has changed since it was read. Read it again.", metadata={"monitor_id": monitor_id}
+            )
+        return setting
+
+    def _enabled(self, workspace: str, monitor_id: str) -> Watched:
+        watched = self.find(workspace, monitor_id)
+        if watched.setting is not None and not watched.setting.enabled:
+            raise MonitorInvalidError(
+                f"Monitor {monitor_id!r} is switched off. Enable it first.", metadata={"monitor_id": monitor_id}
+            )
+        return watched
+
+    async def _set(self, store: MonitorStore, setting: Setting, *, action: str, principal: str) -> None:
+        setting = replace(setting, origin=Origin.CONFIGURED)
+        await store.put_setting(setting)
+        await store.record(
+            setting.workspace,
+            principal=principal,
+            action=action,
+            dataset=setting.dataset,
+            details={
+                "monitor_id": monitor_id_of(setting.dataset, setting.name),
+                "metric": setting.metric,
+                "threshold": setting.threshold,
+                "data_breaker": setting.data_breaker,
+                "enabled": setting.enabled,
+            },
+        )
+        store.after_commit(partial(self._plans.put, setting))
+        store.after_commit(partial(self._wake, setting.workspace))
+
+    def _all(self, subject: Subject) -> list[Watched]:
+        """Return everything that is watched of a dataset, and what somebody has switched off."""
+        settings = {each.name: each for each in self._plans.settings(subject.workspace, subject.dataset)}
+        promised = {each.name: each for each in subject.promises.all}
+        off = {name: promise_of(each) for name, each in settings.items() if name not in promised}
+        found = []
+        for name, promise in (promised | off).items():
+            monitor = self._monitor(subject, promise)
+            setting = None if promise.origin is Origin.CONTRACT else settings[name]
+            found.append(Watched(subject, promise, monitor, self._next(monitor, promise), setting))
+        return found
 
     async def _follow(self, workspace: str) -> None:
         """Evaluate a workspace's monitors one after the other, for ever: its slow rules delay nobody else's."""
@@ -209,29 +382,23 @@ class Monitoring:
             await self.do_what_is_due(workspace)
             await wait(turn.awake, self._pause(workspace))
 
-    def _in_force(self, workspace: str) -> list[Compiled]:
-        return [each for each in self._contracts.all_in_force() if each.workspace == workspace]
-
-    def _watched(self, compiled: Compiled, promise: Promise) -> Watched:
-        monitor = self._monitor(compiled, promise)
-        return Watched(compiled, promise, monitor, self._next(monitor, promise))
-
-    def _monitor(self, compiled: Compiled, promise: Promise) -> Monitor:
-        monitor_id = monitor_id_of(compiled.dataset, promise.name)
-        known = self._monitors.get((compiled.workspace, monitor_id))
+    def _monitor(self, subject: Subject, promise: Promise) -> Monitor:
+        monitor_id = monitor_id_of(subject.dataset, promise.name)
+        known = self._monitors.get((subject.workspace, monitor_id))
         about: Mapping[str, Any] = {
-            "contract_id": compiled.contract_id,
-            "contract_version": compiled.version,
-            "owner": compiled.promises.owner,
+            "contract_id": subject.contract_id,
+            "contract_version": subject.version,
+            "owner": promise.owner or subject.promises.owner,
             "promised": _promised(promise),
             "severity": promise.severity,
+            "metric": promise.metric,
         }
         if known is not None:
             return replace(known, **about)
         return Monitor(
-            workspace=compiled.workspace,
+            workspace=subject.workspace,
             monitor_id=monitor_id,
-            dataset=compiled.dataset,
+            dataset=subject.dataset,
             name=promise.name,
             since=self._clock.now(),
             **about,
@@ -245,29 +412,32 @@ class Monitoring:
     async def _round(self, workspace: str) -> None:
         turn = self._turns[workspace]
         began = self._clock.now()
-        for compiled in self._in_force(workspace):
+        for subject in self._plans.subjects(workspace):
             async with turn.lock:
-                await self._meet(compiled)
+                await self._meet(subject)
                 now = self._clock.now()
-                due = [each for each in compiled.promises.all if self._watched(compiled, each).next_at <= now]
-                if due and self._contracts.in_force(compiled.workspace, compiled.dataset) is compiled:
-                    await self._evaluate(compiled, due)
+                due = [each for each in subject.promises.all if self._is_due(subject, each, now)]
+                if due and self._plans.subject(workspace, subject.dataset) is subject:
+                    await self._evaluate(subject, due)
         turn.took = self._clock.now() - began
 
-    async def _meet(self, compiled: Compiled) -> None:
+    def _is_due(self, subject: Subject, promise: Promise, now: datetime) -> bool:
+        return self._next(self._monitor(subject, promise), promise) <= now
+
+    async def _meet(self, subject: Subject) -> None:
         """Keep the monitors that are new: how long they have been waited for counts from now."""
-        new = [self._monitor(compiled, each) for each in compiled.promises.all]
+        new = [self._monitor(subject, each) for each in subject.promises.all]
         new = [each for each in new if each.key not in self._monitors]
         if new:
             async with self._transactions.begin() as store:
                 await store.put(new)
             self._monitors |= {each.key: each for each in new}
 
-    async def _evaluate(self, compiled: Compiled, promises: Sequence[Promise]) -> None:
+    async def _evaluate(self, subject: Subject, promises: Sequence[Promise]) -> None:
         """Look at some promises of one dataset and keep all that follows in one transaction."""
-        await self._meet(compiled)
-        monitors = {each.name: self._monitor(compiled, each) for each in promises}
-        found = await self._measurer.measure(compiled, promises, monitors, now=self._clock.now())
+        await self._meet(subject)
+        monitors = {each.name: self._monitor(subject, each) for each in promises}
+        found = await self._measurer.measure(subject, promises, monitors, now=self._clock.now())
         now = self._clock.now()
         steps = [judged(*found[each.name], each, now=now, new_id=self._ids.new) for each in promises]
         async with self._transactions.begin() as store:  # short: what brings records waits for it
@@ -280,7 +450,7 @@ class Monitoring:
         for step in steps:
             await self._tell(store, step)
             store.after_commit(partial(self._put, step.after))
-            self._log(step)
+            self._report(step)
 
     async def _tell(self, store: MonitorStore, step: Step) -> None:
         before, after = step.before, step.after
@@ -319,29 +489,28 @@ class Monitoring:
             turn.ended.pop(0)
 
     async def _forget_withdrawn(self, workspace: str) -> None:
-        """End the incidents of what no contract in force promises any more."""
+        """End the incidents of what nobody watches any more."""
         if not self._settled():
             return
         mine = [each for each in self._monitors.values() if each.workspace == workspace]
         for monitor in [each for each in mine if self._promise_of(each) is None]:
             async with self._turns[workspace].lock, self._transactions.begin() as store:
                 if monitor.incident_id:
-                    await self._keep(store, ended(monitor, WITHDRAWN))
+                    await self._keep(store, ended(monitor, UNWATCHED if monitor.metric in METRICS else WITHDRAWN))
                 if monitor.concerns_outputs:
                     await store.release(monitor)
                 await store.delete(monitor)
                 store.after_commit(partial(self._forget, monitor))
 
     def _promise_of(self, monitor: Monitor) -> Promise | None:
-        compiled = self._contracts.in_force(monitor.workspace, monitor.dataset)
-        return compiled.promises.find(monitor.name) if compiled is not None else None
+        return self._plans.subject(monitor.workspace, monitor.dataset).promises.find(monitor.name)
 
     def _pause(self, workspace: str) -> float:
         now = self._clock.now()
         nexts: Iterable[datetime] = (
-            self._watched(compiled, promise).next_at
-            for compiled in self._in_force(workspace)
-            for promise in compiled.promises.all
+            self._next(self._monitor(subject, promise), promise)
+            for subject in self._plans.subjects(workspace)
+            for promise in subject.promises.all
         )
         soonest = min(nexts, default=now + self._period)
         return min(max(0.0, (soonest - now).total_seconds()), self._period.total_seconds())
@@ -362,7 +531,7 @@ class Monitoring:
             "give its rules schedules or windows"
         )
 
-    def _log(self, step: Step) -> None:
+    def _report(self, step: Step) -> None:
         if step.after.state is step.before.state and not step.is_news:
             return
         after = step.after

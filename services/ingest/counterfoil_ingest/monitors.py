@@ -1,4 +1,4 @@
-"""Monitors: what a contract promises of a dataset as a whole, and what follows from each look at it."""
+"""Monitors: what is watched of a dataset as a whole, and what follows from each look at it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ class State(enum.IntEnum):
     PASSING = 2
     FAILING = 3
     ERROR = 4
+    LEARNING = 5
+
+
+class Origin(enum.IntEnum):
+    """Who wants a monitor; the numbers are those of `ingest.v1.Monitor.Origin`."""
+
+    CONTRACT = 1
+    DEFAULT = 2
+    CONFIGURED = 3
 
 
 class Operator(enum.IntEnum):
@@ -50,6 +59,19 @@ RETENTION: Final = "retention"
 AVAILABILITY: Final = "availability"
 ERROR_RATE: Final = "errorRate"
 SQL: Final = "sql"
+"""What contracts promise, beside the library metrics."""
+
+FRESHNESS: Final = "freshness"
+VOLUME: Final = "volume"
+NULL_SHARE: Final = "nullShare"
+DISTRIBUTION: Final = "distribution"
+SCHEMA_DRIFT: Final = "schemaDrift"
+DELAY: Final = "delay"
+RECONCILIATION: Final = "reconciliation"
+"""What is watched without a contract's word."""
+
+_ONLY_TOLD: Final = frozenset({SCHEMA_DRIFT, DELAY})
+"""What makes no output less complete: an incident tells of it, receipts do not, unless the dataset is held for it."""
 
 _HOLDS: Final[Mapping[Operator, Callable[[float, float, float], bool]]] = {
     Operator.EQUAL: lambda number, low, _: number == low,
@@ -79,7 +101,8 @@ class Promise:
 
     `measure` is the SQL aggregate of a library metric, `query` the SELECT of an sql rule, `column` what tells a
     record's age ("" = when it was received); `about` is the property that people are told. Only what was received
-    within `window` seconds counts; 0 = everything.
+    within `window` seconds counts; 0 = everything. Without `bounds` each look brings the bound that is usual.
+    Without a schedule it is looked at `every` so many periods. `owner` "" = the contract's.
     """
 
     name: str
@@ -97,10 +120,15 @@ class Promise:
     measure: str = ""
     query: str = ""
     column: str = ""
+    every: int = 1
+    owner: str = ""
+    origin: Origin = Origin.CONTRACT
 
     @property
     def expectation(self) -> str:
         """Return what the number must be, e.g. `at most 5 percent`."""
+        if not self.bounds:
+            return "as is usual"
         return _WORDS[self.operator].format(*(worded(each, self.unit) for each in self.bounds))
 
     def is_kept_by(self, number: float) -> bool:
@@ -109,7 +137,7 @@ class Promise:
 
     def next_after(self, moment: datetime, *, period: timedelta) -> datetime:
         """Return when it is looked at after a moment."""
-        return _next(self.schedule, moment) if self.schedule else moment + period
+        return _next(self.schedule, moment) if self.schedule else moment + self.every * period
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +156,37 @@ NO_PROMISES: Final = Promises()
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """How somebody, or a dataset by itself, has something watched; no `threshold` = the usual one."""
+
+    workspace: str
+    dataset: str
+    name: str
+    metric: str
+    property: str = ""
+    threshold: float | None = None
+    owner: str = ""
+    severity: str = "warning"
+    schedule: str = ""
+    data_breaker: bool = False
+    auto_resume: bool = False
+    description: str = ""
+    enabled: bool = True
+    origin: Origin = Origin.CONFIGURED
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one look found: a number, or none and in `detail` why."""
+    """What one look found: a number, or none and in `detail` why; `learning` = there is too little past to tell.
+
+    `bound` is what the number must not exceed where the promise leaves that to the look, `days` which it is about.
+    """
 
     measured: float | None
     detail: str = ""
+    learning: bool = False
+    bound: float | None = None
+    days: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +195,7 @@ class Monitor:
 
     `since` is when it was seen first, `recovered_at` since when it passes although its incident is open. `accepted`
     says that somebody put up with the breach: it opens no incident until the promise was kept once. `uptime` counts
-    the seconds per day (UTC, as a number since 1970) that its dataset could be read.
+    the seconds per day (UTC, as a number since 1970) that its dataset could be read. `days` are those that are wrong.
     """
 
     workspace: str
@@ -166,6 +220,8 @@ class Monitor:
     held: bool = False
     accepted: bool = False
     uptime: Mapping[int, float] = field(default_factory=dict)
+    metric: str = ""
+    days: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -175,7 +231,7 @@ class Monitor:
     @property
     def concerns_outputs(self) -> bool:
         """Tell whether outputs are held for it, or must say that the data breaks its contract."""
-        return self.held or self.failing_since is not None
+        return self.held or (self.failing_since is not None and self.metric not in _ONLY_TOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +255,7 @@ class End:
 
 REPAIRED: Final = End(ITSELF, "The promise is kept again.")
 WITHDRAWN: Final = End(ITSELF, "The contract in force no longer promises this.")
+UNWATCHED: Final = End(ITSELF, "Nobody has this watched any more.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +270,8 @@ class Step:
     def moves_outputs(self) -> bool:
         """Tell whether those who make outputs have to hear of it."""
         before, after = self.before, self.after
-        told = (before.concerns_outputs, before.held, before.recovered_at is None, before.incident_id)
-        return told != (after.concerns_outputs, after.held, after.recovered_at is None, after.incident_id)
+        told = (before.concerns_outputs, before.held, before.recovered_at is None, before.incident_id, before.days)
+        return told != (after.concerns_outputs, after.held, after.recovered_at is None, after.incident_id, after.days)
 
     @property
     def is_news(self) -> bool:
@@ -242,7 +299,14 @@ def judged(known: Monitor, outcome: Outcome, promise: Promise, *, now: datetime,
     a dataset that is held stays so until it is resumed, unless the contract leaves that to the monitor. What cannot be
     evaluated is never taken for kept.
     """
+    if outcome.bound is not None:
+        promise = replace(promise, bounds=(outcome.bound,))
     looked = replace(known, evaluated_at=now, measured=outcome.measured, detail=_detail(promise, outcome))
+    looked = replace(looked, days=outcome.days)
+    if outcome.learning:
+        return Step(
+            known, looked if known.incident_id else replace(looked, state=State.LEARNING, errors=0, failing_since=None)
+        )
     if outcome.measured is not None and promise.is_kept_by(outcome.measured):
         return _kept(known, looked, promise, now=now)
     broken = replace(looked, recovered_at=None)
@@ -311,6 +375,8 @@ def _kept(known: Monitor, looked: Monitor, promise: Promise, *, now: datetime) -
 
 
 def _detail(promise: Promise, outcome: Outcome) -> str:
+    if outcome.learning:
+        return outcome.detail
     if outcome.measured is None:
         return f"It could not be evaluated: {outcome.detail}"[:1000]
     found = f"{worded(outcome.measured, promise.unit)}, and it must be {promise.expectation}."

@@ -8,8 +8,6 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from counterfoil_chassis.texts import WholeTexts
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from counterfoil_ingest.entities import (
     Block,
     DatasetCounts,
@@ -21,8 +19,11 @@ from counterfoil_ingest.entities import (
     Verdicts,
     WriteKey,
 )
+from counterfoil_ingest.histories import Counted, History, Place
 from counterfoil_ingest.lineage import Predecessor
-from counterfoil_ingest.monitors import Monitor, Result, Step
+from counterfoil_ingest.monitors import Monitor, Result, Setting, Step
+from counterfoil_ingest.totals import Reconciliation, State
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class Log(Protocol):
@@ -249,6 +250,21 @@ class MonitorTransactions(Protocol):
 class MonitorStore(Protocol):
     """Monitors of one transaction, what they hold, and what governance and the audit log are told of them."""
 
+    connection: AsyncConnection
+    """For what else commits with it."""
+
+    async def settings(self) -> Sequence[Setting]:
+        """Return what people have set to be watched, of every workspace."""
+        ...
+
+    async def put_setting(self, setting: Setting) -> None:
+        """Keep how something is watched."""
+        ...
+
+    async def delete_setting(self, setting: Setting) -> None:
+        """Forget how something is watched."""
+        ...
+
     async def all(self) -> Sequence[Monitor]:
         """Return every monitor of every workspace."""
         ...
@@ -311,4 +327,100 @@ class QuarantineStore(Protocol):
         self, workspace: str, *, dataset: str, reason: str, before: str, limit: int
     ) -> Sequence[Quarantined]:
         """Return the newest before an id, without their bytes; empty filters take any."""
+        ...
+
+
+class HistoryTransactions(Protocol):
+    """Opens transactions on the past of datasets."""
+
+    def begin(self) -> AbstractAsyncContextManager[HistoryStore]:
+        """Open one that writes; it commits at exit and rolls back on an error."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[HistoryStore]:
+        """Open one that reads."""
+        ...
+
+
+class HistoryStore(Protocol):
+    """The past of datasets in one transaction."""
+
+    async def place(self, workspace: str, dataset: str) -> Place:
+        """Return up to where a dataset's records are counted."""
+        ...
+
+    async def add(self, workspace: str, dataset: str, counted: Counted, *, until: Place) -> None:
+        """Add counts, and note up to where records are counted."""
+        ...
+
+    async def history(self, workspace: str, dataset: str) -> History:
+        """Return a dataset's past as far as it is kept."""
+        ...
+
+    async def forget(self, workspace: str, dataset: str) -> None:
+        """Forget a dataset's past."""
+        ...
+
+    async def forget_before(self, workspace: str, dataset: str, *, hour: int, slot: int) -> None:
+        """Forget what is older than an hour, of fillings than a slot."""
+        ...
+
+
+class ReconciliationTransactions(Protocol):
+    """Opens transactions on reported totals."""
+
+    def begin(self) -> AbstractAsyncContextManager[ReconciliationStore]:
+        """Open one that writes; it commits at exit and rolls back on an error."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[ReconciliationStore]:
+        """Open one that reads."""
+        ...
+
+
+class ReconciliationStore(Protocol):
+    """Reported totals of one transaction."""
+
+    async def put(self, reconciliations: Sequence[Reconciliation]) -> None:
+        """Keep totals as they now compare; one with the same id is replaced."""
+        ...
+
+    async def get(self, workspace: str, ids: Sequence[str]) -> Sequence[Reconciliation]:
+        """Return those of some ids that there are, by id."""
+        ...
+
+    async def open(self, workspace: str, dataset: str, *, since: str) -> Sequence[Reconciliation]:
+        """Return a dataset's totals of the days since one, and older ones that do not match."""
+        ...
+
+    async def number(self, workspace: str, dataset: str) -> int:
+        """Return how many totals of a dataset are kept."""
+        ...
+
+    async def list(
+        self, workspace: str, *, dataset: str, state: State | None, after: tuple[str, str], limit: int
+    ) -> Sequence[Reconciliation]:
+        """Return totals, the newest day first, after a (day, id); ("", "") = from the first."""
+        ...
+
+    async def delete(self, workspace: str, reconciliation_id: str) -> Reconciliation:
+        """Forget one and return it; raise ReconciliationNotFoundError when absent or in another workspace."""
+        ...
+
+    async def forget_before(self, workspace: str, dataset: str, *, day: str) -> None:
+        """Forget the totals of older days."""
+        ...
+
+    async def places(self) -> Sequence[tuple[str, str]]:
+        """Return each (workspace, dataset) that has totals."""
+        ...
+
+    async def quarantined(self, workspace: str, dataset: str, source_id: str, *, since: int, until: int) -> int:
+        """Return how many records were quarantined in a time, microseconds; source "" = of any."""
+        ...
+
+    async def record(
+        self, workspace: str, *, principal: str, action: str, dataset: str, details: Mapping[str, Any]
+    ) -> None:
+        """Write an audit entry of what was done to a dataset's totals."""
         ...

@@ -65,6 +65,13 @@ class AttributionSpec:
     half_life_days: float = 0.0
     costs: tuple[CostSource, ...] = ()
 
+    @property
+    def days_read(self) -> tuple[date, date] | None:
+        """Return the first and the last day whose records count; None = a flight may have begun on any."""
+        if self.window is not Window.LOOKBACK:
+            return None
+        return self.first_day - timedelta(days=self.lookback_days), self.last_day
+
 
 @dataclass(frozen=True)
 class Period:

@@ -351,7 +351,10 @@ class LogBlock:
 
 @dataclass(frozen=True)
 class Hold:
-    """A dataset whose contract is broken: nothing new is made from it while it is `held`; else outputs say so."""
+    """A dataset that is not as it should be: nothing new is made from it while it is `held`; else outputs say so.
+
+    `metric` is what its monitor measures, `days` (ISO 8601) which it is about: none = whichever.
+    """
 
     workspace: str
     dataset: str
@@ -361,8 +364,17 @@ class Hold:
     since: datetime
     recovered_at: datetime | None = None
     held: bool = True
+    metric: str = ""
+    days: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
         """Return what it is known by."""
         return self.workspace, self.monitor_id
+
+    def concerns(self, days: tuple[date, date] | None) -> bool:
+        """Tell whether it is about any of the days from the first to the last; None = all there are."""
+        if days is None or not self.days:
+            return True
+        first, last = (each.isoformat() for each in days)
+        return any(first <= each <= last for each in self.days)

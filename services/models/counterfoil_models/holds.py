@@ -3,6 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import Collection
+from datetime import date
+from types import MappingProxyType
 from typing import Final
 
 from counterfoil_chassis.database import lasting
@@ -16,9 +18,24 @@ Key = tuple[str, str]
 PROMISE_BROKEN: Final = "PROMISE_BROKEN"
 """What a receipt says of data that breaks its contract and was used all the same."""
 
+REASONS: Final = MappingProxyType(
+    {
+        "freshness": "DATA_STALE",
+        "volume": "VOLUME_UNUSUAL",
+        "nullShare": "DATA_DRIFTED",
+        "distribution": "DATA_DRIFTED",
+        "schemaDrift": "DATA_DRIFTED",
+        "delay": "DATA_STALE",
+        "reconciliation": "TOTALS_DIFFER",
+    }
+)
+"""The same by what is measured, where no contract says how data has to be."""
 
-async def require_released(stores: Stores, workspace: str, datasets: Collection[str]) -> tuple[Gap, ...]:
-    """Return what outputs have to say of datasets that break their contracts without being held.
+
+async def require_released(
+    stores: Stores, workspace: str, datasets: Collection[str], *, days: tuple[date, date] | None = None
+) -> tuple[Gap, ...]:
+    """Return what outputs of some days have to say of datasets that are not as they should be without being held.
 
     Raises DataHeldError, which names the incident, when one of them is held.
     """
@@ -26,7 +43,8 @@ async def require_released(stores: Stores, workspace: str, datasets: Collection[
         known = await transaction.holds.of(workspace, datasets)
     held = [each for each in known if each.held]
     if not held:
-        return tuple(Gap(PROMISE_BROKEN, _told(each), 0) for each in known)
+        gaps = [each for each in known if each.concerns(days)]
+        return tuple(Gap(REASONS.get(each.metric, PROMISE_BROKEN), _told(each), 0) for each in gaps)
     first = held[0]
     then = "It passes again: resume it," if first.recovered_at else "Mend the data and resume it,"
     raise DataHeldError(
@@ -43,7 +61,8 @@ async def require_released(stores: Stores, workspace: str, datasets: Collection[
 
 def _told(hold: Hold) -> str:
     why = f"incident {hold.incident_id}" if hold.incident_id else "which somebody has put up with"
-    return f"Dataset {hold.dataset!r} breaks its contract (monitor {hold.monitor_id!r}, {why}): {hold.detail}"
+    what = "is not as it should be" if hold.metric in REASONS else "breaks its contract"
+    return f"Dataset {hold.dataset!r} {what} (monitor {hold.monitor_id!r}, {why}): {hold.detail}"
 
 
 class Holds:

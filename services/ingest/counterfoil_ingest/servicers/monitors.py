@@ -1,4 +1,4 @@
-"""MonitorService: what contracts promise of datasets, as it is; and what of it governance and watchers are told."""
+"""MonitorService: what is watched of datasets, as it is; and what of it governance and watchers are told."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from counterfoil.governance.v1 import incidents_pb2
 from counterfoil.ingest.v1 import monitors_pb2 as pb
 from counterfoil.ingest.v1.monitors_pb2_grpc import MonitorServiceServicer
 from counterfoil_chassis.clock import to_timestamp
+from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.watch import Feed
@@ -19,14 +20,26 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from counterfoil_ingest.monitoring import Monitoring, Watched
-from counterfoil_ingest.monitors import ITSELF, Monitor, Result, State, Step
+from counterfoil_ingest.monitors import ITSELF, Monitor, Origin, Result, Setting, State, Step
+from counterfoil_ingest.plans import etag_of
+from counterfoil_ingest.store import MonitorTransactions
 
 _STATES: Final = {
     State.PENDING: pb.Monitor.PENDING,
     State.PASSING: pb.Monitor.PASSING,
     State.FAILING: pb.Monitor.FAILING,
     State.ERROR: pb.Monitor.ERROR,
+    State.LEARNING: pb.Monitor.LEARNING,
 }
+_ORIGINS: Final = {
+    Origin.CONTRACT: pb.Monitor.CONTRACT,
+    Origin.DEFAULT: pb.Monitor.DEFAULT,
+    Origin.CONFIGURED: pb.Monitor.CONFIGURED,
+}
+_DEFAULT_SEVERITY: Final = "warning"
+_CHANGED: Final = (
+    "property", "threshold", "owner", "severity", "schedule", "data_breaker", "auto_resume", "description", "enabled",
+)  # fmt: skip
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -34,8 +47,18 @@ Context = grpc.aio.ServicerContext[Message, Message]
 class MonitorServicer(MonitorServiceServicer):
     """Serves the monitors of the caller's workspace, and the held datasets of all to services."""
 
-    def __init__(self, monitoring: Monitoring, *, feed: Feed, pager: Pager) -> None:
+    def __init__(
+        self,
+        monitoring: Monitoring,
+        transactions: MonitorTransactions,
+        *,
+        idempotency: Idempotency,
+        feed: Feed,
+        pager: Pager,
+    ) -> None:
         self._monitoring = monitoring
+        self._transactions = transactions
+        self._idempotency = idempotency
         self._feed = feed
         self._pager = pager
 
@@ -44,7 +67,7 @@ class MonitorServicer(MonitorServiceServicer):
         return await self._whole(self._monitoring.find(current_caller().workspace, request.monitor_id))
 
     async def ListMonitors(self, request: pb.ListMonitorsRequest, context: Context) -> pb.ListMonitorsResponse:
-        """List the monitors of the contracts in force, by id."""
+        """List the monitors of the workspace's datasets, by id."""
         workspace = current_caller().workspace
         page = self._pager.open(request, method="ListMonitors", workspace=workspace)
         after = page.after[0] if page.after else ""
@@ -63,6 +86,54 @@ class MonitorServicer(MonitorServiceServicer):
                 request, method="ListMonitors", workspace=workspace, after=[shown[-1].monitor.monitor_id]
             )
         return answer
+
+    async def CreateMonitor(self, request: pb.CreateMonitorRequest, context: Context) -> pb.Monitor:
+        """Watch something more of a dataset."""
+        caller = current_caller()
+        setting = Setting(
+            workspace=caller.workspace,
+            dataset=request.dataset,
+            name=request.name,
+            metric=request.metric,
+            property=request.property,
+            threshold=request.threshold if request.HasField("threshold") else None,
+            owner=request.owner,
+            severity=request.severity or _DEFAULT_SEVERITY,
+            schedule=request.schedule,
+            data_breaker=request.data_breaker,
+            auto_resume=request.auto_resume,
+            description=request.description,
+        )
+        async with self._transactions.begin() as store:
+
+            async def make() -> pb.Monitor:
+                return monitor_message(await self._monitoring.create(store, setting, principal=caller.principal))
+
+            return await self._idempotency.once(
+                store.connection,
+                request,
+                method="CreateMonitor",
+                workspace=caller.workspace,
+                answer=pb.Monitor,
+                make=make,
+            )
+
+    async def UpdateMonitor(self, request: pb.UpdateMonitorRequest, context: Context) -> pb.Monitor:
+        """Set a monitor otherwise."""
+        caller = current_caller()
+        changed = {name: getattr(request, name) for name in _CHANGED if request.HasField(name)}
+        updated = await self._monitoring.update(
+            caller.workspace, request.monitor_id, etag=request.etag, principal=caller.principal, **changed
+        )
+        return await self._whole(updated)
+
+    async def DeleteMonitor(self, request: pb.DeleteMonitorRequest, context: Context) -> pb.DeleteMonitorResponse:
+        """Watch something no more."""
+        caller = current_caller()
+        await self._monitoring.delete(
+            caller.workspace, request.monitor_id, etag=request.etag, principal=caller.principal
+        )
+        return pb.DeleteMonitorResponse()
 
     async def EvaluateMonitor(self, request: pb.EvaluateMonitorRequest, context: Context) -> pb.Monitor:
         """Evaluate one monitor now."""
@@ -92,7 +163,7 @@ class MonitorServicer(MonitorServiceServicer):
 
 def monitor_message(watched: Watched, results: Sequence[Result] = ()) -> pb.Monitor:
     """Return a monitor as callers see it."""
-    promise, monitor = watched.promise, watched.monitor
+    promise, monitor, setting = watched.promise, watched.monitor, watched.setting
     return pb.Monitor(
         monitor_id=monitor.monitor_id,
         dataset=monitor.dataset,
@@ -112,11 +183,15 @@ def monitor_message(watched: Watched, results: Sequence[Result] = ()) -> pb.Moni
         incident_id=monitor.incident_id,
         failing_since=_time(monitor.failing_since),
         evaluated_at=_time(monitor.evaluated_at),
-        next_evaluation_at=to_timestamp(watched.next_at),
+        next_evaluation_at=to_timestamp(watched.next_at) if setting is None or setting.enabled else None,
         measured=monitor.measured,
         unit=promise.unit,
         detail=monitor.detail,
         results=[_result(each) for each in results],
+        origin=_ORIGINS[promise.origin],
+        threshold=setting.threshold if setting else None,
+        enabled=setting is None or setting.enabled,
+        etag=etag_of(setting) if setting else "",
     )
 
 
@@ -131,6 +206,8 @@ def hold_message(monitor: Monitor) -> pb.Hold:
         since=_time(monitor.opened_at or monitor.failing_since),
         recovered_at=_time(monitor.recovered_at),
         held=monitor.held,
+        metric=monitor.metric,
+        days=monitor.days,
     )
 
 

@@ -19,8 +19,8 @@ from sqlalchemy import Row, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_ingest.monitors import MOST_RESULTS, Monitor, Result, State, Step
-from counterfoil_ingest.sql.tables import MONITOR, MONITOR_RESULT
+from counterfoil_ingest.monitors import MOST_RESULTS, Monitor, Result, Setting, State, Step
+from counterfoil_ingest.sql.tables import MONITOR, MONITOR_RESULT, MONITOR_SETTING
 
 TOPIC: Final = "holds"
 """The feed of held datasets."""
@@ -30,6 +30,7 @@ INCIDENTS: Final = "incidents"
 
 _TIMES: Final = frozenset({"since", "evaluated_at", "failing_since", "opened_at", "recovered_at"})
 _FIELDS: Final = tuple(each.name for each in fields(Monitor))
+_SETTING: Final = tuple(each.name for each in fields(Setting) if each.name != "origin")
 _results = MONITOR_RESULT.c
 
 ToHold = Callable[[Monitor], Message]
@@ -122,12 +123,27 @@ class SqlMonitors:
     """The monitors of one transaction."""
 
     def __init__(self, connection: AsyncConnection, transactions: SqlMonitorTransactions) -> None:
-        self._connection = connection
+        self.connection = connection
         self._transactions = transactions
+
+    async def settings(self) -> Sequence[Setting]:
+        """Return what people have set to be watched, of every workspace."""
+        rows = await self.connection.execute(select(MONITOR_SETTING))
+        return [Setting(**{name: getattr(row, name) for name in _SETTING}) for row in rows]
+
+    async def put_setting(self, setting: Setting) -> None:
+        """Keep how something is watched."""
+        await self._upsert(MONITOR_SETTING, [{name: getattr(setting, name) for name in _SETTING}])
+
+    async def delete_setting(self, setting: Setting) -> None:
+        """Forget how something is watched."""
+        kept = MONITOR_SETTING.c
+        place = (kept.workspace == setting.workspace, kept.dataset == setting.dataset, kept.name == setting.name)
+        await self.connection.execute(delete(MONITOR_SETTING).where(*place))
 
     async def all(self) -> Sequence[Monitor]:
         """Return every monitor of every workspace."""
-        return [_monitor(row) for row in await self._connection.execute(select(MONITOR))]
+        return [_monitor(row) for row in await self.connection.execute(select(MONITOR))]
 
     async def put(self, monitors: Sequence[Monitor]) -> None:
         """Keep monitors as they now are."""
@@ -139,7 +155,7 @@ class SqlMonitors:
         """Forget a monitor and its results."""
         for table in (MONITOR, MONITOR_RESULT):
             place = (table.c.workspace == monitor.workspace, table.c.monitor_id == monitor.monitor_id)
-            await self._connection.execute(delete(table).where(*place))
+            await self.connection.execute(delete(table).where(*place))
 
     async def add_results(self, monitors: Sequence[Monitor]) -> None:
         """Keep what was just found of monitors of one workspace, and of each monitor's results the newest only."""
@@ -161,7 +177,7 @@ class SqlMonitors:
             kept.c.workspace == _results.workspace, kept.c.monitor_id == _results.monitor_id
         )
         oldest = oldest.order_by(kept.c.evaluated_at.desc()).offset(MOST_RESULTS - 1).limit(1)
-        await self._connection.execute(
+        await self.connection.execute(
             delete(MONITOR_RESULT).where(
                 _results.workspace == monitors[0].workspace,
                 _results.monitor_id.in_([each.monitor_id for each in monitors]),
@@ -170,45 +186,45 @@ class SqlMonitors:
         )
 
     async def _upsert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        insert = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
+        insert = postgresql.insert if self.connection.dialect.name == "postgresql" else sqlite.insert
         row = insert(table)
         key = [column.name for column in table.primary_key]
         changed = {name: row.excluded[name] for name in rows[0] if name not in key}
-        await self._connection.execute(row.on_conflict_do_update(index_elements=key, set_=changed), list(rows))
+        await self.connection.execute(row.on_conflict_do_update(index_elements=key, set_=changed), list(rows))
 
     async def results(self, workspace: str, monitor_id: str) -> Sequence[Result]:
         """Return a monitor's results, newest first."""
         some = select(MONITOR_RESULT).where(_results.workspace == workspace, _results.monitor_id == monitor_id)
-        rows = await self._connection.execute(some.order_by(_results.evaluated_at.desc()).limit(MOST_RESULTS))
+        rows = await self.connection.execute(some.order_by(_results.evaluated_at.desc()).limit(MOST_RESULTS))
         return [Result(from_micros(row.evaluated_at), State(row.state), row.measured, row.detail) for row in rows]
 
     async def hold(self, monitor: Monitor) -> None:
         """Let the watchers know that a promise of a dataset is broken, whether it is held, and may be resumed."""
-        await self._transactions.hold(self._connection, monitor)
+        await self._transactions.hold(self.connection, monitor)
 
     async def release(self, monitor: Monitor) -> None:
         """Let the watchers know that a monitor neither holds its dataset nor finds its promise broken."""
-        await self._transactions.release(self._connection, monitor)
+        await self._transactions.release(self.connection, monitor)
 
     async def report(self, step: Step, *, now: datetime) -> None:
         """Tell governance what became of a monitor's incident, once the transaction commits."""
-        await self._transactions.report(self._connection, step, now=now)
+        await self._transactions.report(self.connection, step, now=now)
 
     async def disown(self, workspace: str, incident_id: str, *, now: datetime) -> None:
         """Tell governance that an incident is none of any monitor here, once the transaction commits."""
-        await self._transactions.disown(self._connection, workspace, incident_id, now=now)
+        await self._transactions.disown(self.connection, workspace, incident_id, now=now)
 
     async def record(
         self, workspace: str, *, principal: str, action: str, dataset: str, details: Mapping[str, Any]
     ) -> None:
         """Write an audit entry of what was done to a dataset."""
         await self._transactions.record(
-            self._connection, workspace, principal=principal, action=action, dataset=dataset, details=details
+            self.connection, workspace, principal=principal, action=action, dataset=dataset, details=details
         )
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Do this once the transaction has committed."""
-        self._transactions.after_commit(self._connection, callback)
+        self._transactions.after_commit(self.connection, callback)
 
 
 def _key(monitor: Monitor) -> str:
@@ -220,6 +236,8 @@ def _written(name: str, value: Any) -> Any:
         return None if value is None else to_micros(value)
     if name == "uptime":
         return orjson.dumps(dict(value), option=orjson.OPT_NON_STR_KEYS).decode()
+    if name == "days":
+        return orjson.dumps(value).decode()
     return int(value) if name == "state" else value
 
 
@@ -228,6 +246,8 @@ def _read(name: str, value: Any) -> Any:
         return None if value is None else from_micros(value)
     if name == "uptime":
         return {int(day): seconds for day, seconds in orjson.loads(value).items()}
+    if name == "days":
+        return tuple(orjson.loads(value))
     return State(value) if name == "state" else value
 
 

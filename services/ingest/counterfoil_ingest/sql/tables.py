@@ -252,9 +252,11 @@ MONITOR = Table(
     Column("held", Boolean, nullable=False),
     Column("accepted", Boolean, nullable=False),
     Column("uptime", Text, nullable=False),
+    Column("metric", Text, nullable=False, server_default=""),
+    Column("days", Text, nullable=False, server_default="[]"),
     PrimaryKeyConstraint("workspace", "monitor_id"),
 )
-"""Monitors as they are; an empty incident is none, `uptime` a JSON object of days and seconds."""
+"""Monitors as they are; an empty incident is none, `uptime` JSON of days and seconds, `days` a JSON list of days."""
 
 MONITOR_RESULT = Table(
     "monitor_result",
@@ -268,6 +270,80 @@ MONITOR_RESULT = Table(
     PrimaryKeyConstraint("workspace", "monitor_id", "evaluated_at"),
 )
 """The last results of each monitor."""
+
+MONITOR_SETTING = Table(
+    "monitor_setting",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("metric", String(63), nullable=False),
+    Column("property", Text, nullable=False),
+    Column("threshold", Double),
+    Column("owner", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("schedule", Text, nullable=False),
+    Column("data_breaker", Boolean, nullable=False),
+    Column("auto_resume", Boolean, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    PrimaryKeyConstraint("workspace", "dataset", "name"),
+)
+"""What people have set to be watched."""
+
+HISTORY_PLACE = Table(
+    "history_place",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("log_epoch", String(64), nullable=False),
+    Column("until_offset", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace", "dataset"),
+)
+"""Up to where the records of a dataset are counted."""
+
+HISTORY_HOUR = Table(
+    "history_hour",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("hour", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("newest", BigInteger),
+    PrimaryKeyConstraint("workspace", "dataset", "hour"),
+)
+"""Records per hour since 1970, and the newest event time among them."""
+
+HISTORY_FILLING = Table(
+    "history_filling",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("slot", BigInteger, nullable=False),
+    Column("property", String(400), nullable=False),
+    Column("filled", BigInteger, nullable=False),
+    Column("buckets", Text, nullable=False),
+    PrimaryKeyConstraint("workspace", "dataset", "slot", "property"),
+)
+"""How properties were filled per six hours since 1970; `buckets` is a JSON object of counts."""
+
+RECONCILIATION = Table(
+    "reconciliation",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("reconciliation_id", String(64), nullable=False),
+    Column("dataset", String(63), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("total", Text, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("received", Double),
+    Column("detail", Text, nullable=False),
+    Column("reported_at", BigInteger, nullable=False),
+    Column("compared_at", BigInteger),
+    PrimaryKeyConstraint("workspace", "reconciliation_id"),
+    Index("reconciliation_by_dataset", "workspace", "dataset", "day"),
+)
+"""Totals that others report and what is here; `total` is a JSON object."""
 
 STORE = Store(
     "ingest",

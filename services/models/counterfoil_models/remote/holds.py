@@ -54,4 +54,6 @@ def _hold(message: monitors_pb2.Hold) -> Hold:
         since=from_timestamp(message.since),
         recovered_at=from_timestamp(message.recovered_at) if message.HasField("recovered_at") else None,
         held=message.held,
+        metric=message.metric,
+        days=tuple(message.days),
     )

@@ -172,7 +172,9 @@ class AttributionServicer(attributions_pb2_grpc.AttributionServiceServicer):
         people = {"people": reading.persons, "without_consent": reading.persons_without_consent}
         questions = [use_question(one, purpose=asked.purpose, **people) for one in reading.datasets or (JOURNEYS,)]
         spent = dict.fromkeys(one.dataset for one in asked.spec.costs)
-        broken = await require_released(self._outputs.stores, caller.workspace, {*reading.datasets, *spent})
+        broken = await require_released(
+            self._outputs.stores, caller.workspace, {*reading.datasets, *spent}, days=asked.spec.days_read
+        )
         questions += [use_question(dataset, purpose=asked.purpose) for dataset in spent]
         answers = [await self._services.policies.require(caller, question) for question in questions]
         return Basis(inputs, reading, answers, _question(asked, inputs, reading), broken)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import orjson
 from counterfoil_chassis.clock import from_micros, to_micros
 from sqlalchemy import Row, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,6 +41,8 @@ class SqlHoldStore:
                 since=to_micros(hold.since),
                 recovered_at=None if hold.recovered_at is None else to_micros(hold.recovered_at),
                 held=hold.held,
+                metric=hold.metric,
+                days=orjson.dumps(hold.days).decode(),
             )
         )
 
@@ -60,4 +63,6 @@ def _hold(row: Row[Any]) -> Hold:
         since=from_micros(row.since),
         recovered_at=None if row.recovered_at is None else from_micros(row.recovered_at),
         held=row.held,
+        metric=row.metric,
+        days=tuple(orjson.loads(row.days)),
     )

@@ -115,6 +115,8 @@ HOLD = Table(
     Column("since", BigInteger, nullable=False),
     Column("recovered_at", BigInteger),
     Column("held", Boolean, nullable=False),
+    Column("metric", Text, nullable=False, server_default=""),
+    Column("days", Text, nullable=False, server_default="[]"),
 )
 
 ARTIFACT = Table(
