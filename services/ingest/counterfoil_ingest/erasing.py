@@ -25,7 +25,7 @@ from counterfoil_ingest.placing import PARTITION
 from counterfoil_ingest.store import LogWriter, QuarantineStore, Statements
 
 _FORGET_SECONDS: Final = 30.0
-_REVERTED_AT_ONCE: Final = 5_000_000  # offsets that the lake is rewritten for at once: 8 bytes of memory each
+_REVERTED_AT_ONCE: Final = 1_000_000  # offsets that the lake is rewritten for at once: some 65 bytes of memory each
 _QUARANTINED_AT_ONCE: Final = 10_000
 _logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Eraser:
         """
         pieces = [piece for each in records for piece in _pieces(each, _REVERTED_AT_ONCE)]
         async with self._turn:
-            await self._require_unheld(workspace, pieces, quarantined=quarantined)
+            await self.require_unheld(workspace, pieces, quarantined=quarantined)
             for ids in [
                 quarantined[at : at + _QUARANTINED_AT_ONCE] for at in range(0, len(quarantined), _QUARANTINED_AT_ONCE)
             ]:
@@ -144,8 +144,11 @@ class Eraser:
             datasets |= {(await self._quarantine.get(workspace, each)).dataset for each in quarantined}
             self._holds.require_free(workspace, datasets)
 
-    async def _require_unheld(self, workspace: str, pieces: Sequence[range], *, quarantined: Sequence[str]) -> None:
-        """Raise as `_require_free`, and PersonHeldError when any of the records tells of a held person."""
+    async def require_unheld(self, workspace: str, pieces: Sequence[range], *, quarantined: Sequence[str]) -> None:
+        """Raise when legal holds keep any of the records, by ranges of offsets, or of the quarantined ones, by id.
+
+        DatasetHeldError, PersonHeldError, or HoldsUnknownError.
+        """
         for piece in pieces or [range(0)]:
             await self._require_free(workspace, PARTITION, piece, quarantined=quarantined)
         texts = self._holds.persons(workspace)
