@@ -45,6 +45,10 @@ def erase(client: Client, identifiers: tuple[str, ...], reference: str, no_wait:
         click.echo(f"{name} is due until {request['due_at'][:10]}; see `counterfoil privacy list`.")
         return
     while request["state"] != "COMPLETED":
+        if request["state"] == "HELD":
+            holds = ", ".join(request["legal_hold_ids"])
+            click.echo(f"{name} waits for legal holds: {holds}. It is carried out when they are over.")
+            return
         time.sleep(LOOK_AGAIN_SECONDS)
         request = client.get(f"/v1/privacy-requests/{name}")
     erased = _erased(request)

@@ -53,11 +53,12 @@ class ErasureMeans:
 
 @dataclass(slots=True)
 class _Due:
-    """An erasure that waits, and why it could not be carried out the last time."""
+    """An erasure that waits, and why it could not be carried out the last time: `held` by a law, it is not late."""
 
     erasure: Erasure
     backoff: Backoff
     cause: str = ""
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Erasing:
             self._caught_up.set()
 
     def _age(self) -> float:
-        asked = min((due.erasure.asked_us for due in self._due.values()), default=None)
+        asked = min((due.erasure.asked_us for due in self._due.values() if not due.held), default=None)
         return 0.0 if asked is None else max(0.0, time.time() - asked / 1e6)
 
     def _problem(self) -> str:
@@ -141,12 +142,13 @@ class Erasing:
         try:
             await self._carry_out(erasure)
         except ErasureHeldError as held:
-            due.cause = ""
+            due.cause, due.held = "", True
             await self._tell_held(erasure, held)
             group.create_task(self._again(due))
             return
         except (grpc.aio.AioRpcError, CounterfoilError) as error:
             failure = failure_of(error) if isinstance(error, grpc.aio.AioRpcError) else error
+            due.held = False
             due.cause = failure.detail if isinstance(failure, RemoteFailure) else failure.message
             _logger.warning("an erasure failed and is tried again", extra={**fields, "cause": due.cause})
             group.create_task(self._again(due))

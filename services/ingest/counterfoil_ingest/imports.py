@@ -212,6 +212,12 @@ class ImportWorker:
             else:
                 return
 
+    async def require_unheld(self, workspace: str, import_id: str) -> None:
+        """Raise when legal holds keep what an import brought: see `Eraser.require_unheld`; ImportNotFoundError."""
+        job = await self._imports.get(workspace, import_id)
+        records, quarantined = await self._imports.records(job), await self._imports.quarantined(job)
+        await self._eraser.require_unheld(workspace, records, quarantined=quarantined)
+
     async def _revert(self, job: Import) -> None:
         """Take back what an import brought; tried again later, with the others in between, when that cannot be now."""
 

@@ -135,6 +135,7 @@ class ImportServicer(ImportServiceServicer):
                 details={"reason": request.reason},
             )
 
+        await self._worker.require_unheld(caller.workspace, request.import_id)
         reverted = await self._imports.revert(
             caller.workspace,
             request.import_id,
