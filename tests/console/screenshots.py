@@ -68,6 +68,7 @@ def _shots(api: httpx.Client) -> list[Shot]:
     if most is not None:
         shots.append(Shot("person", f"/console/customers/{most['person_id']}"))
     shots += _of_contracts(api)
+    shots += _of_sources(api)
     shots += [
         Shot("customers", "/console/customers"),
         Shot("receipts", "/console/trust/receipts"),
@@ -95,6 +96,19 @@ def _of_contracts(api: httpx.Client) -> Iterator[Shot]:
         yield Shot("lineage", f"/console/sources/lineage?node=dataset:counterfoil:{largest}")
     for incident in _get(api, "/v1/incidents", page_size=1)["incidents"]:
         yield Shot("incident", f"/console/trust/incidents/{incident['incident_id']}")
+
+
+def _of_sources(api: httpx.Client) -> Iterator[Shot]:
+    """Yield a source, imports, the largest dataset, and what is in quarantine."""
+    for source in _get(api, "/v1/sources")["sources"][:1]:
+        yield Shot("source", f"/console/sources/{source['source_id']}")
+    yield Shot("imports", "/console/sources/imports")
+    datasets = _get(api, "/v1/datasets")["datasets"]
+    if datasets:
+        largest = max(datasets, key=lambda one: one["records"])["dataset"]
+        yield Shot("dataset", f"/console/sources/datasets/{largest}")
+    for held in _get(api, "/v1/quarantine", page_size=1)["quarantined_records"]:
+        yield Shot("quarantine", f"/console/sources/quarantine/{held['quarantine_id']}")
 
 
 def _persons(api: httpx.Client) -> Iterator[dict[str, Any]]:

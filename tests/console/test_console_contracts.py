@@ -22,7 +22,7 @@ CHECKED = "[data-checked='yes']"
 
 
 def test_contracts_are_listed_with_what_came_in_under_them(shop_console: Console, shop: Shop):
-    page = shop_console.open("/console/sources")
+    page = shop_console.open("/console/sources/contracts")
     contracts = shop.get("/v1/contracts")["contracts"]
     shown = rows(table(page, "Contracts"))
     assert [row[0].split("\n")[-1] for row in shown] == [one["contract_id"] for one in contracts]

@@ -187,7 +187,7 @@ def test_a_dataset_tells_what_came_and_what_is_missing_in_it(desk: Console, tena
 
 def test_the_sql_box_answers_saves_a_file_and_says_what_is_wrong(desk: Console, tenant: Tenant, tmp_path: Path):
     page = desk.open("/console/sources/datasets/returns")
-    sql = page.get_by_label("SQL", exact=True)
+    sql = page.get_by_role("textbox", name="SQL")
     sql.fill("SELECT order_id, amount FROM returns WHERE amount < 3 ORDER BY amount")
     sql.press("Control+Enter")
     wanted = [[order, f"{amount:g}"] for order, amount in tenant.sql(sql.input_value())]
@@ -256,6 +256,58 @@ def test_all_records_of_a_group_are_repaired_by_a_patch_or_set_aside(desk: Conso
     expect(page.locator("main")).to_contain_text("a test of the sender")
 
 
+def test_what_is_watched_of_a_dataset_is_added_changed_and_undone(desk: Console, tenant: Tenant):
+    page = desk.open("/console/sources/datasets/returns")
+    page.get_by_text("Watch something more").click()
+    page.get_by_label("Name", exact=True).fill("notes")
+    page.get_by_label("What is watched").select_option("nullShare")
+    page.get_by_label("Property", exact=True).fill("note")
+    page.get_by_label("Bound, in points of percent").fill("7.5")
+    page.get_by_role("button", name="Watch it").click()
+    row = page.get_by_role("row").filter(has_text="returns.notes")
+    expect(row).to_be_visible()
+    made = ok(tenant.http.get("/v1/monitors/returns.notes"))
+    assert (made["metric"], made["property"], made["threshold"]) == ("nullShare", "note", 7.5)
+    row.get_by_text("Change", exact=True).first.click()
+    row.get_by_label("is looked at").uncheck()
+    row.get_by_label("Owner").fill(HOSTILE)
+    row.get_by_role("button", name="Change").click()
+    expect(row).to_contain_text("turned off")
+    made = ok(tenant.http.get("/v1/monitors/returns.notes"))
+    assert (made["enabled"], made["owner"], made["threshold"]) == (False, HOSTILE, 7.5)
+    row.get_by_text("Change", exact=True).first.click()
+    row.get_by_role("button", name="Undo what was set").click()
+    expect(row).to_have_count(0)
+    desk.settle()
+    assert tenant.http.get("/v1/monitors/returns.notes").status_code == 404
+
+
+def test_a_dataset_has_its_retention_and_a_hold_that_is_released(desk: Console, tenant: Tenant):
+    page = desk.open("/console/trust/retention")
+    page.get_by_text("Set a policy").click()
+    page.get_by_label("Dataset").first.select_option("returns")
+    page.get_by_label("Days after receipt").fill("400")
+    page.get_by_label("What for").fill(HOSTILE)
+    page.get_by_role("button", name="Set", exact=True).click()
+    assert rows(table(page, "Retention policies"))[0][:3] == ["returns", "400 days", HOSTILE]
+    page.get_by_text("Hold something").click()
+    page.get_by_label("Dataset").last.select_option("returns")
+    page.get_by_label("Reason").fill("case 12")
+    page.get_by_role("button", name="Hold", exact=True).click()
+    assert rows(table(page, "Holds"))[0][:3] == ["returns", "held", "case 12"]
+    desk.settle()
+    page.get_by_text("Release", exact=True).first.click()
+    page.get_by_label("Reason").first.fill("settled")
+    page.get_by_role("button", name="Release").click()
+    expect(table(page, "Holds")).to_contain_text("Released: settled")
+    [hold] = ok(tenant.http.get("/v1/legal-holds"))["legal_holds"]
+    assert (hold["state"], hold["release_reason"]) == ("RELEASED", "settled")
+    page.get_by_role("button", name="Keep returns for ever").click()
+    expect(page.locator("main")).to_contain_text("Everything is kept for ever.")
+    desk.settle()
+    assert ok(tenant.http.get("/v1/retention-policies"))["retention_policies"] == []
+
+
 READING = [f"{service}.read" for service in ("ingest", "contracts", "graph", "models", "governance")]
 PATHS = ["/console/sources", "/console/sources/imports", "/console/sources/datasets", "/console/sources/quarantine"]
 
@@ -267,7 +319,7 @@ def test_pages_fit_a_narrow_window_and_names_stay_text(desk: Console, tenant: Te
         "datasets/returns",
         f"quarantine/{held['quarantine_id']}",
         "quarantine?dataset=returns",
-        source["source_id"],
+        source_id,
     ]
     desk.page.set_viewport_size({"width": NARROW, "height": 900})
     for path in PATHS + [f"/console/sources/{one}" for one in more]:

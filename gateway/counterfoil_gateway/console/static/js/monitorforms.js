@@ -4,6 +4,7 @@ import { announce, fill, h } from "./dom.js";
 import { deed, missing } from "./forms.js";
 import { monitorTable } from "./monitors.js";
 import { folded, pending } from "./parts.js";
+import { reconciliationsView } from "./reconciliations.js";
 import { session } from "./session.js";
 
 const METRICS = {
@@ -29,6 +30,7 @@ export function monitorsView(dataset, signal) {
         },
         ({ monitors, may }) => [
           monitorTable(monitors, { signal, set: may && ((one) => setting(one, read)) }),
+          folded("Totals that others report", () => reconciliationsView(dataset, signal)),
           folded("Watch something more", () => (may ? creation(dataset, read) : missing("ingest.admin"))),
         ],
         { height: 110 },
@@ -63,7 +65,7 @@ function setting(one, again) {
 }
 
 function creation(dataset, again) {
-  const name = h("input", { name: "name", required: true, pattern: "[a-z][a-z0-9_-]{0,62}", title: "Lower case, digits, _ and -", autocomplete: "off" });
+  const name = h("input", { name: "name", required: true, pattern: "[a-z][a-z0-9_\\-]{0,62}", title: "Lower case, digits, _ and -", autocomplete: "off" });
   const metric = h("select", { name: "metric", onchange: turn }, Object.entries(METRICS).map(([value, [text]]) => h("option", { value }, text)));
   const property = h("input", { name: "property", maxlength: "255", autocomplete: "off", placeholder: "none = each" });
   const about = h("label", {}, "Property", property);

@@ -43,7 +43,7 @@ export const monitorTable = (monitors, { signal, dataset = false, set } = {}) =>
       ...(dataset ? [{ label: "Dataset", cell: (one) => h("span", { class: "mono" }, one.dataset) }] : []),
       { label: "Expected", cell: (one) => one.expectation },
       { label: "Measured", align: "number", cell: (one) => measured(one.measured, one.unit) },
-      { label: "State", sort: (one) => one.state, cell: (one) => [one.enabled === false ? badge("not looked at", "plain", "Somebody has turned it off") : monitorBadge(one.state), one.held && [" ", heldBadge()], one.data_breaker && !one.held && h("div", { class: "faint" }, "holds when broken")] },
+      { label: "State", sort: (one) => one.state, cell: (one) => [one.enabled === false ? badge("turned off", "plain", "Somebody does not want it to be looked at") : monitorBadge(one.state), one.held && [" ", heldBadge()], one.data_breaker && !one.held && h("div", { class: "faint" }, "holds when broken")] },
       { label: "Looked at", align: "number", cell: (one) => since(one.evaluated_at) },
       { label: "Results", cell: (one) => [one.incident_id && h("div", {}, h("a", { href: incidentPath(one.incident_id) }, "Incident")), folded("Last results", () => pending(() => get(`/v1/monitors/${segment(one.monitor_id)}`, {}, signal), resultsView)), set && !fromContract(one) && folded("Change", () => set(one))] },
     ],

@@ -32,7 +32,7 @@ export function sqlBox(statement) {
 export const rowsView = (answer, { caption = "Rows" } = {}) =>
   h(
     "div",
-    { class: "stack" },
+    { class: "stack rows" },
     h(
       "p",
       { class: "faint" },

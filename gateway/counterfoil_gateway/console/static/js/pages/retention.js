@@ -52,11 +52,20 @@ const policyTable = (found, { may }, again) =>
       { label: "Owner", cell: (one) => one.owner },
       { label: "Last done", cell: done },
       { label: "Set", align: "number", cell: (one) => [at(one.set_at), h("div", { class: "faint" }, `by ${one.set_by}`)] },
-      { label: "", cell: (one) => may && deed("Keep for ever", () => call("DELETE", `/v1/retention-policies/${segment(one.dataset)}`, { query: { etag: one.etag } }).then(() => (announce(`${one.dataset} is kept for ever`), again())), { label: `Keep ${one.dataset} for ever` }) },
+      { label: "", cell: (one) => may && removal(one, again) },
     ],
     found,
     { caption: "Retention policies" },
   );
+
+function removal(one, again) {
+  const remove = async () => {
+    await call("DELETE", `/v1/retention-policies/${segment(one.dataset)}`, { query: { etag: one.etag } });
+    announce(`${one.dataset} is kept for ever`);
+    again();
+  };
+  return deed("Keep for ever", remove, { label: `Keep ${one.dataset} for ever` });
+}
 
 function done({ report }) {
   if (!report) return h("span", { class: "faint" }, "nothing yet");
@@ -101,7 +110,7 @@ const holdTable = (found, { may }, again) =>
       { label: "", cell: (one) => may && one.state === "ACTIVE" && folded("Release", () => release(one, again)) },
     ],
     found,
-    { caption: "Legal holds" },
+    { caption: "Holds" },
   );
 
 const reasoned = () => h("input", { name: "reason", required: true, maxlength: "500", autocomplete: "off", placeholder: "no personal data" });
