@@ -21,7 +21,7 @@ from counterfoil_chassis.clock import Ids
 
 from counterfoil_ingest import validation
 from counterfoil_ingest.dedup import DedupTable, boot_id, load_table
-from counterfoil_ingest.entities import Batch, Candidate, Columns, Finding, Header, Quarantined, Verdicts
+from counterfoil_ingest.entities import Batch, Candidate, Columns, Finding, Header, Quarantined, Verdict, Verdicts
 from counterfoil_ingest.errors import ContractsUnavailableError, LogBusyError, LogUnavailableError
 from counterfoil_ingest.placing import Group, Judged
 from counterfoil_ingest.registry import Compiled, Contracts
@@ -135,6 +135,10 @@ class Appender:
             self._writing = asyncio.create_task(self._write_all())
         return await done
 
+    async def look_up(self, judged: Judged) -> Sequence[Verdict]:
+        """Return what `append_judged` would answer now of records none of which is refused; nothing is kept."""
+        return await self.in_turn(lambda: Group(self._log, self._table, self._ids).look_up(judged))
+
     async def in_turn(self, work: Callable[[], T]) -> T:
         """Do work of the log's writer between two commits; raise what it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -174,6 +178,7 @@ class Appender:
             ids=[each.record_id for each in candidates],
             datasets=[each.dataset for each in candidates],
             datas=[each.data for each in candidates],
+            origins=[each.origin for each in candidates],
             refused={
                 index: self._refused(batch, candidates[index], found, contracts) for index, found in faults.items()
             },
@@ -200,6 +205,7 @@ class Appender:
             received_at=batch.received_at,
             traceparent=batch.traceparent,
             raw=candidate.data if candidate.origin is None else orjson.dumps(candidate.origin),
+            record=b"" if candidate.origin is None else candidate.data,
         )
 
     async def _write_all(self) -> None:
@@ -236,7 +242,7 @@ class Appender:
 
     def _write(self, jobs: Sequence[_Job]) -> tuple[Mapping[tuple[str, int], int], Sequence[Sequence[Verdicts]]]:
         """Write jobs in one transaction; return the new heads and the verdicts. Runs in the writer's thread."""
-        group = Group(self._log, self._table)
+        group = Group(self._log, self._table, self._ids)
         with self._log.transaction() as transaction:
             placed = iter(group.place([batch for job in jobs for batch in job.batches], transaction))
             verdicts = [list(islice(placed, len(job.batches))) for job in jobs]

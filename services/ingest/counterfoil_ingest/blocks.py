@@ -136,6 +136,19 @@ def open_block(block: Block) -> tuple[bytes, str]:
         raise _unreadable(block, str(error)) from error
 
 
+def line_texts(block: Block) -> list[bytes]:
+    """Return the lines of a block, one for each of its records; `line` reads one."""
+    try:
+        return _text(block).rstrip(b"\n").split(b"\n")
+    except zstandard.ZstdError as error:
+        raise _unreadable(block, str(error)) from error
+
+
+def line(text: bytes) -> Line:
+    """Return what one of `line_texts` says."""
+    return _codecs.lines.decode(text)
+
+
 def names(block: Block) -> list[RecordName]:
     """Return what each record of a block is named, in order: what a duplicate is told by."""
     headers = block.headers

@@ -236,6 +236,14 @@ class DatasetCounts:
     next_offset: int
 
 
+class QuarantineState(enum.IntEnum):
+    """What became of a quarantined record; the numbers are those of `ingest.v1.QuarantinedRecord.State`."""
+
+    OPEN = 1
+    REPLAYED = 2
+    DISCARDED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """One quarantined record. Times are 0 and the offset is -1 where there is none.
@@ -255,6 +263,57 @@ class Quarantined:
     received_at: int
     traceparent: str
     raw: bytes = b""
+    record: bytes = b""
+    repaired: bytes = b""
+    repaired_dataset: str = ""
+    repaired_record_id: str = ""
+    repaired_at: int = 0
+    repaired_by: str = ""
+    state: QuarantineState = QuarantineState.OPEN
+    closed_at: int = 0
+    closed_by: str = ""
+    discard_reason: str = ""
+    replayed_offset: int = -1
+    import_id: str = ""
+
+    @property
+    def replay_dataset(self) -> str:
+        """The dataset that it is replayed to."""
+        return self.repaired_dataset or self.dataset
+
+    @property
+    def replay_record_id(self) -> str:
+        """The id that it is replayed under: its own, so that the log knows it again."""
+        return self.repaired_record_id or self.record_id or self.quarantine_id
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineFilter:
+    """Which quarantined records are meant; what is empty takes any. `reason` and `path` are of the first finding."""
+
+    dataset: str = ""
+    reason: str = ""
+    path: str = ""
+    contract_version: str = ""
+    source_id: str = ""
+    import_id: str = ""
+    state: QuarantineState | None = None
+    any_reason: str = ""
+    """A reason among all of its findings."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineGroup:
+    """How many records of a dataset begin with the same finding."""
+
+    dataset: str
+    reason: str
+    path: str
+    contract_version: str
+    records: int
+    first_received_at: int
+    last_received_at: int
+    example_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,23 @@ import itertools
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, compress, repeat
-from typing import cast
+from typing import Any, cast
 
 import msgspec
+import orjson
+from counterfoil_chassis.clock import Ids
 
-from counterfoil_ingest import blocks
+from counterfoil_ingest import blocks, reused_ids
 from counterfoil_ingest.dedup import DedupTable, erased_name, hashes_of, seed_of
 from counterfoil_ingest.entities import (
     Block,
     Erased,
+    Finding,
     Header,
     Outcome,
     Quarantined,
-    RecordName,
     Reverted,
     Verdict,
     Verdicts,
@@ -45,8 +47,10 @@ class Judged:
 
     `datas` are the records' JSON, as text in one line or as structs that msgspec writes so. `refused` holds what goes
     to quarantine; of a dataset in `unknown` nobody can say now what its contract is. `size` is the records' in bytes,
-    or an upper bound of it. `apart` are the headers of records that each came by itself, `header` then the first of
-    them.
+    or an upper bound of it. `replayed` are the ids in quarantine of records that come from there, which is where one
+    goes again, as it lies there, whose id another record has. `apart` are the headers of records that each came by
+    itself, `header` then the first of them. `origins` are what was sent, parsed, of which the records were made; None
+    where that is the record itself.
     """
 
     workspace: str
@@ -57,7 +61,9 @@ class Judged:
     refused: Mapping[int, Quarantined]
     unknown: frozenset[str]
     size: int = -1
+    replayed: Sequence[str] = ()
     apart: Sequence[Header] = ()
+    origins: Sequence[Any] = ()
 
     def header_of(self, index: int) -> Header:
         """Return the header of the request that brought a record."""
@@ -71,8 +77,9 @@ class Judged:
 class Group:
     """What one commit writes."""
 
-    def __init__(self, log: LogWriter, table: DedupTable) -> None:
+    def __init__(self, log: LogWriter, table: DedupTable, ids: Ids) -> None:
         self._log = log
+        self._ids = ids
         self._table = table
         self._blocks: dict[str, _BlockWriter] = {}
         self._runs: dict[tuple[str, str], list[_Run]] = {}
@@ -93,6 +100,12 @@ class Group:
         for block in self._blocks.values():
             block.write()
         return verdicts
+
+    def look_up(self, batch: Judged) -> list[Verdict]:
+        """Return what would become of records none of which is refused; nothing is written."""
+        hashes, nowhere = _hashes(batch), cast("LogTransaction", None)
+        writer = _BlockWriter(batch.workspace, self._log.head(batch.workspace, PARTITION), nowhere)
+        return self._one_by_one(writer, batch, hashes, self._table.contains(hashes), nowhere)
 
     def _place(
         self,
@@ -139,24 +152,54 @@ class Group:
     ) -> list[Verdict]:
         """Return the verdicts of a batch; those accepted are still to be appended, in their order."""
         verdicts: list[Verdict] = []
-        own: dict[tuple[str, str], int] = {}
+        own: dict[tuple[str, str], _Older] = {}
         for index, (record_id, dataset) in enumerate(zip(batch.ids, batch.datasets, strict=True)):
             older = own.get((dataset, record_id))
             if older is None and (known[index] or hashes[index] in self._seen):
                 older = self._older(batch, dataset, record_id, hashes[index])
-            if older is not None:
-                verdict = Verdict(Outcome.DUPLICATE, record_id, dataset, PARTITION, older)
-            elif (refused := batch.refused.get(index)) is not None:
-                kept = transaction.add_quarantined(refused)
-                findings = refused.findings
-                verdict = Verdict(Outcome.QUARANTINED, record_id, dataset, quarantine_id=kept, findings=findings)
+            refused = batch.refused.get(index)
+            names = older.differing(batch, index) if older is not None else []
+            if older is not None and not names:
+                verdict = Verdict(Outcome.DUPLICATE, record_id, dataset, PARTITION, older.offset)
+            elif older is not None:
+                verdict = self._reused(batch, index, reused_ids.finding(names, older.offset), transaction)
+            elif refused is not None:
+                verdict = _quarantined(refused, transaction)
             elif dataset in batch.unknown:
                 verdict = Verdict(Outcome.RETRY, record_id, dataset)
             else:
-                own[dataset, record_id] = offset = writer.next_offset + len(own)
+                offset = writer.next_offset + len(own)
+                own[dataset, record_id] = _Older(offset, batch.header_of(index), batch.datas[index])
                 verdict = Verdict(Outcome.ACCEPTED, record_id, dataset, PARTITION, offset)
             verdicts.append(verdict)
         return verdicts
+
+    def _reused(self, batch: Judged, index: int, finding: Finding, transaction: LogTransaction) -> Verdict:
+        """Return the verdict of a record whose id another has: it is kept in quarantine, where a replayed one is."""
+        record_id, dataset, header = batch.ids[index], batch.datasets[index], batch.header_of(index)
+        if batch.replayed:
+            lies_at = batch.replayed[index]
+            return Verdict(Outcome.QUARANTINED, record_id, dataset, quarantine_id=lies_at, findings=(finding,))
+        refused = batch.refused.get(index)
+        if refused is not None:
+            return _quarantined(replace(refused, findings=(*refused.findings, finding)), transaction)
+        data = _text(batch.datas[index])
+        origin = batch.origins[index] if batch.origins else None
+        reused = Quarantined(
+            quarantine_id=self._ids.new(),
+            workspace=batch.workspace,
+            dataset=dataset,
+            source_id=header.source_id,
+            record_id=record_id,
+            findings=(finding,),
+            contract_id="",
+            contract_version="",
+            received_at=header.received_at,
+            traceparent=header.traceparent,
+            raw=data if origin is None else orjson.dumps(origin),
+            record=b"" if origin is None else data,
+        )
+        return _quarantined(reused, transaction)
 
     def _append(self, writer: _BlockWriter, batch: Judged, hashes: Sequence[int], transaction: LogTransaction) -> int:
         """Append every record of a batch; return the offset of the first."""
@@ -180,13 +223,13 @@ class Group:
             writer = self._blocks[workspace] = _BlockWriter(workspace, head, transaction)
         return writer
 
-    def _older(self, batch: Judged, dataset: str, record_id: str, hash_: int) -> int | None:
-        """Return the offset of the record with this very id; another id may share its hash."""
+    def _older(self, batch: Judged, dataset: str, record_id: str, hash_: int) -> _Older | None:
+        """Return the record with this very id; another id may share its hash."""
         source_id = batch.header.source_id
         for run in self._runs.get((batch.workspace, source_id), ()):
-            offset = run.find(dataset, record_id)
-            if offset is not None:
-                return offset
+            placed = run.find(dataset, record_id)
+            if placed is not None:
+                return placed
         for offset in self._table.matches(hash_):
             if offset >= self._log.head(batch.workspace, PARTITION):
                 continue  # of another workspace, whose log is longer
@@ -194,12 +237,30 @@ class Group:
             if isinstance(name, Reverted):
                 continue  # it was taken back, so that it may come again
             if isinstance(name, Erased):
-                wanted: RecordName = erased_name(batch.workspace, source_id, dataset, record_id)
-            else:
-                wanted = (source_id, dataset, record_id)
-            if name == wanted:
-                return offset
+                if name == erased_name(batch.workspace, source_id, dataset, record_id):
+                    return _Older(offset, batch.header, None)
+            elif name == (source_id, dataset, record_id):
+                data, header = self._log.recall(batch.workspace, PARTITION, offset)
+                return _Older(offset, header, data)
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Older:
+    """The record that has an id; of an erased one there is no `data`."""
+
+    offset: int
+    header: Header
+    data: bytes | msgspec.Struct | None
+
+    def differing(self, batch: Judged, index: int) -> list[str]:
+        """Return in what a record under the same id differs; of an erased one nobody can say, and it stays erased."""
+        if self.data is None:
+            return []
+        at, older_at = batch.header_of(index).received_at, self.header.received_at
+        return reused_ids.differing(
+            _text(batch.datas[index]), _text(self.data), received_at=at, older_received_at=older_at
+        )
 
 
 class _Run:
@@ -208,14 +269,17 @@ class _Run:
     def __init__(self, first: int, batch: Judged) -> None:
         self._first = first
         self._batch = batch
-        self._offsets: dict[tuple[str, str], int] = {}
+        self._indexes: dict[tuple[str, str], int] = {}
 
-    def find(self, dataset: str, record_id: str) -> int | None:
-        """Return the offset of a record; the index is made when somebody asks, which is seldom."""
-        if not self._offsets:
-            keys = zip(self._batch.datasets, self._batch.ids, strict=True)
-            self._offsets = {key: self._first + index for index, key in enumerate(keys)}
-        return self._offsets.get((dataset, record_id))
+    def find(self, dataset: str, record_id: str) -> _Older | None:
+        """Return a record; the index is made when somebody asks, which is seldom."""
+        batch = self._batch
+        if not self._indexes:
+            self._indexes = {key: index for index, key in enumerate(zip(batch.datasets, batch.ids, strict=True))}
+        index = self._indexes.get((dataset, record_id))
+        if index is None:
+            return None
+        return _Older(self._first + index, batch.header_of(index), batch.datas[index])
 
 
 class _BlockWriter:
@@ -286,6 +350,16 @@ class _BlockWriter:
         self._headers: list[Header] = []
         self._datasets: Counter[str] = Counter()
         self._last: dict[str, int] = {}
+
+
+def _quarantined(record: Quarantined, transaction: LogTransaction) -> Verdict:
+    """Keep a record in quarantine; return its verdict."""
+    kept = transaction.add_quarantined(record)
+    return Verdict(Outcome.QUARANTINED, record.record_id, record.dataset, quarantine_id=kept, findings=record.findings)
+
+
+def _text(data: bytes | msgspec.Struct) -> bytes:
+    return data if isinstance(data, bytes) else msgspec.json.encode(data)
 
 
 def _hashes(batch: Judged) -> list[int]:

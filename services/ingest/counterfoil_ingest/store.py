@@ -12,6 +12,7 @@ from counterfoil_ingest.entities import (
     Block,
     DatasetCounts,
     Erasure,
+    Header,
     KeptContract,
     Quarantined,
     RecordName,
@@ -128,6 +129,10 @@ class LogWriter(Log, Protocol):
 
     def identify(self, workspace: str, partition: int, offset: int) -> RecordName:
         """Return what the record at an offset is named."""
+        ...
+
+    def recall(self, workspace: str, partition: int, offset: int) -> tuple[bytes, Header]:
+        """Return the JSON of the record at an offset, and what is known of the request that brought it."""
         ...
 
     def erase(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,9 +16,10 @@ from counterfoil_chassis.postgresql import is_postgresql
 from sqlalchemy.engine import make_url
 
 from counterfoil_ingest import blocks
-from counterfoil_ingest.entities import Block, DatasetCounts, Erasure, Finding, Quarantined, RecordName
+from counterfoil_ingest.entities import Block, DatasetCounts, Erasure, Finding, Header, Quarantined, RecordName
 from counterfoil_ingest.errors import BlockUnreadableError
 from counterfoil_ingest.lineage import Predecessor, from_text
+from counterfoil_ingest.reused_ids import fingerprint
 from counterfoil_ingest.sql import erasing
 from counterfoil_ingest.sql.log_postgresql import PostgresqlConnections
 from counterfoil_ingest.sql.log_sqlite import SqliteConnections
@@ -69,6 +69,7 @@ _QUARANTINE = (
     " RETURNING quarantine_id"
 )
 _AT_HAND = 32  # partitions whose newest block is kept at hand: that is what their followers wait for
+_RECALLED_BLOCKS = 8  # of 2 MiB each, whose records duplicates are compared with
 _NAMED_BLOCKS = 32  # blocks whose record ids are kept at hand: duplicates come in the order they were first sent
 
 
@@ -103,6 +104,7 @@ class SqlLog:
         """Open the log in a migrated database whose lease is held."""
         self._connections = connections
         self._named: OrderedDict[tuple[str, int, int], list[RecordName]] = OrderedDict()
+        self._recalled: OrderedDict[tuple[str, int, int], tuple[tuple[Header, ...], list[bytes]]] = OrderedDict()
         self._newest: dict[tuple[str, int], Block] = {}
         self._waiting: dict[tuple[str, int], set[asyncio.Future[None]]] = {}
         self.predecessors: Mapping[str, Predecessor]
@@ -202,18 +204,36 @@ class SqlLog:
         for (of_workspace, of_partition, first), found in reversed(self._named.items()):
             if of_workspace == workspace and of_partition == partition and first <= offset < first + len(found):
                 return found[offset - first]
+        block = self._block_of(workspace, partition, offset)
+        names = blocks.names(block)
+        self._named[(workspace, partition, block.first_offset)] = names
+        if len(self._named) > _NAMED_BLOCKS:
+            self._named.popitem(last=False)
+        return names[offset - block.first_offset]
+
+    def recall(self, workspace: str, partition: int, offset: int) -> tuple[bytes, Header]:
+        """Return the JSON of the record at an offset, and what is known of the request that brought it."""
+        for place, kept in self._recalled.items():
+            if place[:2] == (workspace, partition) and place[2] <= offset < place[2] + len(kept[1]):
+                headers, texts = kept
+                break
+        else:
+            block = self._block_of(workspace, partition, offset)
+            place, headers, texts = (workspace, partition, block.first_offset), block.headers, blocks.line_texts(block)
+            self._recalled[place] = headers, texts
+            if len(self._recalled) > _RECALLED_BLOCKS:
+                self._recalled.popitem(last=False)
+        found = blocks.line(texts[offset - place[2]])
+        return bytes(found.r), headers[found.h]
+
+    def _block_of(self, workspace: str, partition: int, offset: int) -> Block:
         rows = self._connections.read_blocks(workspace, partition, offset, max_bytes=0)
         if not rows:
             raise BlockUnreadableError(
                 "The dedup table names a record that the log does not hold. Stop ingest, delete dedup.table, start it.",
                 metadata={"offset": str(offset)},
             )
-        block = _block(rows[0])
-        names = blocks.names(block)
-        self._named[(workspace, partition, block.first_offset)] = names
-        if len(self._named) > _NAMED_BLOCKS:
-            self._named.popitem(last=False)
-        return names[offset - block.first_offset]
+        return _block(rows[0])
 
     def erase(
         self,
@@ -240,6 +260,7 @@ class SqlLog:
                 reverting(statements, erasure)
         self.erasure_revision = erasure.revision
         self._named.clear()
+        self._recalled.clear()
         return erasure
 
     def forget(self) -> bool:
@@ -326,7 +347,7 @@ class SqlLogTransaction:
             record.dataset,
             record.source_id,
             record.record_id,
-            hashlib.sha256(record.raw).digest(),
+            fingerprint(record.raw),
             findings_json(record.findings),
             "".join(f" {reason} " for reason in sorted({each.reason for each in record.findings})),
             record.contract_id,
