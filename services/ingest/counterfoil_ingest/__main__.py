@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from counterfoil.common.v1.receipts_pb2_grpc import add_ReceiptProducerServiceServicer_to_server
 from counterfoil.ingest.v1.append_pb2_grpc import add_AppendServiceServicer_to_server
 from counterfoil.ingest.v1.erasures_pb2_grpc import add_ErasureServiceServicer_to_server
 from counterfoil.ingest.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
@@ -29,8 +30,12 @@ from counterfoil_chassis.lineage import LineageTrail
 from counterfoil_chassis.memory import keep_freed_memory
 from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_chassis.paging import Pager
+from counterfoil_chassis.policy import PolicyChecker
+from counterfoil_chassis.runtime import running_code
+from counterfoil_chassis.secrecy import derive_key
 from counterfoil_chassis.serve import Host, Service, run
 from counterfoil_chassis.watch import Feed
+
 from counterfoil_ingest import protocols
 from counterfoil_ingest.append import Appender, open_appender
 from counterfoil_ingest.counting import Counting
@@ -52,15 +57,18 @@ from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.remote.checks import CheckRunner
 from counterfoil_ingest.remote.contracts import ContractsClient, ContractsFollower
 from counterfoil_ingest.remote.incidents import IncidentsClient
+from counterfoil_ingest.remote.receipts import ReceiptsClient
 from counterfoil_ingest.remote.retention import RetentionClient
 from counterfoil_ingest.remote.workspaces import follow_quotas
+from counterfoil_ingest.repairing import Repairing
 from counterfoil_ingest.retention import Retention
 from counterfoil_ingest.servicers.append import RECORDS, AppendServicer, SourceMappings
 from counterfoil_ingest.servicers.erasures import ErasureServicer
 from counterfoil_ingest.servicers.imports import ImportServicer
 from counterfoil_ingest.servicers.monitors import MonitorServicer, disowned_message, hold_message, report_message
 from counterfoil_ingest.servicers.quarantine import QuarantineServicer
-from counterfoil_ingest.servicers.queries import QueryServicer
+from counterfoil_ingest.servicers.queries import QueryServicer, QueryServices
+from counterfoil_ingest.servicers.receipts import ReceiptProducerServicer
 from counterfoil_ingest.servicers.reconciliations import ReconciliationServicer
 from counterfoil_ingest.servicers.records import RecordServicer
 from counterfoil_ingest.servicers.sources import SourceServicer
@@ -73,6 +81,7 @@ from counterfoil_ingest.sql.log import SqlLog, open_log
 from counterfoil_ingest.sql.monitors import INCIDENTS, SqlMonitorTransactions
 from counterfoil_ingest.sql.monitors import TOPIC as HOLDS
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
+from counterfoil_ingest.sql.query_receipts import RECEIPTS, SqlQueryReceipts
 from counterfoil_ingest.sql.reconciliations import SqlReconciliationTransactions
 from counterfoil_ingest.sql.retention import SqlExpiredQuarantine
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
@@ -115,7 +124,13 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     stack.push_async_callback(follower.flush)
     contracts = follower.contracts
     checks = CheckRunner(channel, log, contracts, signer=host.signer)
-    appender = await open_appender(log, settings.data_dir / "dedup.table", contracts=contracts, ids=host.ids)
+    appender = await open_appender(
+        log,
+        settings.data_dir / "dedup.table",
+        contracts=contracts,
+        ids=host.ids,
+        keep=timedelta(days=settings.dedup_days),
+    )
     stack.push_async_callback(appender.close)
     governance = await stack.enter_async_context(host.connect("governance", settings.governance_target))
     trail = AuditTrail(database, governance, host.signer, ids=host.ids, clock=host.clock)
@@ -133,7 +148,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         lineage=lineage,
         settled=lambda: follower.settled,
     )
-    reading, background = await _reading(settings, host, engines)
+    reading, background = await _reading(settings, host, engines, stack)
     return Service(
         servicers=[*_writing(host, engines), *reading],
         background=[
@@ -175,7 +190,16 @@ def _writing(host: Host, engines: Engines) -> Registrations:
         ids=host.ids,
         random_bytes=secrets.token_bytes,
     )
-    quarantine = QuarantineServicer(SqlQuarantine(engines.database), pager=engines.pager)
+    kept = SqlQuarantine(engines.database)
+    quarantine = QuarantineServicer(
+        kept,
+        Repairing(kept, engines.appender),
+        quotas=engines.quotas,
+        idempotency=Idempotency(host.secret, host.clock),
+        trail=engines.trail,
+        pager=engines.pager,
+        clock=host.clock,
+    )
     return [
         (add_AppendServiceServicer_to_server, append),
         (add_SourceServiceServicer_to_server, sources),
@@ -184,7 +208,7 @@ def _writing(host: Host, engines: Engines) -> Registrations:
 
 
 async def _reading(
-    settings: Settings, host: Host, engines: Engines
+    settings: Settings, host: Host, engines: Engines, stack: AsyncExitStack
 ) -> tuple[Registrations, list[Callable[[], Coroutine[Any, Any, None]]]]:
     log, contracts, pager = engines.log, engines.contracts, engines.pager
     folder = settings.data_dir / "lake"
@@ -241,24 +265,17 @@ async def _reading(
         clock=host.clock,
         ids=host.ids,
     )
-    queries = Queries(
-        lake,
-        snapshots=snapshots,
-        contracts=contracts,
-        folder=folder,
-        memory=settings.query_memory,
-        at_once=settings.queries_at_once,
-    )
-    watching, watched = await _watching(settings, host, engines, lake=lake, snapshots=snapshots)
+    asking, receipts, asked = _asking(settings, host, engines, stack, lake=lake, snapshots=snapshots)
+    watching, watched = await _watching(settings, host, engines, stack, lake=lake, snapshots=snapshots)
     servicers: Registrations = [
         (add_RecordServiceServicer_to_server, records),
         (add_ImportServiceServicer_to_server, imports),
-        (add_QueryServiceServicer_to_server, QueryServicer(queries)),
-        (add_ErasureServiceServicer_to_server, ErasureServicer(eraser, holds)),
+        *asking,
+        (add_ErasureServiceServicer_to_server, ErasureServicer(eraser, holds, receipts)),
         *watching,
     ]
     retaining = _retaining(settings, host, engines, eraser=eraser, lake=lake, holds=holds)
-    return servicers, [lake.run, worker.run, *retaining, *watched]
+    return servicers, [lake.run, worker.run, *retaining, *asked, *watched]
 
 
 def _retaining(
@@ -284,8 +301,37 @@ def _retaining(
     return [held.run, kept.run, partial(retention.run, known)]
 
 
+def _asking(
+    settings: Settings, host: Host, engines: Engines, stack: AsyncExitStack, *, lake: Lake, snapshots: Snapshots
+) -> tuple[Registrations, SqlQueryReceipts, list[Callable[[], Coroutine[Any, Any, None]]]]:
+    """Compose SQL for callers: masked as the policies say, with receipts on request."""
+    queries = Queries(
+        lake,
+        snapshots=snapshots,
+        contracts=engines.contracts,
+        folder=settings.data_dir / "lake",
+        pseudonym_secret=derive_key(host.secret, "pseudonyms of queries"),
+        memory=settings.query_memory,
+        at_once=settings.queries_at_once,
+        of_workspace=settings.queries_per_workspace,
+    )
+    stack.push_async_callback(queries.close)
+    ledger = ReceiptsClient(engines.governance, signer=host.signer)
+    relay = OutboxRelay(engines.database, RECEIPTS, ledger.deliver, host.clock)
+    policies = PolicyChecker(engines.governance, host.signer, host.clock)
+    receipts = SqlQueryReceipts(engines.database, relay, host.clock)
+    runtime = running_code("counterfoil-ingest", image_digest=settings.image_digest)
+    services = QueryServices(policies, receipts, snapshots, runtime, host.clock, host.ids)
+    producer = ReceiptProducerServicer(receipts, queries, runtime=runtime, clock=host.clock)
+    servicers: Registrations = [
+        (add_QueryServiceServicer_to_server, QueryServicer(queries, services)),
+        (add_ReceiptProducerServiceServicer_to_server, producer),
+    ]
+    return servicers, receipts, [relay.run, policies.run]
+
+
 async def _watching(
-    settings: Settings, host: Host, engines: Engines, *, lake: Lake, snapshots: Snapshots
+    settings: Settings, host: Host, engines: Engines, stack: AsyncExitStack, *, lake: Lake, snapshots: Snapshots
 ) -> tuple[Registrations, list[Callable[[], Coroutine[Any, Any, None]]]]:
     """Compose the monitors, with queries of their own: they keep nobody waiting who asks by SQL."""
     feed = Feed(engines.database, HOLDS)
@@ -308,6 +354,7 @@ async def _watching(
         memory=settings.query_memory,
         at_once=_MONITORED_AT_ONCE,
     )
+    stack.push_async_callback(queries.close)
     period = timedelta(seconds=settings.monitor_seconds)
     plans = Plans(engines.contracts)
     totals = SqlReconciliationTransactions(engines.database, trail=engines.trail)

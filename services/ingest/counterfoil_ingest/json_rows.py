@@ -19,8 +19,12 @@ def rows_json(table: pa.Table, types: Sequence[str]) -> bytes:
 
     A HUGEINT, which is what SUM makes of integers, is a number as long as 64 bits hold it, else a string.
     """
-    columns = [_values(column, kind) for column, kind in zip(table.columns, types, strict=True)]
-    return orjson.dumps(list(zip(*columns, strict=True)), default=_plain, option=orjson.OPT_UTC_Z)
+    return orjson.dumps(list(zip(*values_of(table, types), strict=True)), default=plain, option=orjson.OPT_UTC_Z)
+
+
+def values_of(table: pa.Table, types: Sequence[str]) -> list[list[Any]]:
+    """Return the values of each column; `plain` writes those that JSON does not have."""
+    return [_values(column, kind) for column, kind in zip(table.columns, types, strict=True)]
 
 
 def _values(column: Any, kind: str) -> list[Any]:
@@ -39,5 +43,6 @@ def _whole(value: Decimal | None) -> int | str | None:
     return int(value) if int(value) in _INT64 else str(value)
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """Return as text what JSON does not have."""
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)

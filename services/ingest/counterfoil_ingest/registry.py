@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import orjson
 
 from counterfoil_ingest.columnwise import Columnwise, take_apart
 from counterfoil_ingest.entities import UNPLANNED
+from counterfoil_ingest.masking import steps
 from counterfoil_ingest.monitors import NO_PROMISES, Promises
 from counterfoil_ingest.rules import RecordRules
 
@@ -106,6 +107,20 @@ class Contracts:
     def datasets(self, workspace: str) -> frozenset[str]:
         """Return the datasets of a workspace that are known to have a contract in force."""
         return frozenset(dataset for of, dataset in self._in_force if of == workspace)
+
+    def classified(self, workspace: str, dataset: str, columns: Iterable[str]) -> dict[str, str]:
+        """Return the classified fields of a dataset's columns by JSON path.
+
+        A column that the contract in force does not have any more stays what the versions known here classify it as.
+        """
+        current = self._in_force.get((workspace, dataset))
+        found = {} if current is None else dict(current.classifications)
+        gone = set(columns) - {column.name for column in (current.columns if current else ())}
+        for (of, name, _), compiled in self._versions.items() if gone else ():
+            if (of, name) == (workspace, dataset):
+                of_gone = (path for path in compiled.classifications if gone.intersection(steps(path)[:1]))
+                found |= {path: compiled.classifications[path] for path in of_gone}
+        return found
 
     async def find(self, workspace: str, dataset: str) -> Compiled | None:
         """Return what is in force, asking once for one not known; raise ContractsUnavailableError when that fails."""

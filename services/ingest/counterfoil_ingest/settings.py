@@ -35,6 +35,11 @@ class Settings(ServiceSettings):
         description="A secret JSON file with what opens that storage: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, "
         "`AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, each as needed.",
     )
+    dedup_days: int = Field(
+        default=90,
+        ge=30,
+        description="How many days an id is known at least: a record that comes again within them adds nothing.",
+    )
     query_memory: str = Field(
         default="512MB", pattern=r"^[1-9][0-9]*(MB|GB)$", description="The memory of one SQL query, e.g. `512MB`."
     )
@@ -45,3 +50,9 @@ class Settings(ServiceSettings):
         default=3600.0, gt=0, description="How often it is looked whether records have expired, in seconds."
     )
     queries_at_once: int = Field(default=2, gt=0, description="How many SQL queries run at once; others wait.")
+    queries_per_workspace: int = Field(
+        default=2, gt=0, description="How many SQL queries of one workspace run at once; others of it wait."
+    )
+    image_digest: str = Field(
+        default="", description="Digest of the container image this runs in; receipts name it. Empty from a checkout."
+    )

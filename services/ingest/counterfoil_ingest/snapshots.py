@@ -137,10 +137,11 @@ class Snapshots:
         if table is None:
             return Reading((), chunks((), schema))
         versions = _versions(table.files, snapshot.offsets)
-        used = [self._used(workspace, snapshot.dataset, version) for version in sorted(versions)]
+        used = [self.contract_used(workspace, snapshot.dataset, version) for version in sorted(versions)]
         return Reading(used, chunks(_tables(table.files, snapshot.offsets, schema), schema))
 
-    def _used(self, workspace: str, dataset: str, version: str) -> ContractUsed:
+    def contract_used(self, workspace: str, dataset: str, version: str) -> ContractUsed:
+        """Return what is known of a contract version that records were validated under."""
         compiled = self._contracts.version(workspace, dataset, version)
         if compiled is not None:
             return ContractUsed(compiled.contract_id, version, compiled.compiled_sha256)

@@ -18,18 +18,30 @@ _QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NO
 _TABLE_FUNCTIONS = frozenset({"generate_series", "json_each", "json_tree", "range", "repeat", "unnest"})
 _REFUSED_FUNCTIONS = frozenset(
     {
+        "current_query",
+        "current_query_id",
         "current_setting",
+        "current_transaction_id",
         "currval",
         "getenv",
         "getvariable",
         "in_search_path",
+        "json_execute_serialized_sql",
         "nextval",
         "query",
         "query_table",
+        "setseed",
+        "setval",
         "sleep_ms",
+        "stats",
+        "txid_current",
         "write_log",
     }
 )
+_OF_FILES = frozenset("./\\:*?[")
+_OWN_VIEWS = "SELECT view_name FROM duckdb_views() WHERE internal AND schema_name IN ('main', 'pg_catalog')"
+_CLOCKS = frozenset({"ago", "current_localtime", "current_localtimestamp"})  # said to be constant, and are not
+_CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
 
 
 def tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
@@ -37,6 +49,8 @@ def tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]
 
     A name that the SELECT defines (WITH) may also be a dataset's: then it is among them too, when it is read at all.
     """
+    if "\0" in sql:
+        raise SqlInvalidError("SQL holds no NUL characters.")
     try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
@@ -50,6 +64,9 @@ def tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]
     read: set[str] = set()
     for node in _nodes(tree["statements"]):
         _check(node, read)
+    found = connection.execute(_OWN_VIEWS).fetchall()
+    if catalogue := read.intersection(name for (name,) in found):  # also where the SELECT defines that name elsewhere
+        raise SqlInvalidError(f"`{min(catalogue)}` is a name of the catalogue, which may not be read. Use another.")
     return frozenset(read)
 
 
@@ -62,6 +79,23 @@ def defined_by(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str
         if node.get("type") == "RECURSIVE_CTE_NODE":
             names.add(str(node.get("cte_name", "")).lower())
     return frozenset(names)
+
+
+def volatile_in(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Return a function or clause of a SELECT whose value differs from time to time; "" when there is none."""
+    rows = connection.execute("SELECT function_name FROM duckdb_functions() WHERE stability <> 'CONSISTENT'").fetchall()
+    volatile = {name.lower() for (name,) in rows} | _CLOCKS
+    found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
+    for node in _nodes(orjson.loads(found[0][0])["statements"]):
+        if isinstance(node.get("sample"), dict):
+            return "TABLESAMPLE"
+        kind = node.get("class")
+        name = str(node["function_name"] if kind == "FUNCTION" else "").lower()
+        if name in volatile or (name == "age" and len(node["arguments"]) == 1):
+            return name
+        if kind == "COLUMN_REF" and node["column_names"][-1].lower() in _CLOCK_WORDS:
+            return str(node["column_names"][-1])
+    return ""
 
 
 def _entries(node: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,6 +122,8 @@ def _check(node: dict[str, Any], read: set[str]) -> None:
     if kind == "BASE_TABLE":
         if node["schema_name"] or node["catalog_name"]:
             raise SqlInvalidError(f"Name datasets without a schema: `{node['table_name']}`.")
+        if _OF_FILES.intersection(node["table_name"]):  # DuckDB takes what no table is called for a file
+            raise SqlInvalidError(f"`{node['table_name']}` is no name of a table; it holds a character of file names.")
         read.add(node["table_name"].lower())
     elif kind == "TABLE_FUNCTION":
         name = node["function"]["function_name"].lower()

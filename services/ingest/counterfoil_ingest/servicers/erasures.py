@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from counterfoil_ingest.erasing import Eraser
 from counterfoil_ingest.holds import Holds
+from counterfoil_ingest.query_receipts import QueryReceipts
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -16,12 +17,15 @@ Context = grpc.aio.ServicerContext[Message, Message]
 class ErasureServicer(ErasureServiceServicer):
     """Erases records of the workspace that the calling service names, and hears whom legal holds keep there."""
 
-    def __init__(self, eraser: Eraser, holds: Holds) -> None:
+    def __init__(self, eraser: Eraser, holds: Holds, receipts: QueryReceipts) -> None:
         self._eraser = eraser
         self._holds = holds
+        self._receipts = receipts
 
     async def EraseRecords(self, request: pb.EraseRecordsRequest, context: Context) -> pb.EraseRecordsResponse:
-        """Erase records by their places."""
+        """Erase records by their places, after the questions of receipts that name the person."""
+        if request.identifiers:
+            await self._receipts.forget(request.workspace, request.identifiers)
         erased = await self._eraser.erase(
             request.workspace, request.partition, request.offsets, texts=request.identifiers
         )

@@ -345,6 +345,18 @@ RECONCILIATION = Table(
 )
 """Totals that others report and what is here; `total` is a JSON object."""
 
+QUERY_RECEIPT = Table(
+    "query_receipt",
+    metadata,
+    Column("workspace", String(63), nullable=False),
+    Column("receipt_id", String(80), nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("question", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace", "receipt_id"),
+)
+"""Receipts of queries; `question` is JSON, and empty once an erasure has taken it."""
+
 STORE = Store(
     "ingest",
     metadata=metadata,
