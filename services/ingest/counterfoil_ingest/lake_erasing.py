@@ -24,7 +24,10 @@ def erase_rows(table: DeltaTable, place: LakePlace, dataset: str, offsets: Seque
 
     Readers that began before may find files gone. Done again, it changes nothing.
     """
-    wanted = np.unique(np.asarray(offsets, np.int64))
+    if isinstance(offsets, range):  # which would become as many numbers of Python first
+        wanted = np.arange(offsets.start, offsets.stop, offsets.step, dtype=np.int64)
+    else:
+        wanted = np.unique(np.asarray(offsets, np.int64))
     held = np.unique(np.concatenate([_NONE, *_held(table, place, dataset, wanted)]))
     runs = np.split(held, np.flatnonzero(np.diff(held) > 1) + 1) if len(held) else []
     for start in range(0, len(runs), _AT_ONCE):
