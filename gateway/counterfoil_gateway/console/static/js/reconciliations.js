@@ -1,6 +1,6 @@
 /** Totals that senders and platforms report, beside what is here. */
 import { get } from "./api.js";
-import { day, number, words } from "./format.js";
+import { brief, day, words } from "./format.js";
 import { h } from "./dom.js";
 import { badge, nothing, paged, table } from "./parts.js";
 
@@ -19,8 +19,8 @@ const totals = (found) =>
       { label: "Day", cell: ({ total }) => day(total.day) },
       { label: "What", head: "row", cell: ({ total }) => [total.sum_of ? ["sum of ", h("code", {}, total.sum_of)] : "records", Object.entries(total.match).map(([name, value]) => h("div", { class: "faint" }, `${name} = ${value}`))] },
       { label: "Reported by", cell: ({ total }) => total.reported_by },
-      { label: "Reported", align: "number", cell: ({ total }) => number(total.reported) },
-      { label: "Here", align: "number", cell: (one) => (Number.isFinite(one.received) ? number(one.received) : h("span", { class: "faint" }, "not compared")) },
+      { label: "Reported", align: "number", cell: ({ total }) => brief(total.reported) },
+      { label: "Here", align: "number", cell: (one) => (Number.isFinite(one.received) ? brief(one.received) : h("span", { class: "faint" }, "not compared")) },
       { label: "State", cell: (one) => badge(...(STATES[one.state] ?? [words(one.state), "plain"]), one.detail) },
     ],
     found,

@@ -36,7 +36,12 @@ function view(it, { signal, go }) {
     h(
       "div",
       { class: "grid" },
-      card("Put it into your app", snippets(it.protocol, key), { span: 8, note: key ? "With the write key in place." : "Put the write key where it says WRITE_KEY. Who has lost it gives the source a new one." }),
+      h(
+        "div",
+        { class: "stack span-8" },
+        card("Put it into your app", snippets(it.protocol, key), { note: key ? "With the write key in place." : "Put the write key where it says WRITE_KEY. Who has lost it gives the source a new one." }),
+        card("Where its events go", mappingTable(it.mappings), { note: "The first that fits decides; what none fits goes to the dataset unplanned, and nothing is lost." }),
+      ),
       h(
         "div",
         { class: "stack span-4" },
@@ -48,7 +53,6 @@ function view(it, { signal, go }) {
         ])),
         card("Write key", pending(session, ({ scopes }) => rotation(it, scopes.includes("ingest.admin"), () => go(location.pathname, { replace: true })), { height: 80 }), { note: "A new one, when the old one was seen by somebody or is lost." }),
       ),
-      card("Where its events go", mappingTable(it.mappings), { note: "The first that fits decides; what none fits goes to the dataset unplanned, and nothing is lost." }),
     ),
   );
 }
