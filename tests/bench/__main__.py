@@ -9,7 +9,10 @@ import sys
 
 from tests.bench.measuring import Options, Report, table
 
-BENCHMARKS = ("events", "reads", "imports", "start", "policies", "graph", "attribution", "contracts")
+BENCHMARKS = (
+    *("events", "log", "dedup", "lake", "reads", "imports", "start", "policies", "graph", "attribution"),
+    *("contracts", "memory"),
+)
 
 
 def main() -> int:

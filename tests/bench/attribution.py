@@ -5,14 +5,10 @@ order 1: theirs simulated until its default tolerance, ours exact, the texts' en
 GPL, so it lives in an environment of its own, which is made once and kept, and runs as a process of its own.
 """
 
-import json
-import subprocess
 import tempfile
 import time
-import venv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +20,7 @@ from counterfoil_models.markov import PathCounts, removal_effects
 from counterfoil_models.paths import Paths
 
 from tests.bench.measuring import Options, Report, Row, Target
+from tests.bench.rivals import Rival
 
 TARGET = 5.0
 PATHS, CHANNELS = 1_000_000, 50
@@ -31,7 +28,6 @@ RIVAL = "channelattribution==2.2.5"
 RIVAL_NEEDS = ("matplotlib",)
 """What it imports and does not declare."""
 
-ENVIRONMENT = Path.home() / ".cache" / "counterfoil" / "bench" / RIVAL.replace("==", "-")
 SEPARATOR = " > "
 
 
@@ -45,35 +41,6 @@ class Round:
     rival_all: float
     ours_all: float
     share_error: float
-
-
-class Rival:
-    """ChannelAttribution in its own environment, waiting for orders."""
-
-    def __init__(self, file: Path) -> None:
-        python = ENVIRONMENT / "bin" / "python"
-        if not (ENVIRONMENT / "ready").exists():
-            venv.create(ENVIRONMENT, with_pip=True, clear=True)
-            command = [str(python), "-m", "pip", "install", "--quiet", RIVAL, *RIVAL_NEEDS]
-            subprocess.run(command, check=True)
-            (ENVIRONMENT / "ready").touch()
-        command = [str(python), str(Path(__file__).with_name("attribution_rival.py")), str(file)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def run(self, what: str) -> dict[str, Any]:
-        """Have it attribute by `order1` or by `all` its models; return the seconds and the chain's credits."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(what, file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the rival ended (see above)")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
 
 
 def generate(paths: int, channels: int, *, seed: int = 11) -> pa.Table:
@@ -148,13 +115,10 @@ def measure(options: Options) -> Report:
     with tempfile.TemporaryDirectory(prefix="counterfoil-bench-") as scratch:
         file = Path(scratch) / "paths.csv"
         pa.csv.write_csv(table, file)
-        rival = Rival(file)
-        try:
+        with Rival("attribution_rival.py", (RIVAL, *RIVAL_NEEDS), str(file)) as rival:
             rival.run("order1")
             _time(table, rival, rival_first=False)
             rounds = [_time(table, rival, rival_first=number % 2 == 0) for number in range(options.rounds)]
-        finally:
-            rival.close()
     how = (
         f"{len(rounds)} rounds of {table.num_rows:,} generated paths with {len(paths.codes):,} touchpoints of "
         f"{CHANNELS} channels; {RIVAL} in an environment of its own."

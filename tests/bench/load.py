@@ -53,21 +53,22 @@ class Variant:
 
     def warm_up(self) -> None:
         """Let lazy imports, connections and caches happen."""
-        self._load(1)
+        self.load(1)
 
     def measure(self, seconds: int) -> Cell:
         """Load it and return what it cost; end everything when an answer was not a success."""
         everybody = [*self.processes, *self.busy]
         wait_until_quiet(everybody)
         before = cpu_seconds(self.processes)
-        seen = self._load(seconds)
+        seen = self.load(seconds)
         cpu = cpu_seconds(self.processes) - before
         wait_until_quiet(everybody)
         settled = cpu_seconds(self.processes) - before
         rate = seen["requests"] / seen["seconds"]
         return Cell(int(seen["requests"]), cpu, settled, rate, seen["p50_ms"], seen["p99_ms"])
 
-    def _load(self, seconds: int) -> dict[str, float]:
+    def load(self, seconds: int) -> dict[str, float]:
+        """Send for so long; return what wrk has counted."""
         fields = [part for name, value in self.headers.items() for part in ("-H", f"{name}: {value}")]
         how = ["-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(SCRIPT), *fields]
         arguments = ["--", self.verb, str(self.content), secrets.token_hex(12)]
