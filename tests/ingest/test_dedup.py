@@ -6,6 +6,7 @@ import asyncio
 import os
 import struct
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,39 @@ async def test_a_table_behind_the_log_catches_up(open_log: Reopen, tmp_path: Pat
     rig.appender = await append_module.open_appender(rig.log, path, contracts=rig.contracts, ids=rig.ids)
     verdicts = await rig.appender.append(batch("zeta", event("b"), event("a"), source_id="s9"))
     assert [(each.outcome, each.offset) for each in verdicts] == [(Outcome.DUPLICATE, 1), (Outcome.DUPLICATE, 0)]
+
+
+async def test_ids_are_known_for_so_many_days_and_then_forgotten(open_log: Reopen) -> None:
+    rig = await open_log()
+    path, day, start = rig.folder / "dedup.table", 86_400_000_000, 1_767_323_045_000_000
+
+    async def open_again(*, anew: bool = False) -> None:
+        await rig.appender.close()
+        if anew:
+            path.unlink()
+        rig.appender = await append_module.open_appender(
+            rig.log, path, contracts=rig.contracts, ids=rig.ids, keep=timedelta(days=30)
+        )
+
+    async def known(name: str, *, on: int) -> bool:
+        (verdict,) = await rig.appender.append(batch("acme", event(name), received_at=start + on * day))
+        return verdict.outcome is Outcome.DUPLICATE
+
+    await open_again()
+    assert not await known("a", on=0)
+    assert not await known("b", on=29)
+    assert not await known("c", on=31)  # another table is begun
+    assert [await known(name, on=32) for name in "abc"] == [True, True, True]
+    await open_again()
+    assert [await known(name, on=33) for name in "abc"] == [True, True, True]
+    assert not await known("d", on=62)  # and a third: the first is forgotten
+    assert [await known(name, on=63) for name in "cd"] == [True, True]
+    assert not await known("a", on=63)
+    await open_again(anew=True)  # from the log, as far back as ids are kept
+    assert [await known(name, on=64) for name in "acd"] == [True, False, True]
+    assert rig.log.before(start + 31 * day) == (2, 4)
+    assert rig.log.before(start) == (0, 6)
+    assert rig.log.newest_at() == start + 64 * day
 
 
 async def test_ids_that_share_a_hash_are_different_records(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> None:

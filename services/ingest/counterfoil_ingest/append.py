@@ -20,7 +20,7 @@ import orjson
 from counterfoil_chassis.clock import Ids
 
 from counterfoil_ingest import validation
-from counterfoil_ingest.dedup import DedupTable, boot_id, load_table
+from counterfoil_ingest.dedup import Dedup, boot_id, load_table
 from counterfoil_ingest.entities import Batch, Candidate, Columns, Finding, Header, Quarantined, Verdict, Verdicts
 from counterfoil_ingest.errors import ContractsUnavailableError, LogBusyError, LogUnavailableError
 from counterfoil_ingest.placing import Group, Judged
@@ -47,7 +47,7 @@ class _Job:
 class Appender:
     """Appends batches to the log; made by `open_appender`, ended by `close`."""
 
-    def __init__(self, log: LogWriter, table: DedupTable, *, contracts: Contracts, ids: Ids) -> None:
+    def __init__(self, log: LogWriter, table: Dedup, *, contracts: Contracts, ids: Ids) -> None:
         self._log = log
         self._table = table
         self._contracts = contracts
@@ -249,7 +249,8 @@ class Appender:
             for job, of_job in zip(jobs, verdicts, strict=True):
                 if job.effect is not None:
                     job.effect(transaction.statements, of_job[0])
-            self._table.reserve(len(group.hashes))  # may need disk, so it has to come before the commit
+            newest = max(batch.header.received_at for job in jobs for batch in job.batches)
+            self._table.reserve(len(group.hashes), at=newest)  # may need disk, so it has to come before the commit
         if group.hashes:
             self._table.enter(group.hashes, group.offsets, watermark=self._log.last_sequence())
         return group.heads, verdicts
@@ -261,7 +262,12 @@ def _keep(columns: Columns, compiled: Compiled) -> bool:
     return checks is not None and compiled.rules is None and checks.keep(columns)
 
 
-async def open_appender(log: LogWriter, table_path: Path, *, contracts: Contracts, ids: Ids) -> Appender:
-    """Open the dedup table, made anew from the log where it must be, and return the log's appender."""
-    table = await asyncio.to_thread(load_table, table_path, log, boot_id=boot_id())
+async def open_appender(
+    log: LogWriter, table_path: Path, *, contracts: Contracts, ids: Ids, keep: timedelta = timedelta(0)
+) -> Appender:
+    """Open the dedup table, made anew from the log where it must be, and return the log's appender.
+
+    Ids are kept for `keep` at least, and for ever without one.
+    """
+    table = await asyncio.to_thread(load_table, table_path, log, boot_id=boot_id(), keep=keep)
     return Appender(log, table, contracts=contracts, ids=ids)

@@ -7,6 +7,9 @@ the caller reads the record at that offset and compares the ids. A record is thu
 The file is a cache. Its head names the log it belongs to and the last block it covers (the watermark): blocks after it
 are entered when it is opened. A file that is missing, damaged, of another log, or that was open when the *machine*
 stopped (its pages may be lost in part) is made anew. A killed process loses no page of a shared mapping.
+
+So that ids are not kept for ever, `Dedup` has two such tables: one that is filled, and what it was before. When the
+first has been filled for as long as ids are kept, it takes the place of the other, which is forgotten.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +39,11 @@ Offsets = npt.NDArray[np.int64]
 _logger = logging.getLogger(__name__)
 
 _HEAD_BYTES = 4096
-_HEAD = struct.Struct("<8sQQQ36s36s?")  # magic, capacity, entries, watermark, log epoch, boot id, closed
-_MAGIC = b"cfdedup1"
+_HEAD = struct.Struct("<8sQQQQ36s36s?")  # magic, capacity, entries, watermark, since, log epoch, boot id, closed
+_MAGIC = b"cfdedup2"
 _FULL = 0.6  # beyond this load, probes grow long
 _CHECK = 0x9E3779B97F4A7C15  # any constant: it makes the second hash of a name another function than the first
-_FEW = 256  # below so many ids a plain loop beats numpy's fixed cost per call
+_FEW = 32  # below so many ids a plain loop beats numpy's fixed cost per call: whole batches, and what is left of them
 
 
 class UntrustedTableError(Exception):
@@ -79,6 +84,8 @@ class DedupTable:
         self._mask = capacity - 1
         self._entries = 0
         self._watermark = 0
+        self.since = 0
+        """The time, microseconds UTC, from which on records are entered; 0 before there was one."""
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), _HEAD_BYTES + 16 * capacity)
         self._hashes: Hashes = np.frombuffer(self._map, np.uint64, capacity, _HEAD_BYTES)
@@ -113,7 +120,7 @@ class DedupTable:
         found = np.zeros(len(wanted), np.bool_)
         pending = np.arange(len(wanted))
         slots = (wanted & np.uint64(self._mask)).astype(np.int64)
-        while len(pending):
+        while len(pending) > _FEW:
             there = self._hashes[slots]
             hit = there == wanted[pending]
             found[pending[hit]] = True
@@ -121,6 +128,8 @@ class DedupTable:
             pending = pending[going_on]
             slots = (slots[going_on] + 1) & self._mask
         answer: list[bool] = found.tolist()
+        for index in pending.tolist():
+            answer[index] = self._contains_one(hashes[index])
         return answer
 
     def reserve(self, more: int) -> None:
@@ -138,6 +147,16 @@ class DedupTable:
             self._enter_many(np.array(hashes, np.uint64), np.array(offsets, np.int64))
         self._watermark = watermark
         self._write_head(closed=False)
+
+    def successor(self, path: Path, *, since: int) -> DedupTable:
+        """Return an empty table for what follows, with room for as much; raise OSError when the disk has none."""
+        made = new_table(path, epoch=self._epoch, entries=self._entries, boot_id=self._boot_id)
+        made.restore(entries=0, watermark=self._watermark, since=since)
+        return made
+
+    def drop(self) -> None:
+        """Forget everything; its file may have been replaced already."""
+        self._unmap()
 
     def close(self) -> None:
         """Write everything to disk and mark the file as whole."""
@@ -168,7 +187,7 @@ class DedupTable:
 
     def _enter_many(self, hashes: Hashes, offsets: Offsets) -> None:
         slots = (hashes & np.uint64(self._mask)).astype(np.int64)
-        while len(hashes):
+        while len(hashes) > _FEW:
             there = self._hashes[slots]
             free = there == 0
             # Several may want one free slot: the last written gets it, the others look on. Offsets go before hashes:
@@ -178,8 +197,11 @@ class DedupTable:
             self._hashes[targets] = hashes[free]
             same = (self._hashes[slots] == hashes) & (self._offsets[slots] == offsets)
             self._entries += int(np.count_nonzero(same & free))
-            hashes, offsets = hashes[~same], offsets[~same]
-            slots = (slots[~same] + 1) & self._mask
+            others = ~same
+            hashes, offsets = hashes[others], offsets[others]
+            slots = (slots[others] + 1) & self._mask
+        for hash_, offset in zip(hashes.tolist(), offsets.tolist(), strict=True):
+            self._enter_one(hash_, offset)
 
     def _grow(self, entries: int) -> None:
         larger = self.path.with_suffix(".growing")
@@ -188,22 +210,22 @@ class DedupTable:
         grown = DedupTable(larger, epoch=self._epoch, capacity=capacity, boot_id=self._boot_id)
         used = np.flatnonzero(self._hashes)
         grown._enter_many(self._hashes[used], self._offsets[used])
-        grown.restore(entries=grown._entries, watermark=self._watermark)
+        grown.restore(entries=grown._entries, watermark=self._watermark, since=self.since)
         self._unmap()
         grown.path = larger.replace(self.path)
         self.__dict__ = grown.__dict__
         _logger.info("dedup table grown", extra={"entries": self._entries, "capacity": self._capacity})
 
     def _write_head(self, *, closed: bool) -> None:
-        head = _HEAD.pack(
-            _MAGIC, self._capacity, self._entries, self._watermark, self._epoch.encode(), self._boot_id.encode(), closed
-        )
+        log = (self._epoch.encode(), self._boot_id.encode())
+        head = _HEAD.pack(_MAGIC, self._capacity, self._entries, self._watermark, self.since, *log, closed)
         self._map[: _HEAD.size + 4] = head + struct.pack("<I", zlib.crc32(head))
 
-    def restore(self, *, entries: int, watermark: int) -> None:
+    def restore(self, *, entries: int, watermark: int, since: int = 0) -> None:
         """Take over what the file's head says."""
         self._entries = entries
         self._watermark = watermark
+        self.since = since
         self._write_head(closed=False)
 
     def _unmap(self) -> None:
@@ -248,30 +270,118 @@ def open_table(path: Path, *, epoch: str, boot_id: str) -> DedupTable:
     if len(stored) < _HEAD.size + 4 or zlib.crc32(stored[:-4]) != struct.unpack("<I", stored[-4:])[0]:
         raise UntrustedTableError("its head is damaged")
     fields: Any = _HEAD.unpack(stored[:-4])
-    magic, capacity, entries, watermark, of_epoch, of_boot, closed = fields
+    magic, capacity, entries, watermark, since, of_epoch, of_boot, closed = fields
     if magic != _MAGIC or size != _HEAD_BYTES + 16 * capacity or of_epoch.rstrip(b"\0") != epoch.encode():
         raise UntrustedTableError("it is of another log or another size")
     if not closed and (not boot_id or of_boot.rstrip(b"\0") != boot_id.encode()):
         raise UntrustedTableError("the machine stopped while it was open")
     table = DedupTable(path, epoch=epoch, capacity=capacity, boot_id=boot_id)
-    table.restore(entries=entries, watermark=watermark)
+    table.restore(entries=entries, watermark=watermark, since=since)
     return table
 
 
-def load_table(path: Path, log: LogWriter, *, boot_id: str) -> DedupTable:
-    """Open the log's table, or make it anew, with every record of the log entered."""
+class Dedup:
+    """What a log knows of its records' ids: the table that is filled, and the one before it where there is one.
+
+    An id is kept for `keep` microseconds at least and twice that at most; 0 = for ever. One thread uses it.
+    """
+
+    def __init__(self, current: DedupTable, older: DedupTable | None, *, keep: int) -> None:
+        self._current = current
+        self._older = older
+        self._keep = keep
+
+    @property
+    def watermark(self) -> int:
+        """The sequence of the last block that is entered."""
+        return self._current.watermark
+
+    @property
+    def entries(self) -> int:
+        """How many records are entered."""
+        return self._current.entries + (self._older.entries if self._older else 0)
+
+    def matches(self, hash_: int) -> Iterator[int]:
+        """Yield the offset of every record entered under a hash; usually none or one."""
+        yield from self._current.matches(hash_)
+        if self._older is not None:
+            yield from self._older.matches(hash_)
+
+    def contains(self, hashes: Sequence[int]) -> Sequence[bool]:
+        """Tell for each hash whether anything is entered under it."""
+        found = self._current.contains(hashes)
+        return found if self._older is None else list(map(or_, found, self._older.contains(hashes)))
+
+    def reserve(self, more: int, *, at: int) -> None:
+        """Make room for more records, which arrive at a time; raise OSError when the disk has none."""
+        if not self._current.since:
+            self._current.since = at
+        if self._keep and at - self._current.since >= self._keep:
+            self._begin_another(at)
+        self._current.reserve(more)
+
+    def enter(self, hashes: Sequence[int], offsets: Sequence[int], *, watermark: int) -> None:
+        """Enter records that are in the log for good, for which there is room."""
+        self._current.enter(hashes, offsets, watermark=watermark)
+
+    def close(self) -> None:
+        """Write everything to disk and mark the files as whole."""
+        self._current.close()
+        if self._older is not None:
+            self._older.close()
+
+    def _begin_another(self, at: int) -> None:
+        full, path = self._current, self._current.path
+        fresh = full.successor(path.with_suffix(".growing"), since=at)
+        older = _older_path(path)
+        full.path = path.replace(older)
+        fresh.path = fresh.path.replace(path)
+        forgotten, self._older, self._current = self._older, full, fresh
+        if forgotten is not None:
+            forgotten.drop()
+        _logger.info("dedup table begun", extra={"kept": full.entries, "since": full.since})
+
+
+def load_table(path: Path, log: LogWriter, *, boot_id: str, keep: timedelta = timedelta(0)) -> Dedup:
+    """Open the log's tables, or make one anew, with every record of the log entered that is to be known.
+
+    An id is kept for `keep` at least, and for ever without one.
+    """
+    micros = keep // timedelta(microseconds=1)
     try:
-        table = open_table(path, epoch=log.epoch, boot_id=boot_id)
-        if table.watermark > log.last_sequence():
-            table.close()
-            raise UntrustedTableError("it is ahead of the log")
+        tables = _open_tables(path, log, boot_id=boot_id)
     except UntrustedTableError as error:
         _logger.info("dedup table is made anew", extra={"why": str(error), "records": log.records()})
-        table = new_table(path, epoch=log.epoch, entries=log.records(), boot_id=boot_id)
-    for sequence, block in log.blocks_after(table.watermark):
+        _older_path(path).unlink(missing_ok=True)
+        newest = log.newest_at()
+        start, records = log.before(newest - micros) if micros else (0, log.records())
+        table = new_table(path, epoch=log.epoch, entries=records, boot_id=boot_id)
+        table.restore(entries=0, watermark=start, since=newest)
+        tables = (table, None)
+    current, _ = tables
+    for sequence, block in log.blocks_after(current.watermark):
         names = blocks.names(block)
-        table.enter(_hashes(block.workspace, names), range(block.first_offset, block.next_offset), watermark=sequence)
-    return table
+        current.enter(_hashes(block.workspace, names), range(block.first_offset, block.next_offset), watermark=sequence)
+    return Dedup(*tables, keep=micros)
+
+
+def _open_tables(path: Path, log: LogWriter, *, boot_id: str) -> tuple[DedupTable, DedupTable | None]:
+    older = _older_path(path)
+    before = open_table(older, epoch=log.epoch, boot_id=boot_id) if older.exists() else None
+    try:
+        current = open_table(path, epoch=log.epoch, boot_id=boot_id)
+        if current.watermark > log.last_sequence():
+            current.close()
+            raise UntrustedTableError("it is ahead of the log")
+    except UntrustedTableError:
+        if before is not None:
+            before.close()
+        raise
+    return current, before
+
+
+def _older_path(path: Path) -> Path:
+    return path.with_name(path.name + ".older")
 
 
 def _hashes(workspace: str, names: Sequence[RecordName]) -> list[int]:

@@ -19,7 +19,7 @@ import orjson
 from counterfoil_chassis.clock import Ids
 
 from counterfoil_ingest import blocks, reused_ids
-from counterfoil_ingest.dedup import DedupTable, erased_name, hashes_of, seed_of
+from counterfoil_ingest.dedup import Dedup, erased_name, hashes_of, seed_of
 from counterfoil_ingest.entities import (
     Block,
     Erased,
@@ -77,7 +77,7 @@ class Judged:
 class Group:
     """What one commit writes."""
 
-    def __init__(self, log: LogWriter, table: DedupTable, ids: Ids) -> None:
+    def __init__(self, log: LogWriter, table: Dedup, ids: Ids) -> None:
         self._log = log
         self._ids = ids
         self._table = table

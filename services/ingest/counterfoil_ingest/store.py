@@ -164,6 +164,14 @@ class LogWriter(Log, Protocol):
         """Return how many records the log holds in all."""
         ...
 
+    def newest_at(self) -> int:
+        """Return when the newest block's last request arrived, microseconds UTC; 0 when there is none."""
+        ...
+
+    def before(self, time: int) -> tuple[int, int]:
+        """Return the sequence of the last block whose requests arrived before a time, and how many records follow."""
+        ...
+
     def last_sequence(self) -> int:
         """Return the sequence of the newest block; 0 when there is none."""
         ...

@@ -58,6 +58,8 @@ _COUNTS = (
     "SELECT dataset, records, quarantined, last_received_at, next_offset FROM dataset_count"
     " WHERE workspace = ?1 ORDER BY dataset"
 )
+_HEADERS_FROM = "SELECT sequence, headers FROM log_block WHERE sequence >= ?1 ORDER BY sequence LIMIT 1"
+_RECORDS_AFTER = "SELECT coalesce(sum(count), 0) FROM log_block WHERE sequence > ?1"
 _HEADS = "SELECT workspace, partition, max(first_offset + count) FROM log_block GROUP BY workspace, partition"
 _KEEP_STATE = "INSERT INTO log_state (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING"
 _QUARANTINE = (
@@ -277,6 +279,24 @@ class SqlLog:
     def records(self) -> int:
         """Return how many records the log holds in all."""
         return sum(self._heads.values())
+
+    def newest_at(self) -> int:
+        """Return when the newest block's last request arrived, microseconds UTC; 0 when there is none."""
+        return self._arrived_at(self._sequence)[1] if self._sequence else 0
+
+    def before(self, time: int) -> tuple[int, int]:
+        """Return the sequence of the last block whose requests arrived before a time, and how many records follow."""
+        low, high = 0, self._sequence  # times ascend with sequences, all but a moment
+        while low < high:
+            middle = (low + high + 1) // 2
+            sequence, at = self._arrived_at(middle)
+            low, high = (sequence, high) if at < time else (low, middle - 1)
+        return low, int(self._connections.read(_RECORDS_AFTER, (low,))[0][0])
+
+    def _arrived_at(self, sequence: int) -> tuple[int, int]:
+        """Return the sequence of the first block from one on, and when its last request arrived."""
+        found, headers = self._connections.read(_HEADERS_FROM, (sequence,))[0]
+        return found, max(header.received_at for header in blocks.decode_headers(headers))
 
     def last_sequence(self) -> int:
         """Return the sequence of the newest block."""
