@@ -33,7 +33,9 @@ NOW_HOUR = int(BEGIN.timestamp() // 3600)
 async def history(watch: Watch) -> History:
     """Return the past of `sales` with all counted."""
     counting = Counting(SqlHistoryTransactions(watch.database), watch.side.queries, log=watch.side.log)
-    return await counting.history(watch.plans.subject("acme", "sales"), now=watch.clock.now())
+    found = await counting.history(watch.plans.subject("acme", "sales"), now=watch.clock.now())
+    assert found is not None
+    return found
 
 
 async def set_(watch: Watch, name: str, metric: str, **changes: Any) -> Watched:
@@ -69,6 +71,21 @@ async def test_nothing_of_a_record_stays_in_what_is_counted(watch: Watch) -> Non
     told = repr(await history(watch))
     assert "Ada" not in told
     assert "ada@" not in told
+
+
+async def test_a_long_past_is_counted_step_by_step_and_names_that_senders_invent_are_bounded(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("counterfoil_ingest.counting._STEP", 2)
+    monkeypatch.setattr("counterfoil_ingest.counting._SECONDS", -1.0)
+    monkeypatch.setattr("counterfoil_ingest.sql.histories.MOST_PROPERTIES", 8)
+    await watch.sell(*({f"invented{number}": 1} for number in range(5)))
+    found = await watch.look_at_all()
+    assert found["auto_volume"].monitor.detail == "The dataset's past is still being counted."
+    monkeypatch.setattr("counterfoil_ingest.counting._SECONDS", 20.0)
+    whole = await history(watch)
+    assert whole.hours[NOW_HOUR].records == 5
+    assert len(whole.names([NOW_HOUR // HOURS_PER_SLOT])) == 8
 
 
 async def test_another_life_of_the_log_is_counted_anew(watch: Watch) -> None:

@@ -19,9 +19,10 @@ _QUERY_SECONDS: Final = 30.0
 _STEP: Final = 500_000
 """So many offsets are counted by one query: bounded in time, and in what a crash has counted again."""
 
-_STEPS: Final = 20
+_SECONDS: Final = 20.0
+"""After so long a look counts no more steps: the next one goes on."""
+
 _MOST_COLUMNS: Final = 60
-_MOST_HOURS: Final = 3 * 168
 _MOST_KEYS: Final = 300
 _KEY: Final = "[A-Za-z_$][A-Za-z0-9_$-]{0,62}"
 """Names of properties that are kept: what looks otherwise is rather a value, and may be somebody's."""
@@ -46,21 +47,22 @@ class Counting:
         self._queries = queries
         self._log = log
 
-    async def history(self, subject: Subject, *, now: datetime) -> History:
-        """Return a dataset's past with all that is in the log counted.
+    async def history(self, subject: Subject, *, now: datetime) -> History | None:
+        """Return a dataset's past with all that is in the log counted; None = there is more to count.
 
-        Of a long log only some steps are counted at a time, in the log's order: the next look goes on. Raises what
-        queries raise.
+        Of a long log some steps are counted at a time, in the log's order. Raises what queries raise.
         """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _SECONDS
         workspace, dataset = subject.workspace, subject.dataset
         head = await asyncio.to_thread(self._log.next_offset, workspace, dataset)
         async with self._transactions.read() as store:
             place = await store.place(workspace, dataset)
         if place.epoch != self._log.epoch:  # a restore: offsets mean something else, and the lake is another
             place = Place(self._log.epoch)
-        for _ in range(_STEPS):
-            if place.offset >= head:
-                break
+        while place.offset < head:
+            if loop.time() > end:
+                return None
             until = min(head, place.offset + _STEP)
             counted = await self._count(subject, place.offset, until)
             async with self._transactions.begin() as store:
@@ -76,7 +78,7 @@ class Counting:
 
     async def _count(self, subject: Subject, first: int, until: int) -> Counted:
         columns = subject.columns[:_MOST_COLUMNS]
-        rows = await self._rows(subject, columns_sql(subject, columns), first, until, most=_MOST_HOURS)
+        rows = await self._rows(subject, columns_sql(subject, columns), first, until, most=KEPT_HOURS)
         hours: list[Hour] = []
         fillings: dict[tuple[int, str], Filling] = {}
         for hour, records, newest, *rest in rows:

@@ -16,6 +16,9 @@ HOURS_PER_WEEK: Final = 168
 KEPT_HOURS: Final = 9 * HOURS_PER_WEEK
 KEPT_SLOTS: Final = 6 * SLOTS_PER_WEEK
 
+MOST_PROPERTIES: Final = 500
+"""So many properties are counted in a slot: a sender that invents names does not fill the store."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hour:
@@ -89,11 +92,13 @@ class History:
 
     def filled(self, slots: Sequence[int], name: str) -> Filling:
         """Return how a property was filled in some slots together."""
-        total = Filling(0, name, 0)
+        filled, buckets = 0, dict[str, int]()
         for slot in slots:
             if (known := self.fillings.get(slot, {}).get(name)) is not None:
-                total = total.plus(known)
-        return total
+                filled += known.filled
+                for bucket, number in known.buckets.items():
+                    buckets[bucket] = buckets.get(bucket, 0) + number
+        return Filling(0, name, filled, buckets)
 
     def names(self, slots: Sequence[int]) -> set[str]:
         """Return the properties that had a value in some slots."""

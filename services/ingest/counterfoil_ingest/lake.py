@@ -217,13 +217,6 @@ class Lake:
             return 0.0
         return time.monotonic() - progress.complete
 
-    def waiting_seconds(self, workspace: str) -> float:
-        """Return for how long a workspace's oldest record that is not in the lake has waited; 0 = all are in it."""
-        progress = self._progress.get(workspace)
-        if progress is None or progress.cursor >= self._log.head(workspace, PARTITION):
-            return 0.0
-        return time.monotonic() - progress.complete
-
     def _behind(self) -> int:
         heads = ((self._log.head(name, PARTITION), each.cursor) for name, each in self._progress.items())
         return max((head - cursor for head, cursor in heads), default=0)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
@@ -133,7 +134,10 @@ class Measurer:
             history = await self._counting.history(subject, now=now)
         except CounterfoilError as error:
             return dict.fromkeys(wanted, Outcome(None, _why(error)))
-        found = {each: _held_against(history, subject, each, now=now) for each in wanted}
+        if history is None:
+            return dict.fromkeys(wanted, Outcome(None, "The dataset's past is still being counted.", learning=True))
+        held_against = partial(_held_against, history, subject, now=now)
+        found = {each: await asyncio.to_thread(held_against, each) for each in wanted}
         for each in wanted:
             if each.metric == FRESHNESS and each.about:
                 found[each] = await _told(self._freshness(subject, each, found[each], now=now))

@@ -53,10 +53,8 @@ def upgrade() -> None:
         sa.Column("workspace", sa.String(63), nullable=False),
         sa.Column("dataset", sa.String(63), nullable=False),
         sa.Column("slot", sa.BigInteger, nullable=False),
-        sa.Column("property", sa.String(400), nullable=False),
-        sa.Column("filled", sa.BigInteger, nullable=False),
-        sa.Column("buckets", sa.Text, nullable=False),
-        sa.PrimaryKeyConstraint("workspace", "dataset", "slot", "property"),
+        sa.Column("properties", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("workspace", "dataset", "slot"),
     )
     op.create_table(
         "reconciliation",

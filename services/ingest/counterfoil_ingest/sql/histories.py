@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import ColumnElement, Table, and_, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from counterfoil_ingest.histories import Counted, Filling, History, Hour, Place
+from counterfoil_ingest.histories import MOST_PROPERTIES, Counted, Filling, History, Hour, Place
 from counterfoil_ingest.sql.tables import HISTORY_FILLING, HISTORY_HOUR, HISTORY_PLACE
 
 
@@ -58,14 +59,13 @@ class SqlHistories:
             total = hours[hour.hour].plus(hour) if hour.hour in hours else hour
             rows.append({**named, "hour": total.hour, "records": total.records, "newest": total.newest})
         await self._put(HISTORY_HOUR, rows)
-        rows = []
         for filling in counted.fillings:
-            before = known.get(filling.slot, {}).get(filling.property)
-            total_ = before.plus(filling) if before else filling
-            buckets = orjson.dumps(dict(total_.buckets)).decode()
-            rows.append(
-                {**named, "slot": total_.slot, "property": total_.property, "filled": total_.filled, "buckets": buckets}
-            )
+            slot = known.setdefault(filling.slot, {})
+            if filling.property in slot:
+                slot[filling.property] = slot[filling.property].plus(filling)
+            elif len(slot) < MOST_PROPERTIES:
+                slot[filling.property] = filling
+        rows = [{**named, "slot": slot, "properties": _written(known[slot])} for slot in slots]
         await self._put(HISTORY_FILLING, rows)
         await self._put(HISTORY_PLACE, [{**named, "log_epoch": until.epoch, "until_offset": until.offset}])
 
@@ -93,11 +93,8 @@ class SqlHistories:
         self, workspace: str, dataset: str, *limits: ColumnElement[bool]
     ) -> dict[int, dict[str, Filling]]:
         query = select(HISTORY_FILLING).where(_of(HISTORY_FILLING, workspace, dataset), *limits)
-        found: dict[int, dict[str, Filling]] = {}
-        for row in await self._connection.execute(query):
-            one = Filling(row.slot, row.property, row.filled, orjson.loads(row.buckets))
-            found.setdefault(row.slot, {})[row.property] = one
-        return found
+        rows = [(row.slot, row.properties) for row in await self._connection.execute(query)]
+        return await asyncio.to_thread(_fillings, rows)
 
     async def _put(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:
@@ -111,3 +108,14 @@ class SqlHistories:
 
 def _of(table: Table, workspace: str, dataset: str) -> ColumnElement[bool]:
     return and_(table.c.workspace == workspace, table.c.dataset == dataset)
+
+
+def _written(fillings: Mapping[str, Filling]) -> str:
+    return orjson.dumps({name: [each.filled, dict(each.buckets)] for name, each in fillings.items()}).decode()
+
+
+def _fillings(rows: Sequence[tuple[int, str]]) -> dict[int, dict[str, Filling]]:
+    return {
+        slot: {name: Filling(slot, name, filled, buckets) for name, (filled, buckets) in orjson.loads(text).items()}
+        for slot, text in rows
+    }

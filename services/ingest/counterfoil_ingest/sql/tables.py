@@ -320,12 +320,10 @@ HISTORY_FILLING = Table(
     Column("workspace", String(63), nullable=False),
     Column("dataset", String(63), nullable=False),
     Column("slot", BigInteger, nullable=False),
-    Column("property", String(400), nullable=False),
-    Column("filled", BigInteger, nullable=False),
-    Column("buckets", Text, nullable=False),
-    PrimaryKeyConstraint("workspace", "dataset", "slot", "property"),
+    Column("properties", Text, nullable=False),
+    PrimaryKeyConstraint("workspace", "dataset", "slot"),
 )
-"""How properties were filled per six hours since 1970; `buckets` is a JSON object of counts."""
+"""How properties were filled per six hours since 1970: a JSON object of how often, and of counts by bucket."""
 
 RECONCILIATION = Table(
     "reconciliation",
