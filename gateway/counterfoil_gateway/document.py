@@ -16,6 +16,7 @@ from counterfoil_gateway.fields import descriptor, message_name, message_of, raw
 from counterfoil_gateway.imports import UPLOAD, UploadImport
 from counterfoil_gateway.lineage_operations import LINEAGE_TAG, lineage_operations
 from counterfoil_gateway.own_operations import CONSOLE_TAG, OWN_TAG, SESSION, own_operations
+from counterfoil_gateway.query_results import FORMATS, RUN
 from counterfoil_gateway.registry_document import REGISTRY_SECURITY, REGISTRY_TAG, registry_operations
 from counterfoil_gateway.rules import is_required
 from counterfoil_gateway.schemas import WELL_KNOWN, Schema, Schemas
@@ -205,6 +206,8 @@ class Document:
             text = f"One line or event per item: {output.name}."
             return {"200": {"description": text, "content": content}, **problems}
         done: dict[str, Any] = {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+        if method.name == RUN:
+            done["content"] |= {kind: {"schema": {"type": "string"}} for kind in FORMATS}
         if "etag" in output.fields_by_name:
             done["headers"] = {"ETag": {"schema": {"type": "string"}}}
         return {"200": done, **problems}

@@ -41,6 +41,7 @@ from counterfoil_gateway.imports import UploadImport
 from counterfoil_gateway.limits import Limiter, Rate
 from counterfoil_gateway.permission import Permission
 from counterfoil_gateway.proxy import Proxy
+from counterfoil_gateway.query_results import QueryResults
 from counterfoil_gateway.quotas import Bound, Quotas
 from counterfoil_gateway.readiness import Follower, Readiness
 from counterfoil_gateway.reads import ReadDoor
@@ -110,6 +111,7 @@ def compose(
     by_hand: list[Endpoint] = [
         UploadImport(api, untraced["ingest"]),
         ExportAudit(api, calls),
+        QueryResults(api, calls),
         *lineage.endpoints(api, calls),
     ]
     rest = Rest(api, calls, access.rest, following=following, extra=by_hand)

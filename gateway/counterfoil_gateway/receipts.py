@@ -18,7 +18,7 @@ from counterfoil_gateway.values import Fault
 
 GET = "/counterfoil.governance.v1.ReceiptService/GetReceipt"
 REPLAY = "/counterfoil.governance.v1.ReceiptService/ReplayReceipt"
-PRODUCERS = ("models", "graph")
+PRODUCERS = ("models", "graph", "ingest")
 """The services that implement `common.v1.ReceiptProducerService`."""
 _PRODUCER_GET = "/counterfoil.common.v1.ReceiptProducerService/GetReceipt"
 _PRODUCER_REPLAY = "/counterfoil.common.v1.ReceiptProducerService/Replay"

@@ -123,7 +123,9 @@ class Rest:
             for method in api.methods
             for binding in method.bindings
         ]
-        for endpoint in (*self.transcoded, *extra):
+        by_hand = {each.binding for each in extra}
+        generated = [each for each in self.transcoded if each.binding not in by_hand]
+        for endpoint in (*generated, *extra):
             b = endpoint.binding
             self._routes.add(_End(endpoint, b.verb, b.path, b.segments, b.action))
 
