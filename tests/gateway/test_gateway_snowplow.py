@@ -6,7 +6,10 @@ import gzip
 
 import orjson
 import pytest
+from counterfoil.ingest.v1.append_pb2 import AppendResult
+from counterfoil_chassis.errors import Code
 from counterfoil_gateway.bodies import MAX_BODY
+from counterfoil_gateway.write_keys import MAX_INFLATED
 
 from tests.gateway.conftest import UNKNOWN, WRITE, Doors
 
@@ -48,6 +51,15 @@ async def test_a_body_that_is_too_large_is_taken_up_to_there_since_a_refusal_wou
     assert (answer.status_code, answer.content) == (200, b"ok")
     [item] = doors.backend.items
     assert (item.route, item.body) == ("cut", body[: 64 << 10])
+
+
+async def test_a_body_that_is_too_large_once_decompressed_is_never_told_so(doors: Doors):
+    bomb = gzip.compress(b'{"data":[{"e":"pv","x":"' + b"x" * (MAX_INFLATED + 9) + b'"}]}')
+    refused = AppendResult(code=Code.INVALID_ARGUMENT, reason="BODY_TOO_LARGE")
+    doors.backend.append_results.append(refused)
+    assert (await doors.http.post(f"/w/{WRITE}{TP2}", content=bomb)).status_code == 200
+    assert [(item.route, item.body) for item in doors.backend.items] == [("tp2", bomb), ("cut", bomb[: 64 << 10])]
+    assert (await doors.http.post(TP2, content=bomb)).status_code == 401  # the key is within
 
 
 @pytest.mark.parametrize(

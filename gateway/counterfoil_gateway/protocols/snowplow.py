@@ -8,6 +8,7 @@ is no 413 here: the beginning of such a body goes to quarantine. Source: Snowplo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,11 +16,13 @@ from counterfoil_gateway import write_keys
 from counterfoil_gateway.asgi import Reply
 from counterfoil_gateway.bodies import read_beginning
 from counterfoil_gateway.events import EventDoor, EventRequest, EventRoute
+from counterfoil_gateway.problems import Problem
 from counterfoil_gateway.protocols.pixels import PIXEL
 
 PROTOCOL = "snowplow"
 _KEPT = 64 << 10
 """Bytes of a body that is too large."""
+_TOO_LARGE = 413
 _DONE = Reply(200, b"ok", [(b"content-type", b"text/plain")])
 _APP_ID: Mapping[str, str] = {"aid": "The source's write key, unless the path or a header has it."}
 
@@ -29,14 +32,17 @@ async def _post(door: EventDoor, request: EventRequest) -> Reply:
     body, whole = await read_beginning(request.receive)
     key = request.path_key or write_keys.outside(request.headers, request.query)
     signed_in = await door.sign_in(request, key or (_app_id(body) if whole else ""))
-    await door.appender.append(
-        signed_in,
-        body if whole else body[:_KEPT],
-        protocol=PROTOCOL,
-        route="tp2" if whole else "cut",
-        content_type=request.headers.get(b"content-type", b"").decode("latin-1"),
-        received_at=received_at,
-    )
+    declared = request.headers.get(b"content-type", b"").decode("latin-1")
+    send = partial(door.appender.append, signed_in, protocol=PROTOCOL, content_type=declared, received_at=received_at)
+    try:
+        if whole:
+            await send(body, route="tp2")
+    except Problem as problem:
+        if problem.status != _TOO_LARGE:
+            raise
+        whole = False  # once it is decompressed
+    if not whole:
+        await send(body[:_KEPT], route="cut")
     return _DONE
 
 
@@ -54,7 +60,12 @@ async def _get(door: EventDoor, request: EventRequest) -> Reply:
 
 def _app_id(body: bytes) -> str:
     """Return the app id of a payload's first event that has one; raise Problem when the body is not JSON."""
-    value: Any = write_keys.parse(body)
+    try:
+        value: Any = write_keys.parse(body)
+    except Problem as problem:
+        if problem.status != _TOO_LARGE:
+            raise
+        return ""
     data = value.get("data") if isinstance(value, dict) else None
     for event in data if isinstance(data, list) else [value]:
         app_id = event.get("aid") if isinstance(event, dict) else None
