@@ -235,6 +235,7 @@ def test_a_quarantined_record_is_repaired_after_it_was_tried_and_comes_into_the_
     page.get_by_role("link", name=HOSTILE).click()
     desk.settle()
     expect(page.locator(".marked mark")).to_contain_text('"amount": "6"')
+    expect(page.get_by_label("Type")).to_have_value("NUMBER")
     page.get_by_label("Type").select_option("TIMESTAMP")
     page.get_by_role("button", name="Try the repair").click()
     expect(page.locator("main")).to_contain_text("It would not pass yet.")

@@ -19,12 +19,15 @@ export function copied(text, label) {
   return h("div", { class: "copied" }, shown, button);
 }
 
-/** Rows of a form that begins without any. `row()` returns `{fields, value()}`; the answer's `values()` are those of the rows there are. */
+/**
+ * Rows of a form. `row(subject)` returns `{fields, value()}`; the answer's `add(subject)` adds one to begin with, and its `values()` are those
+ * of the rows there are.
+ */
 export function removable(text, row) {
   const rows = new Set();
   const place = h("div", { class: "stack" });
-  function add() {
-    const made = row();
+  function add(subject) {
+    const made = row(subject);
     const line = h("div", { class: "form", role: "group" }, made.fields, h("button", { type: "button", class: "plain-button", onclick: remove }, "Remove"));
     function remove() {
       rows.delete(made);
@@ -33,10 +36,9 @@ export function removable(text, row) {
     }
     rows.add(made);
     place.append(line);
-    line.querySelector("input, select").focus();
-    return made;
+    return line;
   }
-  const more = h("button", { type: "button", class: "plain-button", onclick: add }, text);
+  const more = h("button", { type: "button", class: "plain-button", onclick: () => add().querySelector("input, select").focus() }, text);
   return { element: h("div", { class: "stack" }, place, h("div", {}, more)), add, values: () => [...rows].map((made) => made.value()) };
 }
 

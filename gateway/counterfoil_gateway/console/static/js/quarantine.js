@@ -66,12 +66,12 @@ function write(lines, value, { path, lead, before, after }) {
   lines.push({ text: `${lead}${list ? "]" : "}"}${after}`, path, first: false });
 }
 
-/** Bytes in base64 as text, or in hexadecimal where they are none. */
-export function bytesOf(base64) {
+/** Bytes in base64 as text, or in hexadecimal where they are none; of those that were `cut` off, the last sign may be incomplete. */
+export function bytesOf(base64, { cut }) {
   const bytes = Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0));
   try {
-    return { size: bytes.length, text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) };
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: cut });
   } catch {
-    return { size: bytes.length, text: Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ") };
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
   }
 }

@@ -8,6 +8,7 @@ import { faultList, quarantinedPath } from "./quarantine.js";
 
 const TRIED = 20; // records that are tried at once
 const PAGE = 500;
+const BEGUN = 8; // fixes that are begun with
 const CHANGES = [["convert", "make it a"], ["default", "if missing, put"], ["rename", "call it"], ["drop", "take it out"]];
 const TYPES = [["STRING", "text"], ["INTEGER", "whole number"], ["NUMBER", "number"], ["BOOLEAN", "true or false"], ["TIMESTAMP", "time, from seconds or milliseconds"]];
 
@@ -26,7 +27,8 @@ export function repairForms(subject, { findings, datasets, done }) {
 }
 
 function repair(subject, { findings, datasets, done, several }) {
-  const fixes = removable("Add a fix", () => fixRow(findings));
+  const paths = [...new Set(findings.map((one) => one.path))];
+  const fixes = removable("Add a fix", (finding) => fixRow(paths, finding));
   const patch = h("textarea", { name: "patch", rows: "7", spellcheck: "false", class: "mono", "aria-label": "JSON Patch", placeholder: '[{"op": "replace", "path": "/amount", "value": 5}]' });
   const dataset = h("select", { name: "dataset" }, h("option", { value: "" }, "where it was"), datasets.map((each) => h("option", { value: each }, each)));
   const fresh = h("input", { type: "checkbox", name: "new_record_ids", checked: findings.some((one) => one.reason === "MESSAGE_ID_REUSED") });
@@ -38,7 +40,7 @@ function repair(subject, { findings, datasets, done, several }) {
     fill(way, by === "fixes" ? fixes.element : patch);
   };
   show(by);
-  if (findings.length) fixes.add();
+  paths.slice(0, BEGUN).forEach((path) => fixes.add(findings.find((one) => one.path === path)));
   const asked = () => ({
     ...subject,
     ...(by === "fixes" ? { fixes: fixes.values() } : { patch: parsed(patch.value, "The JSON Patch") }),
@@ -75,15 +77,18 @@ function repair(subject, { findings, datasets, done, several }) {
   );
 }
 
-/** One fix as the API takes it. */
-function fixRow(findings) {
-  const paths = [...new Set(findings.map((one) => one.path))];
+const LIKELY = { CONTRACT_UNKNOWN_FIELD: "drop", CONTRACT_REQUIRED: "default" };
+
+/** One fix as the API takes it; of a finding it begins with what likely mends it. */
+function fixRow(paths, finding = { path: "$.", reason: "", detail: "" }) {
   const list = `paths-${Math.random().toString(36).slice(2)}`;
-  const path = h("input", { name: "path", required: true, maxlength: "1000", value: paths[0] ?? "$.", list, autocomplete: "off", class: "mono", size: "28" });
+  const path = h("input", { name: "path", required: true, maxlength: "1000", value: finding.path, list, autocomplete: "off", class: "mono", size: "28" });
   const change = h("select", { name: "change", onchange: turn }, CHANGES.map(([value, text]) => h("option", { value }, text)));
   const type = h("select", { name: "type" }, TYPES.map(([value, text]) => h("option", { value }, text)));
   const text = h("input", { name: "value", required: true, autocomplete: "off", class: "mono" });
   const place = h("label");
+  change.value = LIKELY[finding.reason] ?? "convert";
+  type.value = TYPES.find(([value]) => finding.detail.toLowerCase().includes(value.toLowerCase()))?.[0] ?? "STRING";
   function turn() {
     text.placeholder = change.value === "rename" ? "new_name" : '0, "text", null …';
     fill(place, { convert: ["Type", type], default: ["JSON value", text], rename: ["Name", text], drop: [] }[change.value]);

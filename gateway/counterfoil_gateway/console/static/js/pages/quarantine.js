@@ -13,6 +13,7 @@ import { session } from "../session.js";
 import { sourcePath } from "../sources.js";
 
 const STATES = [["OPEN", "Open"], ["REPLAYED", "In the log"], ["DISCARDED", "Set aside"]];
+const KEPT = 4 * 1024 * 1024; // bytes that the API tells of one record
 const NAMES = { dataset: "Dataset", reason: "Reason", path: "Path", contract_version: "Contract version", source_id: "Source", import_id: "Import" };
 
 export function quarantine({ query, signal, go }) {
@@ -119,9 +120,9 @@ export function quarantined({ quarantine_id: id, signal, go }) {
 
 /** The bytes themselves: at once when there is nothing else to show. */
 function arrived(it) {
-  const { size: length, text } = bytesOf(it.raw);
-  const shown = () => h("pre", { class: "json", tabindex: "0" }, text);
-  return it.record === null ? shown() : folded(`The bytes as they arrived (${size(length)})`, shown);
+  const cut = it.raw_bytes > KEPT;
+  const shown = () => [h("pre", { class: "json", tabindex: "0" }, bytesOf(it.raw, { cut })), cut && h("p", { class: "faint" }, `The first ${size(KEPT)} of them.`)];
+  return it.record === null ? shown() : folded(`The bytes as they arrived (${size(it.raw_bytes)})`, () => h("div", { class: "stack" }, shown()));
 }
 
 function view({ it, datasets, may }, again) {
