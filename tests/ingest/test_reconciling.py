@@ -77,6 +77,7 @@ async def test_a_gap_opens_an_incident_with_its_days_and_ends_when_the_records_c
     assert await watch.holds() == {}
 
 
+@pytest.mark.both_engines("ingest")
 async def test_a_total_reported_again_replaces_the_first_and_one_withdrawn_is_gone(watch: Watch) -> None:
     await watch.sell({}, {})
     await report(watch, counted(5))

@@ -45,6 +45,7 @@ async def set_(watch: Watch, name: str, metric: str, **changes: Any) -> Watched:
         return await watch.monitoring.create(store, setting, principal="ada")
 
 
+@pytest.mark.both_engines("ingest")
 async def test_records_are_counted_once_by_hour_and_by_what_fills_their_properties(watch: Watch) -> None:
     await watch.sell({"amount": 4.0, "coupon": "x"}, {"shop": None, "amount": -4.0}, {"paid": None, "amount": 0})
     await watch.sell({"amount": 5.0, "coupon": 7, "ada@example.com": 1}, first=3, ago=3600)
@@ -172,6 +173,7 @@ async def test_a_delay_is_told_but_makes_no_output_less_complete(watch: Watch) -
     assert await watch.holds() == {}
 
 
+@pytest.mark.both_engines("ingest")
 async def test_what_a_dataset_has_by_itself_can_be_set_otherwise_switched_off_and_be_as_it_was(watch: Watch) -> None:
     watch.settled = True
     await watch.sell({})
