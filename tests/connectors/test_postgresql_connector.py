@@ -57,9 +57,10 @@ class TestPostgreSQL(ConnectorConformance):
     def change(self, source: Source) -> int:
         source.run(
             "UPDATE shop.\"Orders\" SET note = 'changed', changed = '2026-02-03' WHERE id IN (2, 3)",
+            'UPDATE shop."Orders" SET note = NULL WHERE id = 9007199254740993',  # and does not say that it did
             "INSERT INTO shop.\"Orders\" (id, changed) VALUES (4, '2026-01-31T23:58:00Z')",  # it began earlier
         )
-        return 3
+        return 4
 
     def refuse(self, source: Source) -> dict[str, str]:
         return self.given(source) | {"uri": source.url.replace("@", "-wrong@")}
