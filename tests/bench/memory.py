@@ -39,7 +39,7 @@ def measure(options: Options) -> Report:
                 (ingest,),
                 key_of(ours.tenant),
             )
-            seconds = 2 if options.quick else LOAD_SECONDS
+            seconds = 5 if options.quick else LOAD_SECONDS
             before = _pass(variant, known, seconds=seconds, ingest=ingest)
             after = _pass(variant, 2 * known, seconds=seconds, ingest=ingest)
             passed = variant.completed * LARGE_BATCH

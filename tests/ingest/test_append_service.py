@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import orjson
 import pytest
+import zstandard
 from counterfoil.common.v1.verdict_pb2 import Verdict
 from counterfoil.ingest.v1 import quarantine_pb2, sources_pb2
 from counterfoil.ingest.v1.append_pb2 import AppendItem, AppendManyRequest, AppendResult
@@ -241,6 +242,30 @@ async def test_single_events_are_judged_together_and_answered_each(
     headers = [header for (each,) in stored for header in blocks.decode_headers(each)]
     assert {"aaaa", "bbbb", "cccc"} < {header.traceparent[3:7] for header in headers}
     assert {(header.source_id, header.contract_versions["events"]) for header in headers} == {(source_id, "1.0.0")}
+
+
+@pytest.mark.sqlite
+@pytest.mark.usefixtures("planned")
+async def test_large_single_events_of_one_call_fill_several_blocks_each_under_its_own_header(
+    ingest: IngestService, source_id: str
+) -> None:
+    def item(number: int) -> AppendItem:
+        body = single(f"large-{number}", properties={"text": str(number) * 500_000})
+        at = Timestamp(seconds=1_000 + number)
+        return ingest.item(body, source_id=source_id, route="track", received_at=at)
+
+    await ingest.append_many(ingest.item(single("first"), source_id=source_id, route="track"))
+    results = await ingest.append_many(*map(item, range(7)))
+    assert [counts(each) for each in results] == [(1, 0, 0)] * 7
+    with closing(sqlite3.connect(ingest.folder / "ingest.db")) as connection:
+        stored = connection.execute("SELECT payload, headers FROM log_block WHERE first_offset > 0").fetchall()
+    assert len(stored) > 1
+    found = [
+        (line["i"], blocks.decode_headers(headers)[line["h"]].received_at // 1_000_000)
+        for payload, headers in stored
+        for line in map(orjson.loads, zstandard.decompress(payload).splitlines())
+    ]
+    assert sorted(found) == [(f"large-{number}", 1_000 + number) for number in range(7)]
 
 
 @pytest.mark.usefixtures("planned")
