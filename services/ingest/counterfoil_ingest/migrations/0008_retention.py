@@ -1,4 +1,4 @@
-"""retention: nothing yet."""
+"""Retention needs no table of its own: policies and holds are watched."""
 
 from __future__ import annotations
 
