@@ -71,6 +71,7 @@ def volume(hours: Mapping[int, Hour], end: int, **changed: int) -> Outcome:
 SHOPS = (Shop(300, 0.0), Shop(300, 0.1, growth=0.05), Shop(20_000, 0.1), Shop(20_000, 0.25, growth=0.03))
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("shop", SHOPS, ids=str)
 def test_a_seasonal_volume_is_usual_and_an_outage_is_not(shop: Shop) -> None:
     hours = shop.counts(np.random.default_rng(7), weeks=8)
@@ -78,6 +79,7 @@ def test_a_seasonal_volume_is_usual_and_an_outage_is_not(shop: Shop) -> None:
     found = [abs(volume(hours, end).measured or 0.0) for end in looked]
     alarms = sum(each > USUAL for each in found)
     missed = sum(abs(volume(hours, end, last=0).measured or 0.0) <= USUAL for end in looked)
+    print(f"{shop}: {alarms} false alarms and {missed} missed outages in {len(looked)} hours")
     assert alarms <= len(looked) // 100, f"{alarms} of {len(looked)} hours, up to {max(found):.1f} deviations"
     assert missed <= len(looked) // 20, f"{missed} of {len(looked)} outages"
 
