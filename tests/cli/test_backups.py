@@ -224,10 +224,14 @@ def test_a_backup_goes_to_postgresql_and_comes_back_with_what_was_erased_there(
     request = "'golden', '01a2', 'erasure', 'email', '\\x00', '', 'admin', 1, 2"
     with direct(f"{server}_governance") as governance:
         governance.execute(f"INSERT INTO privacy_requests VALUES ({request})")
+        for number, released in (("01a3", "NULL"), ("01a4", "3")):
+            hold = f"'golden', '{number}', 'visits', '', '\\x', 'case', 'legal', NULL, 'admin', 1, '', {released}, ''"
+            governance.execute(f"INSERT INTO legal_holds VALUES ({hold})")
     with pytest.raises(AssertionError, match="a service was started"):  # it is to be carried out
         restore(backup, tmp_path / "later", {}, erasures_from=[server], telling=QUIET)
     with closing(sqlite3.connect(tmp_path / "later" / "governance.db")) as governance:
         assert governance.execute("SELECT privacy_request_id FROM privacy_requests").fetchall() == [("01a2",)]
+        assert governance.execute("SELECT legal_hold_id FROM legal_holds").fetchall() == [("01a3",)]
     with pytest.raises(StartError, match="is being restored, or that was broken off"):
         open_folder(tmp_path / "later")
 
