@@ -70,6 +70,8 @@ def assert_stored_once(shop: Tenant, door: FaultyDoor) -> None:
     until(lambda: True if refused() else None, seconds=60, what="the refused order is nowhere")
     assert sorted(stored()) == expected()
     assert refused() == 1
+    reused = ok(shop.http.get("/v1/quarantine", params={"reason": "MESSAGE_ID_REUSED"}))
+    assert not reused["quarantined_records"], "what is sent again is no other record"
     assert door.failed == (door.fault != "none")
     assert {each for each in door.answers if each} <= {200, int(door.fault) if door.fault.isdigit() else 200}
 
