@@ -113,6 +113,7 @@ async def test_lists_the_policies_in_force_with_owner_and_text(governance: Gover
         "scope-permits-act",
         "promotion-needs-second-person",
         "use-needs-consent",
+        "restricted-needs-ingest-admin",
         "export-needs-consent",
         "export-needs-second-person",
         "bundle-needs-second-person",
