@@ -26,7 +26,6 @@ IMPORT = "import"
 """The route of batches of the past: their times are not corrected."""
 
 _EMPTY = (b"{}", b"null")
-_NULL = msgspec.Raw(b"null")
 _OPENS_OBJECT = {ord("{")}
 _UNSET = msgspec.UNSET
 
@@ -88,7 +87,7 @@ class _Record(msgspec.Struct, omit_defaults=True, gc=False):
 class _Stated(msgspec.Struct, gc=False):
     """What an order says that it brought."""
 
-    revenue: Object = _UNSET
+    revenue: Any = None
 
 
 class _Batch(msgspec.Struct, gc=False):
@@ -228,7 +227,7 @@ def _lacking(by_name: dict[str, list[Any]], text: bytes, arrived: Sequence[int],
         events = zip(by_name["event"], by_name["properties"], strict=True)
         orders = [index for index, (event, told) in enumerate(events) if event in landing.ORDERS and told is not _UNSET]
         stated = _stated_decoder.decode(b"[%b]" % b",".join([by_name["properties"][index] for index in orders]))
-        found.update(index for index, each in zip(orders, stated, strict=True) if each.revenue in (_UNSET, _NULL))
+        found.update(index for index, each in zip(orders, stated, strict=True) if each.revenue is None)
     return found
 
 
