@@ -73,7 +73,7 @@ def sync(
     secrets: tuple[str, ...],
     from_start: bool,
 ) -> None:
-    """Bring what a source has new: HubSpot's contacts and deals, a table of PostgreSQL.
+    """Bring what a source has new: HubSpot, PostgreSQL.
 
     Runs of one connection follow each other. Where a run ends is kept with what it brought, so that a run that is
     killed at any time loses nothing and doubles nothing.
