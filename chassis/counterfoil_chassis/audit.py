@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from counterfoil_chassis import telemetry
 from counterfoil_chassis.call import outgoing
 from counterfoil_chassis.canonical import canonical_json
-from counterfoil_chassis.clock import Clock, Ids, to_timestamp
+from counterfoil_chassis.clock import Clock, Ids, to_micros, to_timestamp
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.errors import BadFieldError
 from counterfoil_chassis.fields import check_fields
 from counterfoil_chassis.identity import TokenSigner
-from counterfoil_chassis.outbox import OutboxRelay, enqueue
+from counterfoil_chassis.outbox import ENQUEUE, OutboxRelay, enqueue
 
 TOPIC = "audit"
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
@@ -54,11 +54,7 @@ async def record(
         details=canonical_json(dict(details)),
         trace_id=telemetry.current_trace_id(),
     )
-    try:
-        check_fields(entry)
-    except BadFieldError as error:
-        raise ValueError(f"not an audit entry: {error.violations}") from error
-    await enqueue(connection, topic=TOPIC, payload=entry.SerializeToString(), now=now)
+    await enqueue(connection, topic=TOPIC, payload=_payload(entry), now=now)
 
 
 class AuditTrail:
@@ -95,9 +91,49 @@ class AuditTrail:
         )
         self._database.after_commit(connection, self._relay.wake)
 
+    def note(
+        self,
+        execute: Callable[[str, Sequence[Any]], object],
+        *,
+        workspace: str,
+        principal: str,
+        action: str,
+        resource: str,
+        details: Mapping[str, Any],
+        traceparent: str,
+    ) -> None:
+        """Do as `record` does in a transaction that is not SQLAlchemy's, in any thread; `wake` once it has committed.
+
+        `execute` takes a statement with numbered places, and their values.
+        """
+        now = self._clock.now()
+        entry = pb.NewAuditEntry(
+            workspace=workspace,
+            entry_id=self._ids.new(),
+            happened_at=to_timestamp(now),
+            principal=principal,
+            action=action,
+            resource=resource,
+            details=canonical_json(dict(details)),
+            trace_id=traceparent[3:35],
+        )
+        execute(ENQUEUE, (TOPIC, _payload(entry), traceparent, to_micros(now)))
+
+    def wake(self) -> None:
+        """Say that there is something to deliver."""
+        self._relay.wake()
+
     async def run(self) -> None:
         """Deliver for ever."""
         await self._relay.run()
+
+
+def _payload(entry: pb.NewAuditEntry) -> bytes:
+    try:
+        check_fields(entry)
+    except BadFieldError as error:
+        raise ValueError(f"not an audit entry: {error.violations}") from error
+    return entry.SerializeToString()
 
 
 def audit_relay(database: Database, channel: grpc.aio.Channel, signer: TokenSigner, clock: Clock) -> OutboxRelay:

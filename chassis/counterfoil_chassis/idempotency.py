@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import Message
-from sqlalchemy import ColumnElement, and_, delete, insert, select
+from sqlalchemy import and_, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from counterfoil_chassis.clock import Clock, to_micros
@@ -53,38 +53,67 @@ class Idempotency:
 
         Raise RequestIdReusedError when the id came with another request.
         """
-        asked: Any = request
-        request_id: str = asked.request_id
-        if not request_id:
-            return await make()
-        place = and_(_table.c.workspace == workspace, _table.c.method == method, _table.c.request_id == request_id)
-        bound = f"{workspace}\0{method}\0{request_id}".encode()
-        mac = hmac.digest(self._mac_key, request.SerializeToString(deterministic=True), "sha256")
-        await self._forget_old(connection)
-        kept = await self._kept(connection, place, mac=mac)
+        kept = await self.kept(connection, request, method=method, workspace=workspace, answer=answer)
         if kept is not None:
-            return answer.FromString(self._seal.decrypt(kept[:_NONCE_BYTES], kept[_NONCE_BYTES:], bound))
+            return kept
         made = await make()
+        await self._keep(connection, request, made, method=method, workspace=workspace)
+        return made
+
+    async def kept(
+        self, connection: AsyncConnection, request: Message, *, method: str, workspace: str, answer: type[M]
+    ) -> M | None:
+        """Return the kept answer to `request.request_id`, when there is one.
+
+        Ask so before what is done in a transaction of another kind, and give its answer to `once` after that. Should the
+        process end in between, it is done again, and has to find itself done. Raise RequestIdReusedError.
+        """
+        request_id = _request_id(request)
+        if not request_id:
+            return None
+        place = and_(_table.c.workspace == workspace, _table.c.method == method, _table.c.request_id == request_id)
+        row = (await connection.execute(select(_table).where(place, _table.c.created_us >= self._oldest()))).first()
+        if row is None:
+            return None
+        if not hmac.compare_digest(row.request_mac, self._mac(request)):
+            raise RequestIdReusedError("this request id was used for another request; take a fresh one")
+        sealed = bytes(row.sealed_answer)
+        bound = _bound(workspace, method, request_id)
+        return answer.FromString(self._seal.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound))
+
+    async def _keep(
+        self, connection: AsyncConnection, request: Message, answer: Message, *, method: str, workspace: str
+    ) -> None:
+        """Keep an answer to `request.request_id`, and forget those that are too old."""
+        request_id = _request_id(request)
+        if not request_id:
+            return
+        await connection.execute(delete(_table).where(_table.c.created_us < self._oldest()))
         nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._seal.encrypt(nonce, answer.SerializeToString(), _bound(workspace, method, request_id))
         values = {
             "workspace": workspace,
             "method": method,
             "request_id": request_id,
-            "request_mac": mac,
-            "sealed_answer": nonce + self._seal.encrypt(nonce, made.SerializeToString(), bound),
+            "request_mac": self._mac(request),
+            "sealed_answer": nonce + sealed,
             "created_us": to_micros(self._clock.now()),
         }
         await connection.execute(insert(_table).values(values))
-        return made
 
-    async def _kept(self, connection: AsyncConnection, place: ColumnElement[bool], *, mac: bytes) -> bytes | None:
-        row = (await connection.execute(select(_table.c.request_mac, _table.c.sealed_answer).where(place))).first()
-        if row is None:
-            return None
-        if not hmac.compare_digest(row.request_mac, mac):
-            raise RequestIdReusedError("this request id was used for another request; take a fresh one")
-        return bytes(row.sealed_answer)
+    def _mac(self, request: Message) -> bytes:
+        return hmac.digest(self._mac_key, request.SerializeToString(deterministic=True), "sha256")
 
-    async def _forget_old(self, connection: AsyncConnection) -> None:
-        oldest = to_micros(self._clock.now() - KEPT)
-        await connection.execute(delete(_table).where(_table.c.created_us < oldest))
+    def _oldest(self) -> int:
+        return to_micros(self._clock.now() - KEPT)
+
+
+def _request_id(request: Message) -> str:
+    asked: Any = request
+    request_id: str = asked.request_id
+    return request_id
+
+
+def _bound(workspace: str, method: str, request_id: str) -> bytes:
+    """Return what an answer is sealed for."""
+    return f"{workspace}\0{method}\0{request_id}".encode()

@@ -26,6 +26,10 @@ _BATCH_ITEMS = 100
 _BATCH_BYTES = 4 * 1024 * 1024
 _POLL_SECONDS = 5.0
 _table = TABLES.outbox
+
+ENQUEUE = "INSERT INTO outbox (topic, payload, traceparent, created_us) VALUES (?1, ?2, ?3, ?4)"
+"""What `enqueue` does, for a transaction of the database that is not SQLAlchemy's; its places are numbered."""
+
 _logger = logging.getLogger(__name__)
 
 

@@ -15,7 +15,7 @@ from counterfoil_chassis.database import Database
 from counterfoil_ingest import blocks
 from counterfoil_ingest.dedup import erased_name
 from counterfoil_ingest.entities import Erased as ErasedName
-from counterfoil_ingest.entities import Outcome
+from counterfoil_ingest.entities import Outcome, QuarantineFilter
 from counterfoil_ingest.erasing import Eraser
 from counterfoil_ingest.errors import ErasureAheadError
 from counterfoil_ingest.read_errors import SnapshotErasedError
@@ -147,7 +147,7 @@ async def test_quarantined_namesakes_go_and_so_does_what_holds_an_identifier(rig
         after = {each.dataset: each.quarantined for each in rig.log.counts("acme")}
         assert (before["people"], erased.quarantined, after["people"]) == (4, 3, 1)
         database = Database(rig.url)
-        (left,) = await SqlQuarantine(database).list("acme", dataset="", reason="", before="", limit=9)
+        (left,) = await SqlQuarantine(database).list("acme", QuarantineFilter(), before="", limit=9)
         await database.close()
         assert left.record_id == "not her"
 

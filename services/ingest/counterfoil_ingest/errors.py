@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Self
 
 from counterfoil_chassis.errors import (
+    AbortedError,
     AlreadyExistsError,
     DataLossError,
     FailedPreconditionError,
@@ -178,3 +179,21 @@ class MonitorFailingError(FailedPreconditionError):
     """The promise is still broken, and nobody has said that this is accepted."""
 
     reason = "MONITOR_FAILING"
+
+
+class RepairInvalidError(InvalidArgumentError):
+    """A patch or a fix is not one, whatever the record."""
+
+    reason = "REPAIR_INVALID"
+
+
+class SelectionInvalidError(InvalidArgumentError):
+    """A request names quarantined records both by ids and by a filter, or by neither."""
+
+    reason = "SELECTION_INVALID"
+
+
+class QuarantineChangedError(AbortedError):
+    """Quarantined records were repaired, replayed, discarded, erased or reverted by somebody else meanwhile."""
+
+    reason = "QUARANTINE_CHANGED"

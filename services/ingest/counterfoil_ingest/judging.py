@@ -138,6 +138,7 @@ class Judge:
             received_at=under.received_at,
             traceparent=self._target.traceparent,
             raw=rows.origins[index] if rows.origins else rows.datas[index],
+            record=rows.datas[index] if rows.origins else b"",
         )
 
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from counterfoil_chassis.texts import WholeTexts
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from counterfoil_ingest.entities import (
     Block,
     DatasetCounts,
@@ -15,8 +17,12 @@ from counterfoil_ingest.entities import (
     Header,
     KeptContract,
     Quarantined,
+    QuarantineFilter,
+    QuarantineGroup,
+    QuarantineState,
     RecordName,
     Source,
+    Verdict,
     Verdicts,
     WriteKey,
 )
@@ -24,7 +30,6 @@ from counterfoil_ingest.histories import Counted, History, Place
 from counterfoil_ingest.lineage import Predecessor
 from counterfoil_ingest.monitors import Monitor, Result, Setting, Step
 from counterfoil_ingest.totals import Reconciliation, State
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class Log(Protocol):
@@ -326,7 +331,11 @@ class MonitorStore(Protocol):
 
 
 class QuarantineStore(Protocol):
-    """Quarantined records, to be read."""
+    """Quarantined records; every read is a transaction of its own, and `close` is part of one of the log's."""
+
+    def begin(self) -> AbstractAsyncContextManager[QuarantineChanges]:
+        """Open a transaction that writes; it commits at exit and rolls back on an error."""
+        ...
 
     async def holding(self, workspace: str, texts: WholeTexts) -> Sequence[str]:
         """Return the ids of those that hold any of some texts."""
@@ -336,10 +345,62 @@ class QuarantineStore(Protocol):
         """Return one with its bytes; raise QuarantinedRecordNotFoundError when absent or in another workspace."""
         ...
 
-    async def list(
-        self, workspace: str, *, dataset: str, reason: str, before: str, limit: int
-    ) -> Sequence[Quarantined]:
-        """Return the newest before an id, without their bytes; empty filters take any."""
+    async def list(self, workspace: str, wanted: QuarantineFilter, *, before: str, limit: int) -> Sequence[Quarantined]:
+        """Return the newest before an id, without their bytes."""
+        ...
+
+    async def groups(
+        self, workspace: str, *, dataset: str, state: QuarantineState, after: Sequence[str], limit: int
+    ) -> Sequence[QuarantineGroup]:
+        """Return the groups after one (dataset, reason, path, version), in this order; an empty dataset takes any."""
+        ...
+
+    async def some(
+        self, workspace: str, wanted: QuarantineFilter | Sequence[str], *, after: str, limit: int
+    ) -> tuple[Sequence[Quarantined], bool]:
+        """Return the oldest after an id that ids or a filter name, with their bytes; and whether there are more.
+
+        Fewer than `limit` when their bytes are many. Raises QuarantinedRecordNotFoundError for an id that is absent.
+        """
+        ...
+
+    def close(
+        self, statements: Statements, records: Sequence[Quarantined], verdicts: Sequence[Verdict], *, by: str, at: int
+    ) -> None:
+        """Note that records are in the log: accepted now, or duplicates of what was there.
+
+        With that go the counters of their datasets and imports, and where their imports' records lie. Raises
+        QuarantineChangedError when one of them is not as it was read.
+        """
+        ...
+
+
+class QuarantineChanges(Protocol):
+    """Quarantined records of one transaction; the caller opens and commits it."""
+
+    connection: AsyncConnection
+    """For what else commits with it."""
+
+    async def repair(self, records: Sequence[Quarantined]) -> None:
+        """Keep the repairs of records as these have them; raise QuarantineChangedError when one is replayed or gone."""
+        ...
+
+    async def discard(
+        self,
+        workspace: str,
+        wanted: QuarantineFilter | Sequence[str],
+        *,
+        after: str,
+        limit: int,
+        reason: str,
+        by: str,
+        at: int,
+    ) -> tuple[int, str]:
+        """Set the oldest after an id aside that ids or a filter name.
+
+        Return how many of them are discarded now, whenever it was done, and the last id where there are more. What is
+        replayed stays so.
+        """
         ...
 
 

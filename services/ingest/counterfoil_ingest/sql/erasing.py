@@ -31,9 +31,14 @@ _FEWER_OF_SOURCE = "UPDATE source_count SET events = events - ?3 WHERE workspace
 _QUARANTINED_DATASETS = "SELECT DISTINCT dataset FROM quarantine WHERE workspace = ?1"
 _NAMESAKES = (
     "DELETE FROM quarantine WHERE workspace = ?1 AND source_id = ?2 AND dataset = ?3 AND record_id = ?4"
-    " RETURNING dataset"
+    " RETURNING dataset, state"
 )
-_ONE = "DELETE FROM quarantine WHERE workspace = ?1 AND quarantine_id = ?2 RETURNING dataset"
+_REPLAYED_AS = (  # replayed under its id in quarantine, which the record in the log has for its own
+    "DELETE FROM quarantine WHERE workspace = ?1 AND quarantine_id = ?2"
+    " AND (repaired_record_id = quarantine_id OR record_id = '') RETURNING dataset, state"
+)
+_ONE = "DELETE FROM quarantine WHERE workspace = ?1 AND quarantine_id = ?2 RETURNING dataset, state"
+_OPEN, _REPLAYED = 1, 2  # only open ones are in their dataset's count; a replayed one is a record of the log
 _REVISION = "UPDATE log_state SET value = ?1 WHERE name = 'erasure_revision'"
 _KEEP = (
     "INSERT INTO log_erasure (workspace, dataset, partition, revision, first_offset, records)"
@@ -88,9 +93,10 @@ def erase(
                 names.add((source_id, record_id))
             erased += of_dataset
             of_sources.update(source_id for _, source_id, _, _ in gone)
-    lost = _delete_quarantined(statements, workspace, () if reverted else names, quarantined)
-    if not names and not lost:
+    deleted = _delete_quarantined(statements, workspace, () if reverted else names, quarantined)
+    if not names and not deleted:
         return Erasure(done, 0, 0, revision)
+    lost = Counter(dataset for dataset, state in deleted if state == _OPEN)
     for dataset in sorted({*erased, *lost}):
         statements.execute(_FEWER, (workspace, dataset, erased[dataset], lost[dataset]))
     for source_id, records in sorted(of_sources.items()):
@@ -98,18 +104,23 @@ def erase(
     for dataset, records in sorted(erased.items()):
         statements.execute(_KEEP, (workspace, dataset, partition, revision + 1, firsts[dataset], records))
     statements.execute(_REVISION, (str(revision + 1),))
-    return Erasure(done, erased.total(), lost.total(), revision + 1)
+    return Erasure(done, erased.total(), sum(state != _REPLAYED for _, state in deleted), revision + 1)
 
 
 def _delete_quarantined(
     statements: Statements, workspace: str, names: Collection[tuple[str, str]], quarantined: Sequence[str]
-) -> Counter[str]:
-    """Delete what is in quarantine under the names of erased records, in whatever dataset, and by id; count it."""
-    lost: Counter[str] = Counter()
+) -> list[tuple[str, int]]:
+    """Delete what is in quarantine under the names of erased records, in whatever dataset, and by id.
+
+    Return dataset and state of each.
+    """
+    deleted: list[tuple[Any, ...]] = []
     datasets = [row[0] for row in statements.execute(_QUARANTINED_DATASETS, (workspace,))] if names else []
     for dataset in datasets:
         for source_id, record_id in names:
-            lost.update(row[0] for row in statements.execute(_NAMESAKES, (workspace, source_id, dataset, record_id)))
+            deleted += statements.execute(_NAMESAKES, (workspace, source_id, dataset, record_id))
+    for _, record_id in names:
+        deleted += statements.execute(_REPLAYED_AS, (workspace, record_id))
     for quarantine_id in quarantined:
-        lost.update(row[0] for row in statements.execute(_ONE, (workspace, quarantine_id)))
-    return lost
+        deleted += statements.execute(_ONE, (workspace, quarantine_id))
+    return [(dataset, state) for dataset, state in deleted]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -63,13 +64,20 @@ _RECORDS_AFTER = "SELECT coalesce(sum(count), 0) FROM log_block WHERE sequence >
 _HEADS = "SELECT workspace, partition, max(first_offset + count) FROM log_block GROUP BY workspace, partition"
 _KEEP_STATE = "INSERT INTO log_state (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING"
 _QUARANTINE = (
-    "INSERT INTO quarantine (workspace, quarantine_id, dataset, source_id, record_id, raw_sha256, findings, reasons,"
-    " contract_id, contract_version, received_at, traceparent, raw_zstd)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+    "INSERT INTO quarantine AS held (workspace, quarantine_id, dataset, source_id, record_id, raw_sha256, findings,"
+    " reasons, contract_id, contract_version, received_at, traceparent, raw_zstd, reason, path, record_zstd)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
     " ON CONFLICT (workspace, source_id, dataset, record_id, raw_sha256) DO UPDATE SET findings = excluded.findings,"
-    " reasons = excluded.reasons, contract_id = excluded.contract_id, contract_version = excluded.contract_version"
-    " RETURNING quarantine_id"
+    " reasons = excluded.reasons, contract_id = excluded.contract_id, contract_version = excluded.contract_version,"
+    " reason = excluded.reason, path = excluded.path, record_zstd = excluded.record_zstd"
+    " WHERE held.state = 1 RETURNING quarantine_id"
 )
+_QUARANTINED_AS = (
+    "SELECT quarantine_id FROM quarantine WHERE workspace = ?1 AND source_id = ?2 AND dataset = ?3 AND record_id = ?4"
+    " AND raw_sha256 = ?5"
+)
+_INDEX = re.compile(r"\[\d+\]")
+_GROUP_PATH = 300  # characters of a path that groups tell apart: an index takes no text of any length
 _AT_HAND = 32  # partitions whose newest block is kept at hand: that is what their followers wait for
 _RECALLED_BLOCKS = 8  # of 2 MiB each, whose records duplicates are compared with
 _NAMED_BLOCKS = 32  # blocks whose record ids are kept at hand: duplicates come in the order they were first sent
@@ -360,14 +368,18 @@ class SqlLogTransaction:
         return self.sequence
 
     def add_quarantined(self, record: Quarantined) -> str:
-        """Keep a record in quarantine; return its id, the older one when the same bytes are there already."""
+        """Keep a record in quarantine; return its id, the older one when the same bytes are there already.
+
+        What was replayed or discarded stays as it is, however often its bytes come again.
+        """
+        sha256 = fingerprint(record.raw)
         row = (
             record.workspace,
             record.quarantine_id,
             record.dataset,
             record.source_id,
             record.record_id,
-            fingerprint(record.raw),
+            sha256,
             findings_json(record.findings),
             "".join(f" {reason} " for reason in sorted({each.reason for each in record.findings})),
             record.contract_id,
@@ -375,8 +387,13 @@ class SqlLogTransaction:
             record.received_at,
             record.traceparent,
             self._compressor.compress(record.raw),
+            *first_of(record.findings),
+            self._compressor.compress(record.record) if record.record else None,
         )
-        kept: str = self.statements.execute(_QUARANTINE, row)[0][0]
+        found = self.statements.execute(_QUARANTINE, row)
+        if not found:
+            found = self.statements.execute(_QUARANTINED_AS, (row[0], row[3], row[2], row[4], sha256))
+        kept: str = found[0][0]
         if kept == record.quarantine_id:
             self._counts.setdefault((record.workspace, record.dataset), [0, 0, 0, 0])[1] += 1
             self.add_arrived(record.workspace, record.source_id, records=0, received_at=record.received_at)
@@ -397,6 +414,12 @@ class SqlLogTransaction:
 def findings_json(findings: tuple[Finding, ...]) -> str:
     """Return findings as they are stored."""
     return orjson.dumps([[each.reason, each.path, each.detail] for each in findings]).decode()
+
+
+def first_of(findings: tuple[Finding, ...]) -> tuple[str, str]:
+    """Return reason and path of the first finding, by which quarantined records are grouped; any index is `[*]`."""
+    first = findings[0]
+    return first.reason, _INDEX.sub("[*]", first.path)[:_GROUP_PATH]
 
 
 def _block(row: tuple[Any, ...]) -> Block:

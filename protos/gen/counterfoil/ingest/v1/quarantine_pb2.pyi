@@ -96,8 +96,8 @@ class QuarantinedRecord(_message.Message):
     state: Global___QuarantinedRecord.State.ValueType
     """What became of it."""
     record: _builtins.bytes
-    """The record that was held against the contract, as its protocol or mapping made it of the bytes; only when one record
-    is asked for, and absent when that is no JSON or larger than a record may be. The paths of the findings lead into it.
+    """The record that was held against the contract, as its protocol or mapping made it of the bytes; only when one
+    is asked for, absent when that is no JSON or larger than a record may be. The findings' paths lead into it.
     """
     repaired: _builtins.bytes
     """The record as it was last repaired; absent when it was not, and only when one record is asked for."""

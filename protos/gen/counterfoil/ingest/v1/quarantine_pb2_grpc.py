@@ -93,9 +93,9 @@ class QuarantineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RepairQuarantinedRecords(self, request, context):
-        """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
-        would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-        the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed.
+        """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each if it
+        would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and has
+        the place of the repair before it: a retry changes nothing. Nothing goes into the log before it is replayed.
         The answer tells of one page; go on with its token until there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,9 +40,9 @@ class QuarantineServiceStub:
     ListQuarantineGroups: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineGroupsRequest, _quarantine_pb2.ListQuarantineGroupsResponse]
     """Count quarantined records by the first of their findings: what is broken how often, and since when."""
     RepairQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.RepairQuarantinedRecordsRequest, _quarantine_pb2.RepairQuarantinedRecordsResponse]
-    """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
-    would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-    the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed.
+    """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each if it
+    would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and has
+    the place of the repair before it: a retry changes nothing. Nothing goes into the log before it is replayed.
     The answer tells of one page; go on with its token until there is none.
     """
     ReplayQuarantinedRecords: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantinedRecordsRequest, _quarantine_pb2.ReplayQuarantinedRecordsResponse]
@@ -67,9 +67,9 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
     ListQuarantineGroups: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineGroupsRequest, _quarantine_pb2.ListQuarantineGroupsResponse]  # type: ignore[assignment]
     """Count quarantined records by the first of their findings: what is broken how often, and since when."""
     RepairQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.RepairQuarantinedRecordsRequest, _quarantine_pb2.RepairQuarantinedRecordsResponse]  # type: ignore[assignment]
-    """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
-    would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-    the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed.
+    """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each if it
+    would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and has
+    the place of the repair before it: a retry changes nothing. Nothing goes into the log before it is replayed.
     The answer tells of one page; go on with its token until there is none.
     """
     ReplayQuarantinedRecords: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantinedRecordsRequest, _quarantine_pb2.ReplayQuarantinedRecordsResponse]  # type: ignore[assignment]
@@ -115,9 +115,9 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_pb2.RepairQuarantinedRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_pb2.RepairQuarantinedRecordsResponse, _abc.Awaitable[_quarantine_pb2.RepairQuarantinedRecordsResponse]]:
-        """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each whether it
-        would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and takes
-        the place of the repair before it, so that a retry changes nothing. Nothing goes into the log before it is replayed.
+        """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of each if it
+        would pass now. The bytes that arrived are never touched: each repair begins at the record as it was kept, and has
+        the place of the repair before it: a retry changes nothing. Nothing goes into the log before it is replayed.
         The answer tells of one page; go on with its token until there is none.
         """
 
