@@ -65,8 +65,8 @@ class Idempotency:
     ) -> M | None:
         """Return the kept answer to `request.request_id`, when there is one.
 
-        Ask so before what is done in a transaction of another kind, and give its answer to `once` after that. Should the
-        process end in between, it is done again, and has to find itself done. Raise RequestIdReusedError.
+        Ask so before what is done in a transaction of another kind, and give its answer to `once` after that. Should
+        the process end in between, it is done again, and has to find itself done. Raise RequestIdReusedError.
         """
         request_id = _request_id(request)
         if not request_id:
