@@ -22,6 +22,7 @@ from tests.system.installation import until
 from tests.system.lifecycle_story import LIFECYCLE_STORY
 from tests.system.lineage_story import LINEAGE_STORY
 from tests.system.monitors_story import MONITORS_STORY
+from tests.system.quarantine_story import QUARANTINE_STORY
 from tests.system.retention_story import RETENTION_STORY
 from tests.system.story import STORY, Step, World
 from tests.system.tenant import ok
@@ -396,5 +397,6 @@ WHOLE_STORY: dict[str, Step] = {
     **LINEAGE_STORY,
     **IMPORTS_STORY,
     **RETENTION_STORY,
+    **QUARANTINE_STORY,
 }
 """`Service/Method` to its question, in order."""
