@@ -221,8 +221,8 @@ def _answer(document: Schema, content: Schema) -> tuple[str, str, str, str]:
     answer = annotation(schema, "resources.")
     if "$ref" in schema:
         fields = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]].get("properties", {})
-        if "next_page_token" in fields:
-            items = next(name for name, each in fields.items() if each.get("type") == "array")
+        items = next((name for name, each in fields.items() if each.get("type") == "array"), None)
+        if "next_page_token" in fields and items:  # a page may tell of a number alone
             return "pages", answer, items, annotation(fields[items]["items"], "resources.")
     return "json", answer, "", ""
 

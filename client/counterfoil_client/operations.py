@@ -1644,6 +1644,17 @@ class ImportOperations:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
+    def get_connection(self, connection: str, *, timeout: float | None = None) -> resources.Connection:
+        """Return where a connection stands: what its source continues from.
+
+        Args:
+            connection: Its name.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/connections/{connection}", path={"connection": connection}, timeout=timeout)
+        return cast("resources.Connection", self._transport.send(call))
+
     def get_import(self, import_id: str, *, timeout: float | None = None) -> resources.Import:
         """Return one import with its progress.
 
@@ -1668,15 +1679,18 @@ class ImportOperations:
         call = Call("GET", "/v1/import-mappings", query=given(page_size=page_size), timeout=timeout)
         return cast("Iterator[resources.ImportMapping]", self._transport.pages(call, "mappings"))
 
-    def list_imports(self, *, page_size: int | None = None, timeout: float | None = None) -> Iterator[resources.Import]:
+    def list_imports(
+        self, *, page_size: int | None = None, connection: str | None = None, timeout: float | None = None
+    ) -> Iterator[resources.Import]:
         """List the workspace's imports, newest first.
 
         Args:
             page_size: At most this many; 0 = 50.
+            connection: Only the imports of this connection; empty = all.
 
         Needs the scope `ingest.read`. Raises `Problem`.
         """
-        call = Call("GET", "/v1/imports", query=given(page_size=page_size), timeout=timeout)
+        call = Call("GET", "/v1/imports", query=given(page_size=page_size, connection=connection), timeout=timeout)
         return cast("Iterator[resources.Import]", self._transport.pages(call, "imports"))
 
     def revert_import(self, import_id: str, *, reason: str, timeout: float | None = None) -> resources.Import:
@@ -1714,6 +1728,8 @@ class ImportOperations:
         file_name: str | None = None,
         mapping: str | None = None,
         parameter: list[str] | None = None,
+        connection: str | None = None,
+        continues: str | None = None,
         timeout: float | None = None,
     ) -> resources.Import:
         """Upload a file; answers once its bytes are kept, before its rows are read.
@@ -1737,13 +1753,29 @@ class ImportOperations:
                 records as they are.
             parameter: What the mapping asks for beyond the file, each as `name=value`, e.g.
                 `report_timezone=Europe/Berlin`.
+            connection: Of AIRBYTE: the connection that the source was read through, a name of the caller's
+                choice, e.g. `hubspot`. Its
+                imports follow each other: each begins with the states that the ones before told, and a
+                record whose message says its
+                `record_id` is kept once over all of them.
+            continues: The import whose state the run began with, as `GetConnection` told. When the
+                connection stands elsewhere by now, the
+                file is refused: another run or a revert came between. Empty = do not look.
 
         Needs the scope `ingest.write`. Raises `Problem`.
         """
         call = Call(
             "POST",
             "/v1/imports",
-            query=given(format=format, dataset=dataset, file_name=file_name, mapping=mapping, parameter=parameter),
+            query=given(
+                format=format,
+                dataset=dataset,
+                file_name=file_name,
+                mapping=mapping,
+                parameter=parameter,
+                connection=connection,
+                continues=continues,
+            ),
             body=content,
             media_type="application/octet-stream",
             timeout=timeout,
@@ -1756,6 +1788,17 @@ class AsyncImportOperations:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
+
+    async def get_connection(self, connection: str, *, timeout: float | None = None) -> resources.Connection:
+        """Return where a connection stands: what its source continues from.
+
+        Args:
+            connection: Its name.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/connections/{connection}", path={"connection": connection}, timeout=timeout)
+        return cast("resources.Connection", await self._transport.send(call))
 
     async def get_import(self, import_id: str, *, timeout: float | None = None) -> resources.Import:
         """Return one import with its progress.
@@ -1782,16 +1825,17 @@ class AsyncImportOperations:
         return cast("AsyncIterator[resources.ImportMapping]", self._transport.pages(call, "mappings"))
 
     def list_imports(
-        self, *, page_size: int | None = None, timeout: float | None = None
+        self, *, page_size: int | None = None, connection: str | None = None, timeout: float | None = None
     ) -> AsyncIterator[resources.Import]:
         """List the workspace's imports, newest first.
 
         Args:
             page_size: At most this many; 0 = 50.
+            connection: Only the imports of this connection; empty = all.
 
         Needs the scope `ingest.read`. Raises `Problem`.
         """
-        call = Call("GET", "/v1/imports", query=given(page_size=page_size), timeout=timeout)
+        call = Call("GET", "/v1/imports", query=given(page_size=page_size, connection=connection), timeout=timeout)
         return cast("AsyncIterator[resources.Import]", self._transport.pages(call, "imports"))
 
     async def revert_import(self, import_id: str, *, reason: str, timeout: float | None = None) -> resources.Import:
@@ -1829,6 +1873,8 @@ class AsyncImportOperations:
         file_name: str | None = None,
         mapping: str | None = None,
         parameter: list[str] | None = None,
+        connection: str | None = None,
+        continues: str | None = None,
         timeout: float | None = None,
     ) -> resources.Import:
         """Upload a file; answers once its bytes are kept, before its rows are read.
@@ -1852,13 +1898,29 @@ class AsyncImportOperations:
                 records as they are.
             parameter: What the mapping asks for beyond the file, each as `name=value`, e.g.
                 `report_timezone=Europe/Berlin`.
+            connection: Of AIRBYTE: the connection that the source was read through, a name of the caller's
+                choice, e.g. `hubspot`. Its
+                imports follow each other: each begins with the states that the ones before told, and a
+                record whose message says its
+                `record_id` is kept once over all of them.
+            continues: The import whose state the run began with, as `GetConnection` told. When the
+                connection stands elsewhere by now, the
+                file is refused: another run or a revert came between. Empty = do not look.
 
         Needs the scope `ingest.write`. Raises `Problem`.
         """
         call = Call(
             "POST",
             "/v1/imports",
-            query=given(format=format, dataset=dataset, file_name=file_name, mapping=mapping, parameter=parameter),
+            query=given(
+                format=format,
+                dataset=dataset,
+                file_name=file_name,
+                mapping=mapping,
+                parameter=parameter,
+                connection=connection,
+                continues=continues,
+            ),
             body=content,
             media_type="application/octet-stream",
             timeout=timeout,
@@ -2258,6 +2320,182 @@ class AsyncKeyOperations:
         """
         call = Call("POST", "/v1/keys/{key_id}:revoke", path={"key_id": key_id}, body={}, timeout=timeout)
         return cast("resources.Key", await self._transport.send(call))
+
+
+class LegalHoldOperations:
+    """Legal holds: data that must be kept, whatever retention or a privacy request says. Identifiers are
+    kept as keyed hashes only.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create_legal_hold(
+        self,
+        *,
+        reason: str,
+        dataset: str | None = None,
+        identifiers: list[resources.Subject] | None = None,
+        owner: str | None = None,
+        expires_at: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.LegalHold:
+        """Keep a dataset, or a person, until the hold is released or ends. From now on nothing of it expires
+        or is erased.
+
+        Args:
+            reason: Why it is held, e.g. the case; no personal data.
+            dataset: The dataset to keep; empty when it is a person.
+            identifiers: The identifiers of the person to keep, each with its type, as the graph shows them.
+                All that the graph knows of whom they name is held.
+            owner: Who answers for it; empty = the caller.
+            expires_at: When it ends by itself; not set = never.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/legal-holds",
+            body=given(reason=reason, dataset=dataset, identifiers=identifiers, owner=owner, expires_at=expires_at),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.LegalHold", self._transport.send(call))
+
+    def get_legal_hold(self, legal_hold_id: str, *, timeout: float | None = None) -> resources.LegalHold:
+        """Return one hold.
+
+        Args:
+            legal_hold_id: The hold's id.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/legal-holds/{legal_hold_id}", path={"legal_hold_id": legal_hold_id}, timeout=timeout)
+        return cast("resources.LegalHold", self._transport.send(call))
+
+    def list_legal_holds(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> Iterator[resources.LegalHold]:
+        """List the workspace's holds, newest first.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/legal-holds", query=given(page_size=page_size), timeout=timeout)
+        return cast("Iterator[resources.LegalHold]", self._transport.pages(call, "legal_holds"))
+
+    def release_legal_hold(
+        self, legal_hold_id: str, *, reason: str, timeout: float | None = None
+    ) -> resources.LegalHold:
+        """End a hold, with a reason. What waited for it, goes on: retention, and privacy requests. A hold that
+        is over already stays as it is.
+
+        Args:
+            legal_hold_id: The hold's id.
+            reason: Why it is over; no personal data.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/legal-holds/{legal_hold_id}:release",
+            path={"legal_hold_id": legal_hold_id},
+            body=given(reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.LegalHold", self._transport.send(call))
+
+
+class AsyncLegalHoldOperations:
+    """Legal holds: data that must be kept, whatever retention or a privacy request says. Identifiers are
+    kept as keyed hashes only.
+    """
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def create_legal_hold(
+        self,
+        *,
+        reason: str,
+        dataset: str | None = None,
+        identifiers: list[resources.Subject] | None = None,
+        owner: str | None = None,
+        expires_at: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.LegalHold:
+        """Keep a dataset, or a person, until the hold is released or ends. From now on nothing of it expires
+        or is erased.
+
+        Args:
+            reason: Why it is held, e.g. the case; no personal data.
+            dataset: The dataset to keep; empty when it is a person.
+            identifiers: The identifiers of the person to keep, each with its type, as the graph shows them.
+                All that the graph knows of whom they name is held.
+            owner: Who answers for it; empty = the caller.
+            expires_at: When it ends by itself; not set = never.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/legal-holds",
+            body=given(reason=reason, dataset=dataset, identifiers=identifiers, owner=owner, expires_at=expires_at),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.LegalHold", await self._transport.send(call))
+
+    async def get_legal_hold(self, legal_hold_id: str, *, timeout: float | None = None) -> resources.LegalHold:
+        """Return one hold.
+
+        Args:
+            legal_hold_id: The hold's id.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/legal-holds/{legal_hold_id}", path={"legal_hold_id": legal_hold_id}, timeout=timeout)
+        return cast("resources.LegalHold", await self._transport.send(call))
+
+    def list_legal_holds(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncIterator[resources.LegalHold]:
+        """List the workspace's holds, newest first.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/legal-holds", query=given(page_size=page_size), timeout=timeout)
+        return cast("AsyncIterator[resources.LegalHold]", self._transport.pages(call, "legal_holds"))
+
+    async def release_legal_hold(
+        self, legal_hold_id: str, *, reason: str, timeout: float | None = None
+    ) -> resources.LegalHold:
+        """End a hold, with a reason. What waited for it, goes on: retention, and privacy requests. A hold that
+        is over already stays as it is.
+
+        Args:
+            legal_hold_id: The hold's id.
+            reason: Why it is over; no personal data.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/legal-holds/{legal_hold_id}:release",
+            path={"legal_hold_id": legal_hold_id},
+            body=given(reason=reason),
+            timeout=timeout,
+        )
+        return cast("resources.LegalHold", await self._transport.send(call))
 
 
 class LiftOperations:
@@ -3243,12 +3481,94 @@ class AsyncModelOperations:
 
 
 class MonitorOperations:
-    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality
-    rule of a dataset and each service level is one.
+    """Monitors: what is watched of a dataset as a whole, looked at again and again. Each quality rule of a
+    dataset and each service level of the contract in force
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    def create_monitor(
+        self,
+        *,
+        dataset: str,
+        name: str,
+        metric: Literal["freshness", "volume", "nullShare", "distribution", "schemaDrift", "delay", "reconciliation"],
+        property: str | None = None,
+        threshold: float | None = None,
+        owner: str | None = None,
+        severity: str | None = None,
+        schedule: str | None = None,
+        data_breaker: bool | None = None,
+        auto_resume: bool | None = None,
+        description: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.Monitor:
+        """Watch something more of a dataset.
+
+        Args:
+            dataset: The dataset.
+            name: What it is called; its id is the dataset and this.
+            metric: What is measured.
+            property: The property it is about, a column of the dataset. For `freshness` the event time
+                (empty = when a record was received), for `nullShare` and `distribution` the
+                one to compare (empty = each). The others take none.
+            threshold: What is still taken, in the metric's unit: seconds of `freshness` and `delay`; for
+                `volume` how many robust deviations; for `nullShare` points of percent; for
+                `distribution` the population stability index; how many properties of `schemaDrift`; how
+                many totals of `reconciliation`. Absent = the usual one.
+            owner: Who is responsible; empty = the contract's team.
+            severity: How bad a breach is; empty = `warning`.
+            schedule: When it is evaluated: five fields of cron, in UTC; empty = every quarter of an hour.
+            data_breaker: Whether a breach holds the dataset.
+            auto_resume: Whether a held dataset is released as soon as the monitor passes again.
+            description: What it is for. No personal data.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/monitors",
+            body=given(
+                dataset=dataset,
+                name=name,
+                metric=metric,
+                property=property,
+                threshold=threshold,
+                owner=owner,
+                severity=severity,
+                schedule=schedule,
+                data_breaker=data_breaker,
+                auto_resume=auto_resume,
+                description=description,
+            ),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.Monitor", self._transport.send(call))
+
+    def delete_monitor(
+        self, monitor_id: str, *, etag: str | None = None, timeout: float | None = None
+    ) -> resources.DeleteMonitorResponse:
+        """Delete a monitor that somebody added; one that a dataset has by itself is as it was before anybody
+        changed it. An open incident of it is over.
+
+        Args:
+            monitor_id: Its id.
+            etag: Delete only what still has this etag; empty = whatever it is.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "DELETE",
+            "/v1/monitors/{monitor_id}",
+            path={"monitor_id": monitor_id},
+            query=given(etag=etag),
+            timeout=timeout,
+        )
+        return cast("resources.DeleteMonitorResponse", self._transport.send(call))
 
     def evaluate_monitor(self, monitor_id: str, *, timeout: float | None = None) -> resources.Monitor:
         """Evaluate one monitor now, e.g. after a repair, and return it with the new result. Its schedule goes
@@ -3284,7 +3604,7 @@ class MonitorOperations:
         held_only: bool | None = None,
         timeout: float | None = None,
     ) -> Iterator[resources.Monitor]:
-        """List the monitors of the contracts in force, by id, without their results.
+        """List the monitors of the workspace's datasets, by id, without their results.
 
         Args:
             page_size: At most this many; 0 = 50.
@@ -3327,14 +3647,150 @@ class MonitorOperations:
         )
         return cast("resources.Monitor", self._transport.send(call))
 
+    def update_monitor(
+        self,
+        monitor_id: str,
+        *,
+        property: str | None = None,
+        threshold: float | None = None,
+        owner: str | None = None,
+        severity: str | None = None,
+        schedule: str | None = None,
+        data_breaker: bool | None = None,
+        auto_resume: bool | None = None,
+        description: str | None = None,
+        enabled: bool | None = None,
+        etag: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.Monitor:
+        """Change how a monitor is set, one that a dataset has by itself, too. What a contract promises is
+        changed by a new version of it.
+
+        Args:
+            monitor_id: Its id.
+            property: The property it is about.
+            threshold: What is still taken.
+            owner: Who is responsible.
+            severity: How bad a breach is.
+            schedule: When it is evaluated.
+            data_breaker: Whether a breach holds the dataset.
+            auto_resume: Whether a held dataset is released as soon as the monitor passes again.
+            description: What it is for. No personal data.
+            enabled: Whether it is looked at at all. Its open incident is over when it is not.
+            etag: Change only what still has this etag; empty = whatever it is.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "PATCH",
+            "/v1/monitors/{monitor_id}",
+            path={"monitor_id": monitor_id},
+            body=given(
+                property=property,
+                threshold=threshold,
+                owner=owner,
+                severity=severity,
+                schedule=schedule,
+                data_breaker=data_breaker,
+                auto_resume=auto_resume,
+                description=description,
+                enabled=enabled,
+                etag=etag,
+            ),
+            timeout=timeout,
+        )
+        return cast("resources.Monitor", self._transport.send(call))
+
 
 class AsyncMonitorOperations:
-    """Monitors: what a contract promises of a dataset as a whole, looked at again and again. Each quality
-    rule of a dataset and each service level is one.
+    """Monitors: what is watched of a dataset as a whole, looked at again and again. Each quality rule of a
+    dataset and each service level of the contract in force
     """
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
+
+    async def create_monitor(
+        self,
+        *,
+        dataset: str,
+        name: str,
+        metric: Literal["freshness", "volume", "nullShare", "distribution", "schemaDrift", "delay", "reconciliation"],
+        property: str | None = None,
+        threshold: float | None = None,
+        owner: str | None = None,
+        severity: str | None = None,
+        schedule: str | None = None,
+        data_breaker: bool | None = None,
+        auto_resume: bool | None = None,
+        description: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.Monitor:
+        """Watch something more of a dataset.
+
+        Args:
+            dataset: The dataset.
+            name: What it is called; its id is the dataset and this.
+            metric: What is measured.
+            property: The property it is about, a column of the dataset. For `freshness` the event time
+                (empty = when a record was received), for `nullShare` and `distribution` the
+                one to compare (empty = each). The others take none.
+            threshold: What is still taken, in the metric's unit: seconds of `freshness` and `delay`; for
+                `volume` how many robust deviations; for `nullShare` points of percent; for
+                `distribution` the population stability index; how many properties of `schemaDrift`; how
+                many totals of `reconciliation`. Absent = the usual one.
+            owner: Who is responsible; empty = the contract's team.
+            severity: How bad a breach is; empty = `warning`.
+            schedule: When it is evaluated: five fields of cron, in UTC; empty = every quarter of an hour.
+            data_breaker: Whether a breach holds the dataset.
+            auto_resume: Whether a held dataset is released as soon as the monitor passes again.
+            description: What it is for. No personal data.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/monitors",
+            body=given(
+                dataset=dataset,
+                name=name,
+                metric=metric,
+                property=property,
+                threshold=threshold,
+                owner=owner,
+                severity=severity,
+                schedule=schedule,
+                data_breaker=data_breaker,
+                auto_resume=auto_resume,
+                description=description,
+            ),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.Monitor", await self._transport.send(call))
+
+    async def delete_monitor(
+        self, monitor_id: str, *, etag: str | None = None, timeout: float | None = None
+    ) -> resources.DeleteMonitorResponse:
+        """Delete a monitor that somebody added; one that a dataset has by itself is as it was before anybody
+        changed it. An open incident of it is over.
+
+        Args:
+            monitor_id: Its id.
+            etag: Delete only what still has this etag; empty = whatever it is.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "DELETE",
+            "/v1/monitors/{monitor_id}",
+            path={"monitor_id": monitor_id},
+            query=given(etag=etag),
+            timeout=timeout,
+        )
+        return cast("resources.DeleteMonitorResponse", await self._transport.send(call))
 
     async def evaluate_monitor(self, monitor_id: str, *, timeout: float | None = None) -> resources.Monitor:
         """Evaluate one monitor now, e.g. after a repair, and return it with the new result. Its schedule goes
@@ -3370,7 +3826,7 @@ class AsyncMonitorOperations:
         held_only: bool | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[resources.Monitor]:
-        """List the monitors of the contracts in force, by id, without their results.
+        """List the monitors of the workspace's datasets, by id, without their results.
 
         Args:
             page_size: At most this many; 0 = 50.
@@ -3409,6 +3865,60 @@ class AsyncMonitorOperations:
             "/v1/monitors/{monitor_id}:resume",
             path={"monitor_id": monitor_id},
             body=given(reason=reason, accept_breach=accept_breach),
+            timeout=timeout,
+        )
+        return cast("resources.Monitor", await self._transport.send(call))
+
+    async def update_monitor(
+        self,
+        monitor_id: str,
+        *,
+        property: str | None = None,
+        threshold: float | None = None,
+        owner: str | None = None,
+        severity: str | None = None,
+        schedule: str | None = None,
+        data_breaker: bool | None = None,
+        auto_resume: bool | None = None,
+        description: str | None = None,
+        enabled: bool | None = None,
+        etag: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.Monitor:
+        """Change how a monitor is set, one that a dataset has by itself, too. What a contract promises is
+        changed by a new version of it.
+
+        Args:
+            monitor_id: Its id.
+            property: The property it is about.
+            threshold: What is still taken.
+            owner: Who is responsible.
+            severity: How bad a breach is.
+            schedule: When it is evaluated.
+            data_breaker: Whether a breach holds the dataset.
+            auto_resume: Whether a held dataset is released as soon as the monitor passes again.
+            description: What it is for. No personal data.
+            enabled: Whether it is looked at at all. Its open incident is over when it is not.
+            etag: Change only what still has this etag; empty = whatever it is.
+
+        Needs the scope `ingest.admin`. Raises `Problem`.
+        """
+        call = Call(
+            "PATCH",
+            "/v1/monitors/{monitor_id}",
+            path={"monitor_id": monitor_id},
+            body=given(
+                property=property,
+                threshold=threshold,
+                owner=owner,
+                severity=severity,
+                schedule=schedule,
+                data_breaker=data_breaker,
+                auto_resume=auto_resume,
+                description=description,
+                enabled=enabled,
+                etag=etag,
+            ),
             timeout=timeout,
         )
         return cast("resources.Monitor", await self._transport.send(call))
@@ -4510,6 +5020,43 @@ class QuarantineOperations:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
+    def discard_quarantined_records(
+        self,
+        *,
+        reason: str,
+        quarantine_ids: list[str] | None = None,
+        filter: resources.QuarantineFilter | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.DiscardQuarantinedRecordsResponse:
+        """Set quarantined records aside, with a reason: they are kept, and no filter finds them to repair or
+        replay. The
+
+        answer tells of one page; go on with its token until there is none.
+
+        Args:
+            reason: Why; it is kept with each record and in the audit log, so name no person.
+            quarantine_ids: These; give ids or a filter.
+            filter: The open ones that it describes; give ids or a filter.
+            page_size: At most this many at once; 0 = 50.
+            page_token: From the answer before, to the same question.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/quarantine:discard",
+            body=given(
+                reason=reason, quarantine_ids=quarantine_ids, filter=filter, page_size=page_size, page_token=page_token
+            ),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.DiscardQuarantinedRecordsResponse", self._transport.send(call))
+
     def get_quarantined_record(
         self, quarantine_id: str, *, timeout: float | None = None
     ) -> resources.QuarantinedRecord:
@@ -4523,12 +5070,42 @@ class QuarantineOperations:
         call = Call("GET", "/v1/quarantine/{quarantine_id}", path={"quarantine_id": quarantine_id}, timeout=timeout)
         return cast("resources.QuarantinedRecord", self._transport.send(call))
 
+    def list_quarantine_groups(
+        self,
+        *,
+        page_size: int | None = None,
+        dataset: str | None = None,
+        state: resources.QuarantinedRecordState | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[resources.QuarantineGroup]:
+        """Count quarantined records by the first of their findings: what is broken how often, and since when.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            dataset: Only of this dataset; empty = of all.
+            state: Of the records in this state; unspecified = of the open ones.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/quarantine:groups",
+            query=given(page_size=page_size, dataset=dataset, state=state),
+            timeout=timeout,
+        )
+        return cast("Iterator[resources.QuarantineGroup]", self._transport.pages(call, "groups"))
+
     def list_quarantined_records(
         self,
         *,
         page_size: int | None = None,
         dataset: str | None = None,
         reason: str | None = None,
+        state: resources.QuarantinedRecordState | None = None,
+        path: str | None = None,
+        contract_version: str | None = None,
+        source_id: str | None = None,
+        import_id: str | None = None,
         timeout: float | None = None,
     ) -> Iterator[resources.QuarantinedRecord]:
         """List quarantined records, newest first, without their bytes.
@@ -4537,13 +5114,131 @@ class QuarantineOperations:
             page_size: At most this many; 0 = 50.
             dataset: Only of this dataset; empty = of all.
             reason: Only with this reason among its findings; empty = any.
+            state: Only in this state; unspecified = in any.
+            path: Only with its first finding at this path, as groups write it; empty = any.
+            contract_version: Only those that broke this version of their contract; empty = any.
+            source_id: Only of this source; empty = of all.
+            import_id: Only what this import brought; empty = any.
 
         Needs the scope `ingest.read`. Raises `Problem`.
         """
         call = Call(
-            "GET", "/v1/quarantine", query=given(page_size=page_size, dataset=dataset, reason=reason), timeout=timeout
+            "GET",
+            "/v1/quarantine",
+            query=given(
+                page_size=page_size,
+                dataset=dataset,
+                reason=reason,
+                state=state,
+                path=path,
+                contract_version=contract_version,
+                source_id=source_id,
+                import_id=import_id,
+            ),
+            timeout=timeout,
         )
         return cast("Iterator[resources.QuarantinedRecord]", self._transport.pages(call, "quarantined_records"))
+
+    def repair_quarantined_records(
+        self,
+        *,
+        quarantine_ids: list[str] | None = None,
+        filter: resources.QuarantineFilter | None = None,
+        patch: Any | None = None,
+        fixes: list[resources.Fix] | None = None,
+        dataset: str | None = None,
+        new_record_ids: bool | None = None,
+        dry_run: bool | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[resources.RepairedRecord]:
+        """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of
+        each if it
+
+        would pass now. The bytes that arrived are never touched: each repair begins at the record as it was
+        kept, and has
+        the place of the repair before it: a retry changes nothing. Nothing goes into the log before it is
+        replayed.
+        The answer tells of one page; go on with its token until there is none.
+
+        Args:
+            quarantine_ids: These, open or discarded; give ids or a filter.
+            filter: The open ones that it describes; give ids or a filter.
+            patch: A JSON Patch (RFC 6902): an array of at most 100 operations. Of a record that is no JSON
+                the whole is null, which
+                `{"op": "replace", "path": "", "value": {...}}` replaces.
+            fixes: Fixes by path, done in their order, after the patch.
+            dataset: Replay to this dataset; empty = the one they were mapped to.
+            new_record_ids: Replay under their ids in quarantine instead of their own: for records that bear
+                the id of another.
+            dry_run: Keep nothing: only tell what would be.
+            page_size: At most this many at once; 0 = 50.
+            page_token: From the answer before, to the same question.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/quarantine:repair",
+            body=given(
+                quarantine_ids=quarantine_ids,
+                filter=filter,
+                patch=patch,
+                fixes=fixes,
+                dataset=dataset,
+                new_record_ids=new_record_ids,
+                dry_run=dry_run,
+                page_size=page_size,
+                page_token=page_token,
+            ),
+            timeout=timeout,
+        )
+        return cast("Iterator[resources.RepairedRecord]", self._transport.pages(call, "records"))
+
+    def replay_quarantined_records(
+        self,
+        *,
+        quarantine_ids: list[str] | None = None,
+        filter: resources.QuarantineFilter | None = None,
+        dry_run: bool | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[resources.Verdict]:
+        """Hold quarantined records, repaired or as they are, against the contracts now in force, and append
+        those that pass.
+
+        A record keeps its id, so that one which the log has already is a duplicate; its import's `:revert`
+        takes it back,
+        too. What does not pass stays open. The answer tells of one page; go on with its token until there
+        is none.
+
+        Args:
+            quarantine_ids: These, open or discarded; give ids or a filter.
+            filter: The open ones that it describes; give ids or a filter.
+            dry_run: Append nothing: only tell what would be.
+            page_size: At most this many at once; 0 = 50.
+            page_token: From the answer before, to the same question.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/quarantine:replay",
+            body=given(
+                quarantine_ids=quarantine_ids,
+                filter=filter,
+                dry_run=dry_run,
+                page_size=page_size,
+                page_token=page_token,
+            ),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("Iterator[resources.Verdict]", self._transport.pages(call, "verdicts"))
 
 
 class AsyncQuarantineOperations:
@@ -4551,6 +5246,43 @@ class AsyncQuarantineOperations:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
+
+    async def discard_quarantined_records(
+        self,
+        *,
+        reason: str,
+        quarantine_ids: list[str] | None = None,
+        filter: resources.QuarantineFilter | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.DiscardQuarantinedRecordsResponse:
+        """Set quarantined records aside, with a reason: they are kept, and no filter finds them to repair or
+        replay. The
+
+        answer tells of one page; go on with its token until there is none.
+
+        Args:
+            reason: Why; it is kept with each record and in the audit log, so name no person.
+            quarantine_ids: These; give ids or a filter.
+            filter: The open ones that it describes; give ids or a filter.
+            page_size: At most this many at once; 0 = 50.
+            page_token: From the answer before, to the same question.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/quarantine:discard",
+            body=given(
+                reason=reason, quarantine_ids=quarantine_ids, filter=filter, page_size=page_size, page_token=page_token
+            ),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.DiscardQuarantinedRecordsResponse", await self._transport.send(call))
 
     async def get_quarantined_record(
         self, quarantine_id: str, *, timeout: float | None = None
@@ -4565,12 +5297,42 @@ class AsyncQuarantineOperations:
         call = Call("GET", "/v1/quarantine/{quarantine_id}", path={"quarantine_id": quarantine_id}, timeout=timeout)
         return cast("resources.QuarantinedRecord", await self._transport.send(call))
 
+    def list_quarantine_groups(
+        self,
+        *,
+        page_size: int | None = None,
+        dataset: str | None = None,
+        state: resources.QuarantinedRecordState | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[resources.QuarantineGroup]:
+        """Count quarantined records by the first of their findings: what is broken how often, and since when.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            dataset: Only of this dataset; empty = of all.
+            state: Of the records in this state; unspecified = of the open ones.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/quarantine:groups",
+            query=given(page_size=page_size, dataset=dataset, state=state),
+            timeout=timeout,
+        )
+        return cast("AsyncIterator[resources.QuarantineGroup]", self._transport.pages(call, "groups"))
+
     def list_quarantined_records(
         self,
         *,
         page_size: int | None = None,
         dataset: str | None = None,
         reason: str | None = None,
+        state: resources.QuarantinedRecordState | None = None,
+        path: str | None = None,
+        contract_version: str | None = None,
+        source_id: str | None = None,
+        import_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[resources.QuarantinedRecord]:
         """List quarantined records, newest first, without their bytes.
@@ -4579,56 +5341,210 @@ class AsyncQuarantineOperations:
             page_size: At most this many; 0 = 50.
             dataset: Only of this dataset; empty = of all.
             reason: Only with this reason among its findings; empty = any.
+            state: Only in this state; unspecified = in any.
+            path: Only with its first finding at this path, as groups write it; empty = any.
+            contract_version: Only those that broke this version of their contract; empty = any.
+            source_id: Only of this source; empty = of all.
+            import_id: Only what this import brought; empty = any.
 
         Needs the scope `ingest.read`. Raises `Problem`.
         """
         call = Call(
-            "GET", "/v1/quarantine", query=given(page_size=page_size, dataset=dataset, reason=reason), timeout=timeout
+            "GET",
+            "/v1/quarantine",
+            query=given(
+                page_size=page_size,
+                dataset=dataset,
+                reason=reason,
+                state=state,
+                path=path,
+                contract_version=contract_version,
+                source_id=source_id,
+                import_id=import_id,
+            ),
+            timeout=timeout,
         )
         return cast("AsyncIterator[resources.QuarantinedRecord]", self._transport.pages(call, "quarantined_records"))
 
+    def repair_quarantined_records(
+        self,
+        *,
+        quarantine_ids: list[str] | None = None,
+        filter: resources.QuarantineFilter | None = None,
+        patch: Any | None = None,
+        fixes: list[resources.Fix] | None = None,
+        dataset: str | None = None,
+        new_record_ids: bool | None = None,
+        dry_run: bool | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[resources.RepairedRecord]:
+        """Repair quarantined records, by a JSON Patch (RFC 6902), by fixes, or both in this order, and tell of
+        each if it
+
+        would pass now. The bytes that arrived are never touched: each repair begins at the record as it was
+        kept, and has
+        the place of the repair before it: a retry changes nothing. Nothing goes into the log before it is
+        replayed.
+        The answer tells of one page; go on with its token until there is none.
+
+        Args:
+            quarantine_ids: These, open or discarded; give ids or a filter.
+            filter: The open ones that it describes; give ids or a filter.
+            patch: A JSON Patch (RFC 6902): an array of at most 100 operations. Of a record that is no JSON
+                the whole is null, which
+                `{"op": "replace", "path": "", "value": {...}}` replaces.
+            fixes: Fixes by path, done in their order, after the patch.
+            dataset: Replay to this dataset; empty = the one they were mapped to.
+            new_record_ids: Replay under their ids in quarantine instead of their own: for records that bear
+                the id of another.
+            dry_run: Keep nothing: only tell what would be.
+            page_size: At most this many at once; 0 = 50.
+            page_token: From the answer before, to the same question.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/quarantine:repair",
+            body=given(
+                quarantine_ids=quarantine_ids,
+                filter=filter,
+                patch=patch,
+                fixes=fixes,
+                dataset=dataset,
+                new_record_ids=new_record_ids,
+                dry_run=dry_run,
+                page_size=page_size,
+                page_token=page_token,
+            ),
+            timeout=timeout,
+        )
+        return cast("AsyncIterator[resources.RepairedRecord]", self._transport.pages(call, "records"))
+
+    def replay_quarantined_records(
+        self,
+        *,
+        quarantine_ids: list[str] | None = None,
+        filter: resources.QuarantineFilter | None = None,
+        dry_run: bool | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[resources.Verdict]:
+        """Hold quarantined records, repaired or as they are, against the contracts now in force, and append
+        those that pass.
+
+        A record keeps its id, so that one which the log has already is a duplicate; its import's `:revert`
+        takes it back,
+        too. What does not pass stays open. The answer tells of one page; go on with its token until there
+        is none.
+
+        Args:
+            quarantine_ids: These, open or discarded; give ids or a filter.
+            filter: The open ones that it describes; give ids or a filter.
+            dry_run: Append nothing: only tell what would be.
+            page_size: At most this many at once; 0 = 50.
+            page_token: From the answer before, to the same question.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/quarantine:replay",
+            body=given(
+                quarantine_ids=quarantine_ids,
+                filter=filter,
+                dry_run=dry_run,
+                page_size=page_size,
+                page_token=page_token,
+            ),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("AsyncIterator[resources.Verdict]", self._transport.pages(call, "verdicts"))
+
 
 class QueryOperations:
-    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own."""
+    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own.
+    Columns that a
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def run_query(
-        self, *, sql: str, parameters: Any | None = None, max_rows: int | None = None, timeout: float | None = None
+        self,
+        *,
+        sql: str,
+        parameters: Any | None = None,
+        max_rows: int | None = None,
+        receipt: bool | None = None,
+        purpose: str | None = None,
+        timeout: float | None = None,
     ) -> resources.RunQueryResponse:
-        """Run one SELECT and return its rows as JSON, up to a limit.
+        """Run one SELECT and return its rows as JSON, up to a limit. By HTTP, `Accept: text/csv` or
+
+        `application/vnd.apache.arrow.stream` streams all rows instead.
 
         Args:
             sql: One SELECT in DuckDB's SQL. Use `?` for parameters.
             parameters: The parameters, a JSON array.
             max_rows: At most this many rows; 0 = 1000.
+            receipt: Whether to keep a receipt, by which the result can be made again from the same records.
+            purpose: What the result is for, e.g. `media_planning`; the receipt says it.
 
         Needs the scope `ingest.read`. Raises `Problem`.
         """
-        call = Call("POST", "/v1/sql", body=given(sql=sql, parameters=parameters, max_rows=max_rows), timeout=timeout)
+        call = Call(
+            "POST",
+            "/v1/sql",
+            body=given(sql=sql, parameters=parameters, max_rows=max_rows, receipt=receipt, purpose=purpose),
+            timeout=timeout,
+        )
         return cast("resources.RunQueryResponse", self._transport.send(call))
 
 
 class AsyncQueryOperations:
-    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own."""
+    """Queries: read-only SQL over the lake. Tables are named as datasets; a workspace sees only its own.
+    Columns that a
+    """
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
     async def run_query(
-        self, *, sql: str, parameters: Any | None = None, max_rows: int | None = None, timeout: float | None = None
+        self,
+        *,
+        sql: str,
+        parameters: Any | None = None,
+        max_rows: int | None = None,
+        receipt: bool | None = None,
+        purpose: str | None = None,
+        timeout: float | None = None,
     ) -> resources.RunQueryResponse:
-        """Run one SELECT and return its rows as JSON, up to a limit.
+        """Run one SELECT and return its rows as JSON, up to a limit. By HTTP, `Accept: text/csv` or
+
+        `application/vnd.apache.arrow.stream` streams all rows instead.
 
         Args:
             sql: One SELECT in DuckDB's SQL. Use `?` for parameters.
             parameters: The parameters, a JSON array.
             max_rows: At most this many rows; 0 = 1000.
+            receipt: Whether to keep a receipt, by which the result can be made again from the same records.
+            purpose: What the result is for, e.g. `media_planning`; the receipt says it.
 
         Needs the scope `ingest.read`. Raises `Problem`.
         """
-        call = Call("POST", "/v1/sql", body=given(sql=sql, parameters=parameters, max_rows=max_rows), timeout=timeout)
+        call = Call(
+            "POST",
+            "/v1/sql",
+            body=given(sql=sql, parameters=parameters, max_rows=max_rows, receipt=receipt, purpose=purpose),
+            timeout=timeout,
+        )
         return cast("resources.RunQueryResponse", await self._transport.send(call))
 
 
@@ -4730,6 +5646,138 @@ class AsyncReceiptOperations:
         return cast("resources.ReplayResult", await self._transport.send(call))
 
 
+class ReconciliationOperations:
+    """Reconciliations: totals that senders and platforms report, held against the records that are here. A
+    gap fails the dataset's `reconciliation` monitor, which opens
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def delete_reconciliation(
+        self, reconciliation_id: str, *, timeout: float | None = None
+    ) -> resources.DeleteReconciliationResponse:
+        """Withdraw a total, e.g. one that was reported wrong.
+
+        Args:
+            reconciliation_id: Its id.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "DELETE",
+            "/v1/reconciliations/{reconciliation_id}",
+            path={"reconciliation_id": reconciliation_id},
+            timeout=timeout,
+        )
+        return cast("resources.DeleteReconciliationResponse", self._transport.send(call))
+
+    def list_reconciliations(
+        self,
+        *,
+        page_size: int | None = None,
+        dataset: str | None = None,
+        state: resources.ReconciliationState | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[resources.Reconciliation]:
+        """List the totals of a workspace with what is here, the newest day first.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            dataset: Only of this dataset; empty = of all.
+            state: Only in this state; unspecified = in any.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/reconciliations",
+            query=given(page_size=page_size, dataset=dataset, state=state),
+            timeout=timeout,
+        )
+        return cast("Iterator[resources.Reconciliation]", self._transport.pages(call, "reconciliations"))
+
+    def report_totals(
+        self, *, totals: list[resources.ReportedTotal], timeout: float | None = None
+    ) -> resources.ReportTotalsResponse:
+        """Report totals and have them compared at once. The same total again (same dataset, day, filters,
+        measure and reporter) takes the place of the one before.
+
+        Args:
+            totals: The totals, all of one dataset.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call("POST", "/v1/reconciliations", body=given(totals=totals), timeout=timeout)
+        return cast("resources.ReportTotalsResponse", self._transport.send(call))
+
+
+class AsyncReconciliationOperations:
+    """Reconciliations: totals that senders and platforms report, held against the records that are here. A
+    gap fails the dataset's `reconciliation` monitor, which opens
+    """
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def delete_reconciliation(
+        self, reconciliation_id: str, *, timeout: float | None = None
+    ) -> resources.DeleteReconciliationResponse:
+        """Withdraw a total, e.g. one that was reported wrong.
+
+        Args:
+            reconciliation_id: Its id.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call(
+            "DELETE",
+            "/v1/reconciliations/{reconciliation_id}",
+            path={"reconciliation_id": reconciliation_id},
+            timeout=timeout,
+        )
+        return cast("resources.DeleteReconciliationResponse", await self._transport.send(call))
+
+    def list_reconciliations(
+        self,
+        *,
+        page_size: int | None = None,
+        dataset: str | None = None,
+        state: resources.ReconciliationState | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[resources.Reconciliation]:
+        """List the totals of a workspace with what is here, the newest day first.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+            dataset: Only of this dataset; empty = of all.
+            state: Only in this state; unspecified = in any.
+
+        Needs the scope `ingest.read`. Raises `Problem`.
+        """
+        call = Call(
+            "GET",
+            "/v1/reconciliations",
+            query=given(page_size=page_size, dataset=dataset, state=state),
+            timeout=timeout,
+        )
+        return cast("AsyncIterator[resources.Reconciliation]", self._transport.pages(call, "reconciliations"))
+
+    async def report_totals(
+        self, *, totals: list[resources.ReportedTotal], timeout: float | None = None
+    ) -> resources.ReportTotalsResponse:
+        """Report totals and have them compared at once. The same total again (same dataset, day, filters,
+        measure and reporter) takes the place of the one before.
+
+        Args:
+            totals: The totals, all of one dataset.
+
+        Needs the scope `ingest.write`. Raises `Problem`.
+        """
+        call = Call("POST", "/v1/reconciliations", body=given(totals=totals), timeout=timeout)
+        return cast("resources.ReportTotalsResponse", await self._transport.send(call))
+
+
 class RecordOperations:
     """Records: send them, read them back, and cite an exact state of a dataset."""
 
@@ -4822,6 +5870,7 @@ class RecordOperations:
         dataset: str | None = None,
         partition: int | None = None,
         from_offset: int | None = None,
+        source_id: str | None = None,
         timeout: float | None = None,
     ) -> Iterator[str]:
         """Stream records as they come in, from now or from an offset on; ends only when the caller leaves.
@@ -4834,13 +5883,14 @@ class RecordOperations:
             dataset: Only records of this dataset; empty = of every one.
             partition: The partition of the log.
             from_offset: The first offset to show; absent = what comes in from now on.
+            source_id: Only records of this source; empty = of every one.
 
         Needs the scope `ingest.read`. Raises `Problem`.
         """
         call = Call(
             "GET",
             "/v1/records:tail",
-            query=given(dataset=dataset, partition=partition, from_offset=from_offset),
+            query=given(dataset=dataset, partition=partition, from_offset=from_offset, source_id=source_id),
             timeout=timeout,
         )
         return cast("Iterator[str]", self._transport.lines(call))
@@ -4938,6 +5988,7 @@ class AsyncRecordOperations:
         dataset: str | None = None,
         partition: int | None = None,
         from_offset: int | None = None,
+        source_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[str]:
         """Stream records as they come in, from now or from an offset on; ends only when the caller leaves.
@@ -4950,16 +6001,189 @@ class AsyncRecordOperations:
             dataset: Only records of this dataset; empty = of every one.
             partition: The partition of the log.
             from_offset: The first offset to show; absent = what comes in from now on.
+            source_id: Only records of this source; empty = of every one.
 
         Needs the scope `ingest.read`. Raises `Problem`.
         """
         call = Call(
             "GET",
             "/v1/records:tail",
-            query=given(dataset=dataset, partition=partition, from_offset=from_offset),
+            query=given(dataset=dataset, partition=partition, from_offset=from_offset, source_id=source_id),
             timeout=timeout,
         )
         return cast("AsyncIterator[str]", self._transport.lines(call))
+
+
+class RetentionPolicyOperations:
+    """Retention: for how many days the records of a dataset are kept. A dataset without a policy is kept
+    for ever.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def delete_retention_policy(
+        self, dataset: str, *, etag: str | None = None, timeout: float | None = None
+    ) -> resources.DeleteRetentionPolicyResponse:
+        """Delete the policy of a dataset: from now on its records are kept for ever.
+
+        Args:
+            dataset: The dataset.
+            etag: The etag of the policy to delete; empty = whatever it is.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "DELETE",
+            "/v1/retention-policies/{dataset}",
+            path={"dataset": dataset},
+            query=given(etag=etag),
+            timeout=timeout,
+        )
+        return cast("resources.DeleteRetentionPolicyResponse", self._transport.send(call))
+
+    def get_retention_policy(self, dataset: str, *, timeout: float | None = None) -> resources.RetentionPolicy:
+        """Return the policy of a dataset with what was last done for it.
+
+        Args:
+            dataset: The dataset.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/retention-policies/{dataset}", path={"dataset": dataset}, timeout=timeout)
+        return cast("resources.RetentionPolicy", self._transport.send(call))
+
+    def list_retention_policies(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> Iterator[resources.RetentionPolicy]:
+        """List the workspace's policies by dataset.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/retention-policies", query=given(page_size=page_size), timeout=timeout)
+        return cast("Iterator[resources.RetentionPolicy]", self._transport.pages(call, "retention_policies"))
+
+    def set_retention_policy(
+        self,
+        *,
+        dataset: str,
+        days: int,
+        purpose: str,
+        owner: str | None = None,
+        etag: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.RetentionPolicy:
+        """Set the policy of a dataset, the first or another one. What has expired under it is erased within
+        the hour, unless a legal hold keeps it.
+
+        Args:
+            dataset: The dataset.
+            days: For how many whole days records are kept after the day they were received.
+            purpose: What the records are kept for.
+            owner: Who answers for it; empty = the caller.
+            etag: The etag of the policy that this one replaces; empty = whatever it is.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/retention-policies",
+            body=given(dataset=dataset, days=days, purpose=purpose, owner=owner, etag=etag),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.RetentionPolicy", self._transport.send(call))
+
+
+class AsyncRetentionPolicyOperations:
+    """Retention: for how many days the records of a dataset are kept. A dataset without a policy is kept
+    for ever.
+    """
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def delete_retention_policy(
+        self, dataset: str, *, etag: str | None = None, timeout: float | None = None
+    ) -> resources.DeleteRetentionPolicyResponse:
+        """Delete the policy of a dataset: from now on its records are kept for ever.
+
+        Args:
+            dataset: The dataset.
+            etag: The etag of the policy to delete; empty = whatever it is.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "DELETE",
+            "/v1/retention-policies/{dataset}",
+            path={"dataset": dataset},
+            query=given(etag=etag),
+            timeout=timeout,
+        )
+        return cast("resources.DeleteRetentionPolicyResponse", await self._transport.send(call))
+
+    async def get_retention_policy(self, dataset: str, *, timeout: float | None = None) -> resources.RetentionPolicy:
+        """Return the policy of a dataset with what was last done for it.
+
+        Args:
+            dataset: The dataset.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/retention-policies/{dataset}", path={"dataset": dataset}, timeout=timeout)
+        return cast("resources.RetentionPolicy", await self._transport.send(call))
+
+    def list_retention_policies(
+        self, *, page_size: int | None = None, timeout: float | None = None
+    ) -> AsyncIterator[resources.RetentionPolicy]:
+        """List the workspace's policies by dataset.
+
+        Args:
+            page_size: At most this many; 0 = 50.
+
+        Needs the scope `governance.read`. Raises `Problem`.
+        """
+        call = Call("GET", "/v1/retention-policies", query=given(page_size=page_size), timeout=timeout)
+        return cast("AsyncIterator[resources.RetentionPolicy]", self._transport.pages(call, "retention_policies"))
+
+    async def set_retention_policy(
+        self,
+        *,
+        dataset: str,
+        days: int,
+        purpose: str,
+        owner: str | None = None,
+        etag: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> resources.RetentionPolicy:
+        """Set the policy of a dataset, the first or another one. What has expired under it is erased within
+        the hour, unless a legal hold keeps it.
+
+        Args:
+            dataset: The dataset.
+            days: For how many whole days records are kept after the day they were received.
+            purpose: What the records are kept for.
+            owner: Who answers for it; empty = the caller.
+            etag: The etag of the policy that this one replaces; empty = whatever it is.
+
+        Needs the scope `governance.write`. Raises `Problem`.
+        """
+        call = Call(
+            "POST",
+            "/v1/retention-policies",
+            body=given(dataset=dataset, days=days, purpose=purpose, owner=owner, etag=etag),
+            keyed=True,
+            key=idempotency_key,
+            timeout=timeout,
+        )
+        return cast("resources.RetentionPolicy", await self._transport.send(call))
 
 
 class SourceOperations:
@@ -5361,6 +6585,7 @@ class Operations:
         self.incidents = IncidentOperations(transport)
         self.journeies = JourneyOperations(transport)
         self.keies = KeyOperations(transport)
+        self.legal_holds = LegalHoldOperations(transport)
         self.lifts = LiftOperations(transport)
         self.lineages = LineageOperations(transport)
         self.mappings = MappingOperations(transport)
@@ -5374,7 +6599,9 @@ class Operations:
         self.quarantine = QuarantineOperations(transport)
         self.queries = QueryOperations(transport)
         self.receipts = ReceiptOperations(transport)
+        self.reconciliations = ReconciliationOperations(transport)
         self.records = RecordOperations(transport)
+        self.retention_policies = RetentionPolicyOperations(transport)
         self.sources = SourceOperations(transport)
         self.workspaces = WorkspaceOperations(transport)
 
@@ -5396,6 +6623,7 @@ class AsyncOperations:
         self.incidents = AsyncIncidentOperations(transport)
         self.journeies = AsyncJourneyOperations(transport)
         self.keies = AsyncKeyOperations(transport)
+        self.legal_holds = AsyncLegalHoldOperations(transport)
         self.lifts = AsyncLiftOperations(transport)
         self.lineages = AsyncLineageOperations(transport)
         self.mappings = AsyncMappingOperations(transport)
@@ -5409,6 +6637,8 @@ class AsyncOperations:
         self.quarantine = AsyncQuarantineOperations(transport)
         self.queries = AsyncQueryOperations(transport)
         self.receipts = AsyncReceiptOperations(transport)
+        self.reconciliations = AsyncReconciliationOperations(transport)
         self.records = AsyncRecordOperations(transport)
+        self.retention_policies = AsyncRetentionPolicyOperations(transport)
         self.sources = AsyncSourceOperations(transport)
         self.workspaces = AsyncWorkspaceOperations(transport)

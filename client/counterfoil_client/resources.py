@@ -122,6 +122,17 @@ FieldChangeKind = Literal["KIND_UNSPECIFIED", "ADDED", "REMOVED", "CHANGED"]
 - `CHANGED`: Other values are valid.
 """
 
+FixType = Literal["TYPE_UNSPECIFIED", "STRING", "INTEGER", "NUMBER", "BOOLEAN", "TIMESTAMP"]
+"""The type a value is made.
+- `TYPE_UNSPECIFIED`: Not said.
+- `STRING`: A text: a number or truth value as JSON writes it.
+- `INTEGER`: A whole number: of a text of digits, or a number without a fraction.
+- `NUMBER`: A number: of a text that is one in JSON.
+- `BOOLEAN`: A truth value: of `true` or `false`, in any case.
+- `TIMESTAMP`: An RFC 3339 time in UTC: of seconds since 1970 or, from 100,000,000,000 on,
+milliseconds; a text stays as it is.
+"""
+
 GetLineageRequestDirection = Literal["DIRECTION_UNSPECIFIED", "UPSTREAM", "DOWNSTREAM"]
 """Which way.
 - `DIRECTION_UNSPECIFIED`: Both.
@@ -193,6 +204,14 @@ JourneyEventKind = Literal["KIND_UNSPECIFIED", "TOUCHPOINT", "CONVERSION"]
 - `CONVERSION`: The person did what campaigns are for.
 """
 
+LegalHoldState = Literal["STATE_UNSPECIFIED", "ACTIVE", "RELEASED", "EXPIRED"]
+"""How far it is.
+- `STATE_UNSPECIFIED`: Not said.
+- `ACTIVE`: The data is kept.
+- `RELEASED`: Somebody has ended it.
+- `EXPIRED`: Its time is over.
+"""
+
 LineageNodeKind = Literal["KIND_UNSPECIFIED", "DATASET", "JOB"]
 """What it is.
 - `KIND_UNSPECIFIED`: Not said.
@@ -215,6 +234,13 @@ ListNeighborsRequestDirection = Literal["DIRECTION_UNSPECIFIED", "OUT", "IN"]
 - `DIRECTION_UNSPECIFIED`: Not said: both ways.
 - `OUT`: From the node.
 - `IN`: To the node.
+"""
+
+MaskedFieldMask = Literal["MASK_UNSPECIFIED", "MASK_NULL", "MASK_PSEUDONYM"]
+"""What stands in its place.
+- `MASK_UNSPECIFIED`: Not said.
+- `MASK_NULL`: NULL; a field inside an object is left out of it.
+- `MASK_PSEUDONYM`: A keyed hash: equal values stay equal, in all datasets of the workspace.
 """
 
 ModelVersionState = Literal[
@@ -246,13 +272,22 @@ ModelVersionState = Literal[
 - `ROLLED_BACK`: Was the champion and was taken back.
 """
 
-MonitorState = Literal["STATE_UNSPECIFIED", "PENDING", "PASSING", "FAILING", "ERROR"]
+MonitorOrigin = Literal["ORIGIN_UNSPECIFIED", "CONTRACT", "DEFAULT", "CONFIGURED"]
+"""Who wants it.
+- `ORIGIN_UNSPECIFIED`: Not said.
+- `CONTRACT`: The contract in force: a quality rule of a dataset, or a service level.
+- `DEFAULT`: Every dataset has it.
+- `CONFIGURED`: Somebody added it, or changed what the dataset has by itself.
+"""
+
+MonitorState = Literal["STATE_UNSPECIFIED", "PENDING", "PASSING", "FAILING", "ERROR", "LEARNING"]
 """How it is.
 - `STATE_UNSPECIFIED`: Not said.
 - `PENDING`: Not evaluated yet.
 - `PASSING`: The contract is kept.
 - `FAILING`: The contract is broken.
 - `ERROR`: It could not be evaluated: nobody knows. Never taken for passing.
+- `LEARNING`: The dataset has too little past to compare with.
 """
 
 PolicyBundleState = Literal["STATE_UNSPECIFIED", "PROPOSED", "ACTIVE", "RETIRED", "REJECTED"]
@@ -291,11 +326,29 @@ PrivacyRequestKind = Literal["KIND_UNSPECIFIED", "ERASURE"]
 - `ERASURE`: Everything about the person is erased.
 """
 
-PrivacyRequestState = Literal["STATE_UNSPECIFIED", "PENDING", "COMPLETED"]
+PrivacyRequestState = Literal["STATE_UNSPECIFIED", "PENDING", "COMPLETED", "HELD"]
 """How far it is.
 - `STATE_UNSPECIFIED`: Not said.
 - `PENDING`: Not every service has reported.
 - `COMPLETED`: Every service has reported, and found nothing more.
+- `HELD`: A legal hold keeps what the person asks to be erased; it is erased when the hold is over.
+"""
+
+QuarantinedRecordState = Literal["STATE_UNSPECIFIED", "OPEN", "REPLAYED", "DISCARDED"]
+"""What became of it.
+- `STATE_UNSPECIFIED`: Not said.
+- `OPEN`: It waits to be repaired and replayed.
+- `REPLAYED`: It is in the log.
+- `DISCARDED`: Somebody has set it aside; it is still kept.
+"""
+
+ReconciliationState = Literal["STATE_UNSPECIFIED", "WAITING", "MATCHED", "GAP", "ERROR"]
+"""How they compare.
+- `STATE_UNSPECIFIED`: Not said.
+- `WAITING`: Not compared yet, or different before `judge_after`.
+- `MATCHED`: The same, within the tolerance.
+- `GAP`: Different.
+- `ERROR`: It could not be compared: nobody knows. Never taken for the same.
 """
 
 ReplayResultOutcome = Literal["OUTCOME_UNSPECIFIED", "MATCH", "MISMATCH", "RUNTIME_CHANGED", "INPUT_ERASED", "EXPIRED"]
@@ -908,6 +961,22 @@ class CompletenessNote(TypedDict, total=False):
     """How many records it concerns."""
 
 
+class Connection(TypedDict, total=False):
+    """Where a connection stands. What a reverted import brought is asked for again: from then on, the
+    state is the one before.
+    """
+
+    connection: str
+    """Its name."""
+    source_state: str
+    """The newest state of each stream, all of whose records are in the log, as the JSON array that a
+    source takes as its
+    `--state`; empty = from the beginning.
+    """
+    import_id: str
+    """The import that told it; empty when none did."""
+
+
 class Consent(TypedDict, total=False):
     """One record of the consent ledger."""
 
@@ -1170,6 +1239,25 @@ class CreateKeyResponse(TypedDict, total=False):
     """The key itself, shown this once. Send it as `X-Api-Key`."""
 
 
+class CreateLegalHoldRequest(TypedDict):
+    """What to hold: either a dataset or a person."""
+
+    dataset: NotRequired[str]
+    """The dataset to keep; empty when it is a person."""
+    identifiers: NotRequired[list[Subject]]
+    """The identifiers of the person to keep, each with its type, as the graph shows them. All that the
+    graph knows of whom they name is held.
+    """
+    reason: str
+    """Why it is held, e.g. the case; no personal data."""
+    owner: NotRequired[str]
+    """Who answers for it; empty = the caller."""
+    expires_at: NotRequired[str]
+    """When it ends by itself; not set = never."""
+    request_id: NotRequired[str]
+    """Makes a retry safe: the same id returns the first answer for 24 hours."""
+
+
 class CreateLiftRequest(TypedDict):
     """What to measure."""
 
@@ -1203,6 +1291,42 @@ class CreateModelRequest(TypedDict):
     """Forecasts of daily series."""
     request_id: NotRequired[str]
     """Makes a retry safe: the same id returns the first answer for 24 hours."""
+
+
+class CreateMonitorRequest(TypedDict):
+    """What to watch."""
+
+    dataset: str
+    """The dataset."""
+    name: str
+    """What it is called; its id is the dataset and this."""
+    metric: Literal["freshness", "volume", "nullShare", "distribution", "schemaDrift", "delay", "reconciliation"]
+    """What is measured."""
+    property: NotRequired[str]
+    """The property it is about, a column of the dataset. For `freshness` the event time (empty = when a
+    record was received), for `nullShare` and `distribution` the
+    one to compare (empty = each). The others take none.
+    """
+    threshold: NotRequired[float]
+    """What is still taken, in the metric's unit: seconds of `freshness` and `delay`; for `volume` how many
+    robust deviations; for `nullShare` points of percent; for
+    `distribution` the population stability index; how many properties of `schemaDrift`; how many totals
+    of `reconciliation`. Absent = the usual one.
+    """
+    owner: NotRequired[str]
+    """Who is responsible; empty = the contract's team."""
+    severity: NotRequired[str]
+    """How bad a breach is; empty = `warning`."""
+    schedule: NotRequired[str]
+    """When it is evaluated: five fields of cron, in UTC; empty = every quarter of an hour."""
+    data_breaker: NotRequired[bool]
+    """Whether a breach holds the dataset."""
+    auto_resume: NotRequired[bool]
+    """Whether a held dataset is released as soon as the monitor passes again."""
+    description: NotRequired[str]
+    """What it is for. No personal data."""
+    request_id: NotRequired[str]
+    """The same request again, within 24 hours, has the same answer and creates nothing."""
 
 
 class CreatePolicyBundleRequest(TypedDict):
@@ -1408,6 +1532,18 @@ class DatasetTrial(TypedDict, total=False):
     """The offset after the newest one."""
 
 
+class DeleteMonitorResponse(TypedDict, total=False):
+    """Nothing to say."""
+
+
+class DeleteReconciliationResponse(TypedDict, total=False):
+    """Nothing to say."""
+
+
+class DeleteRetentionPolicyResponse(TypedDict, total=False):
+    """Nothing to say."""
+
+
 class DeprecateContractVersionRequestBody(TypedDict):
     """Which version ends, and when."""
 
@@ -1426,6 +1562,32 @@ class DiffPolicyBundlesResponse(TypedDict, total=False):
 
 class DisablePrincipalRequestBody(TypedDict, total=False):
     """Whom to disable."""
+
+
+class DiscardQuarantinedRecordsRequest(TypedDict):
+    """What to set aside."""
+
+    quarantine_ids: NotRequired[list[str]]
+    """These; give ids or a filter."""
+    filter: NotRequired[QuarantineFilter]
+    """The open ones that it describes; give ids or a filter."""
+    reason: str
+    """Why; it is kept with each record and in the audit log, so name no person."""
+    page_size: NotRequired[int]
+    """At most this many at once; 0 = 50."""
+    page_token: NotRequired[str]
+    """From the answer before, to the same question."""
+    request_id: NotRequired[str]
+    """Makes a retry safe: the same id returns the first answer for 24 hours. Each page has its own."""
+
+
+class DiscardQuarantinedRecordsResponse(TypedDict, total=False):
+    """What was set aside."""
+
+    discarded: int
+    """How many records of this page are discarded now."""
+    next_page_token: str
+    """Empty when there are no more."""
 
 
 class DraftContractRequest(TypedDict):
@@ -1602,6 +1764,23 @@ class Finding(TypedDict, total=False):
     """What is wrong and what to do, in a sentence. Never holds the value itself."""
     line: int
     """Line of the document in which the fault lies, from 1; 0 = not about a document's text."""
+
+
+class Fix(TypedDict):
+    """One change of what is at a path."""
+
+    path: str
+    """Where: a JSON path of names and indexes, `[*]` for each element of an array, e.g.
+    `$.products[*].price`.
+    """
+    rename: NotRequired[str]
+    """Call it so from now on, in the same object; a value that has this name already is not replaced."""
+    convert: NotRequired[FixType]
+    """Make it this type; null stays null."""
+    default: NotRequired[Any]
+    """Put this JSON value where there is none, or null."""
+    drop: NotRequired[bool]
+    """Take it out."""
 
 
 class Forecast(TypedDict, total=False):
@@ -1837,6 +2016,8 @@ class Import(TypedDict, total=False):
     """
     revert: ImportRevert
     """Who took it back, when and why; absent unless somebody did."""
+    connection: str
+    """The connection that the source was read through; empty = none."""
 
 
 class ImportError(TypedDict, total=False):
@@ -2020,6 +2201,35 @@ class Key(TypedDict, total=False):
     """Refused from this time on; absent = no end."""
     revoked_at: str
     """When it was revoked; absent = it was not."""
+
+
+class LegalHold(TypedDict, total=False):
+    """Data that must be kept: a dataset, or a person."""
+
+    legal_hold_id: str
+    """Its id."""
+    state: LegalHoldState
+    """How far it is."""
+    dataset: str
+    """The dataset that is kept; empty when it is a person."""
+    identifier_types: list[str]
+    """The types of the identifiers that name the person, e.g. `email`; the values are not kept."""
+    reason: str
+    """Why it is held, e.g. the case; no personal data."""
+    owner: str
+    """Who answers for it, e.g. a person or team."""
+    expires_at: str
+    """When it ends by itself; not set = never."""
+    created_by: str
+    """Who created it."""
+    created_at: str
+    """When it was created."""
+    released_by: str
+    """Who released it."""
+    released_at: str
+    """When it was released."""
+    release_reason: str
+    """Why it was released."""
 
 
 class Lift(TypedDict, total=False):
@@ -2490,6 +2700,15 @@ class ListKeysResponse(TypedDict, total=False):
     """Empty on the last page."""
 
 
+class ListLegalHoldsResponse(TypedDict, total=False):
+    """One page."""
+
+    legal_holds: list[LegalHold]
+    """Newest first."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
 class ListLiftsResponse(TypedDict, total=False):
     """One page."""
 
@@ -2618,6 +2837,15 @@ class ListPrivacyRequestsResponse(TypedDict, total=False):
     """Empty on the last page."""
 
 
+class ListQuarantineGroupsResponse(TypedDict, total=False):
+    """One page."""
+
+    groups: list[QuarantineGroup]
+    """By dataset, reason, path and version."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
 class ListQuarantinedRecordsResponse(TypedDict, total=False):
     """One page."""
 
@@ -2636,11 +2864,29 @@ class ListReceiptsResponse(TypedDict, total=False):
     """Empty on the last page."""
 
 
+class ListReconciliationsResponse(TypedDict, total=False):
+    """One page."""
+
+    reconciliations: list[Reconciliation]
+    """The newest day first."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
 class ListRecordsResponse(TypedDict, total=False):
     """One page."""
 
     records: list[Record]
     """By offset."""
+    next_page_token: str
+    """Empty on the last page."""
+
+
+class ListRetentionPoliciesResponse(TypedDict, total=False):
+    """One page."""
+
+    retention_policies: list[RetentionPolicy]
+    """By dataset."""
     next_page_token: str
     """Empty on the last page."""
 
@@ -2709,6 +2955,21 @@ class MappingFinding(TypedDict, total=False):
     """Where it is, e.g. `$.datasets.orders.touchpoints[0].channel`."""
     detail: str
     """What is wrong and what to do."""
+
+
+class MaskedField(TypedDict, total=False):
+    """One classified field that the policies do not let the caller read."""
+
+    dataset: str
+    """The dataset."""
+    path: str
+    """The field's JSON path in a record, e.g. `$.user_id`."""
+    classification: str
+    """How its contract classifies it, e.g. `restricted`."""
+    mask: MaskedFieldMask
+    """What stands in its place."""
+    policy_ids: list[str]
+    """The policies that refused it."""
 
 
 class MergePersonsRequest(TypedDict):
@@ -2820,25 +3081,29 @@ class ModelVersionError(TypedDict, total=False):
 
 
 class Monitor(TypedDict, total=False):
-    """One quality rule of a dataset, or one service level, of the contract in force."""
+    """One thing that is watched of a dataset."""
 
     monitor_id: str
     """Its id: the dataset and the rule's name, e.g. `ad_spend.latency`."""
     dataset: str
     """The dataset."""
     contract_id: str
-    """The contract in force."""
+    """The contract in force; empty = the dataset has none."""
     contract_version: str
     """The contract's version."""
     owner: str
-    """Who is responsible: the contract's team."""
+    """Who is responsible: whoever the monitor names, else the contract's team."""
     description: str
-    """What it is for, as the contract says."""
+    """What it is for."""
     severity: str
-    """How bad a breach is, as the contract says, e.g. `error`."""
+    """How bad a breach is, e.g. `error`."""
     metric: str
-    """What it measures: a library metric such as `nullValues`, `sql`, or a service level such as
-    `latency`.
+    """What it measures: of a contract a library metric such as `nullValues`, `sql`, or a service level
+    such as `latency`; else `freshness` (the age of the newest
+    record by event time), `volume` (how unusual the number of records is for its time of the week),
+    `nullShare` and `distribution` (how far a property is from
+    what it was), `schemaDrift` (properties that are new, gone or of another type), `delay` (from
+    receipt to the lake) or `reconciliation` (totals that others report).
     """
     property: str
     """The property it is about; empty = the dataset as a whole."""
@@ -2872,6 +3137,16 @@ class Monitor(TypedDict, total=False):
     """What was found last, in a sentence. Never holds values of records."""
     results: list[MonitorResult]
     """The last results, newest first, at most 100; only when one monitor is asked for."""
+    origin: MonitorOrigin
+    """Who wants it."""
+    threshold: float
+    """The bound that somebody set; absent = the usual one, or none is needed."""
+    enabled: bool
+    """Whether it is looked at at all."""
+    etag: str
+    """What the settings are now; for `UpdateMonitor` and `DeleteMonitor`. Empty where a contract sets
+    them.
+    """
 
 
 class MonitorPlan(TypedDict, total=False):
@@ -3162,6 +3437,8 @@ class PrivacyRequest(TypedDict, total=False):
     """When the last service reported."""
     reports: list[ErasureReport]
     """What each service did."""
+    legal_hold_ids: list[str]
+    """The legal holds that it waits for."""
 
 
 class Problem(TypedDict):
@@ -3223,6 +3500,44 @@ class ProposeContractVersionResponse(TypedDict, total=False):
     """How it compared as a whole, and whom it breaks."""
 
 
+class QuarantineFilter(TypedDict, total=False):
+    """Open records that all of these describe; what is empty takes any."""
+
+    dataset: str
+    """The dataset they were mapped to."""
+    reason: str
+    """The reason of their first finding."""
+    path: str
+    """The path of their first finding, as groups write it."""
+    contract_version: str
+    """The version of the contract they broke."""
+    source_id: str
+    """The source they came from."""
+    import_id: str
+    """The import that brought them."""
+
+
+class QuarantineGroup(TypedDict, total=False):
+    """Records of one dataset whose first finding is the same."""
+
+    dataset: str
+    """The dataset they were mapped to; empty when they could not be read far enough to map them."""
+    reason: str
+    """The reason of their first finding."""
+    path: str
+    """Its path, `[*]` for any element of an array; cut after 300 characters."""
+    contract_version: str
+    """The version of the contract they broke; empty when there was none."""
+    records: int
+    """How many they are."""
+    first_received_at: str
+    """When the first of them was received."""
+    last_received_at: str
+    """When the last of them was received."""
+    example_quarantine_id: str
+    """One of them."""
+
+
 class QuarantinedRecord(TypedDict, total=False):
     """A record that broke its contract."""
 
@@ -3245,7 +3560,37 @@ class QuarantinedRecord(TypedDict, total=False):
     trace_id: str
     """The trace of the request that brought it, 32 hex digits."""
     raw: str
-    """The bytes as they arrived; only when one record is asked for."""
+    """The bytes as they arrived, the first 4 MiB of them; only when one record is asked for."""
+    state: QuarantinedRecordState
+    """What became of it."""
+    record: Any
+    """The record that was held against the contract, as its protocol or mapping made it of the bytes; only
+    when one
+    is asked for, absent when that is no JSON or larger than a record may be. The findings' paths lead
+    into it.
+    """
+    repaired: Any
+    """The record as it was last repaired; absent when it was not, and only when one record is asked for."""
+    repaired_dataset: str
+    """The dataset that it is replayed to, when a repair has moved it to another."""
+    repaired_record_id: str
+    """The id that it is replayed under, when a repair has given it another."""
+    repaired_at: str
+    """When it was last repaired."""
+    repaired_by: str
+    """The principal who did."""
+    closed_at: str
+    """When it was replayed or discarded."""
+    closed_by: str
+    """The principal who did."""
+    discard_reason: str
+    """Why it was discarded."""
+    position: PartitionPosition
+    """Where a replayed record lies in the log."""
+    import_id: str
+    """The import that brought it."""
+    raw_bytes: int
+    """How many bytes arrived; only when one record is asked for."""
 
 
 class QueryColumn(TypedDict, total=False):
@@ -3332,6 +3677,25 @@ class Receipt(TypedDict, total=False):
     """SHA-256, hex, of the output as RFC 8785 canonical JSON with numbers rounded to 9 significant digits."""
     expires_at: str
     """How long it can be replayed; absent = as long as its inputs are kept."""
+
+
+class Reconciliation(TypedDict, total=False):
+    """A reported total and what is here."""
+
+    reconciliation_id: str
+    """Its id."""
+    total: ReportedTotal
+    """What was reported."""
+    state: ReconciliationState
+    """How they compare."""
+    received: float
+    """What is here; absent = not compared yet."""
+    detail: str
+    """What was found, in a sentence."""
+    reported_at: str
+    """When it was reported."""
+    compared_at: str
+    """When it was compared last; absent = never."""
 
 
 class Record(TypedDict, total=False):
@@ -3425,12 +3789,101 @@ class RejectChangeRequestBody(TypedDict):
     """Why."""
 
 
+class ReleaseLegalHoldRequestBody(TypedDict):
+    """Which hold to end, and why."""
+
+    reason: str
+    """Why it is over; no personal data."""
+
+
 class RemoveConsumerRequestBody(TypedDict, total=False):
     """Which consumer to remove."""
 
 
 class RemoveConsumerResponse(TypedDict, total=False):
     """It is removed."""
+
+
+class RepairQuarantinedRecordsRequest(TypedDict, total=False):
+    """What to repair, and how."""
+
+    quarantine_ids: list[str]
+    """These, open or discarded; give ids or a filter."""
+    filter: QuarantineFilter
+    """The open ones that it describes; give ids or a filter."""
+    patch: Any
+    """A JSON Patch (RFC 6902): an array of at most 100 operations. Of a record that is no JSON the whole
+    is null, which
+    `{"op": "replace", "path": "", "value": {...}}` replaces.
+    """
+    fixes: list[Fix]
+    """Fixes by path, done in their order, after the patch."""
+    dataset: str
+    """Replay to this dataset; empty = the one they were mapped to."""
+    new_record_ids: bool
+    """Replay under their ids in quarantine instead of their own: for records that bear the id of another."""
+    dry_run: bool
+    """Keep nothing: only tell what would be."""
+    page_size: int
+    """At most this many at once; 0 = 50."""
+    page_token: str
+    """From the answer before, to the same question."""
+
+
+class RepairQuarantinedRecordsResponse(TypedDict, total=False):
+    """What a repair makes of one page of records."""
+
+    records: list[RepairedRecord]
+    """One per record, oldest first; fewer than asked for when they are large."""
+    next_page_token: str
+    """Empty when there are no more."""
+
+
+class RepairedRecord(TypedDict, total=False):
+    """What a repair makes of one record."""
+
+    quarantine_id: str
+    """Its id in quarantine."""
+    dataset: str
+    """The dataset it is replayed to."""
+    record_id: str
+    """The id it is replayed under."""
+    passes: bool
+    """Whether it would pass now."""
+    findings: list[Finding]
+    """What keeps it out of the log, or why the repair does not fit it; such a repair is not kept."""
+    repaired: Any
+    """The record as repaired; absent when the repair does not fit it."""
+
+
+class ReplayQuarantinedRecordsRequest(TypedDict, total=False):
+    """What to replay."""
+
+    quarantine_ids: list[str]
+    """These, open or discarded; give ids or a filter."""
+    filter: QuarantineFilter
+    """The open ones that it describes; give ids or a filter."""
+    dry_run: bool
+    """Append nothing: only tell what would be."""
+    page_size: int
+    """At most this many at once; 0 = 50."""
+    page_token: str
+    """From the answer before, to the same question."""
+    request_id: str
+    """Makes a retry safe: the same id returns the first answer for 24 hours. Each page has its own."""
+
+
+class ReplayQuarantinedRecordsResponse(TypedDict, total=False):
+    """What became of one page of records."""
+
+    verdicts: list[Verdict]
+    """One per record, oldest first, each with its id in quarantine: ACCEPTED, DUPLICATE (the log has it),
+    QUARANTINED
+    (it stays open, with the findings) or RETRY (its contract cannot be asked for now). A dry run knows
+    no offsets.
+    """
+    next_page_token: str
+    """Empty when there are no more."""
 
 
 class ReplayReceiptRequestBody(TypedDict, total=False):
@@ -3458,6 +3911,49 @@ class ReplayResult(TypedDict, total=False):
     """When it was replayed."""
 
 
+class ReportTotalsRequest(TypedDict):
+    """What is reported."""
+
+    totals: list[ReportedTotal]
+    """The totals, all of one dataset."""
+
+
+class ReportTotalsResponse(TypedDict, total=False):
+    """What became of them."""
+
+    reconciliations: list[Reconciliation]
+    """In the order of the request."""
+
+
+class ReportedTotal(TypedDict):
+    """One total of one day, as somebody reports it."""
+
+    dataset: str
+    """The dataset."""
+    day: str
+    """The day, `YYYY-MM-DD`."""
+    day_property: NotRequired[str]
+    """The property that tells a record's day, e.g. `date_day`; of a time it is the day in UTC. Empty =
+    when it was received.
+    """
+    source_id: NotRequired[str]
+    """Only the records of this source; empty = of all."""
+    match: NotRequired[dict[str, str]]
+    """Only the records whose properties are these, e.g. `{"platform": "meta_ads", "account_id": "123"}`.
+    No property that the contract classifies as personal.
+    """
+    sum_of: NotRequired[str]
+    """The property whose values are added, e.g. `spend_micros`; empty = records are counted."""
+    reported: NotRequired[float]
+    """What they report."""
+    tolerance_percent: NotRequired[float]
+    """How many percent of what is reported the difference may be."""
+    reported_by: NotRequired[str]
+    """Who reports it, e.g. `meta_ads` or `web server`. No personal data."""
+    judge_after: NotRequired[str]
+    """Until then a difference only waits: records may still be on their way. Absent = it counts at once."""
+
+
 class ResolveIncidentRequestBody(TypedDict):
     """Which incident to end."""
 
@@ -3476,6 +3972,50 @@ class ResumeMonitorRequestBody(TypedDict):
     """Why; it stands in the audit log. No personal data."""
     accept_breach: NotRequired[bool]
     """Resume although the monitor does not pass. It opens no incident again until it has passed once."""
+
+
+class RetentionPolicy(TypedDict, total=False):
+    """For how long the records of a dataset are kept."""
+
+    dataset: str
+    """The dataset."""
+    days: int
+    """A record expires at the end of this many whole days (UTC) after the day it was received."""
+    purpose: str
+    """What the records are kept for."""
+    owner: str
+    """Who answers for it, e.g. a person or team."""
+    set_by: str
+    """Who set it."""
+    set_at: str
+    """When it was set."""
+    etag: str
+    """Changes with the policy."""
+    report: RetentionReport
+    """What was last done for it; not set = nothing yet."""
+    workspace: str
+    """The workspace; for services only."""
+
+
+class RetentionReport(TypedDict, total=False):
+    """What was done for a policy: its receipt of completion."""
+
+    received_before: str
+    """Records received before this have expired."""
+    records: int
+    """Records erased under this policy, in all."""
+    quarantined: int
+    """Quarantined records erased under this policy, in all."""
+    held: int
+    """Records that have expired and that a legal hold keeps."""
+    remaining: int
+    """How many expired ones that nobody holds the search afterwards still found, in the log, the lake and
+    quarantine: 0.
+    """
+    completed_at: str
+    """When it was done."""
+    waiting_for: str
+    """Why it could not be done, and what it waits for; empty = it is done."""
 
 
 class RetireContractVersionRequestBody(TypedDict):
@@ -3552,6 +4092,10 @@ class RunQueryRequest(TypedDict):
     """The parameters, a JSON array."""
     max_rows: NotRequired[int]
     """At most this many rows; 0 = 1000."""
+    receipt: NotRequired[bool]
+    """Whether to keep a receipt, by which the result can be made again from the same records."""
+    purpose: NotRequired[str]
+    """What the result is for, e.g. `media_planning`; the receipt says it."""
 
 
 class RunQueryResponse(TypedDict, total=False):
@@ -3567,6 +4111,10 @@ class RunQueryResponse(TypedDict, total=False):
     """True when the limit cut more rows off."""
     snapshots: list[Snapshot]
     """The state of each dataset that was read."""
+    masked: list[MaskedField]
+    """The fields of these datasets that the caller does not see as they are."""
+    receipt_id: str
+    """The receipt, `ingest.<uuid7>`; empty when none was asked for."""
 
 
 class RuntimeReference(TypedDict, total=False):
@@ -3697,6 +4245,23 @@ class SetQuotasRequestBody(TypedDict):
     """Change only when the workspace still has this etag."""
 
 
+class SetRetentionPolicyRequest(TypedDict):
+    """What to set."""
+
+    dataset: str
+    """The dataset."""
+    days: int
+    """For how many whole days records are kept after the day they were received."""
+    purpose: str
+    """What the records are kept for."""
+    owner: NotRequired[str]
+    """Who answers for it; empty = the caller."""
+    etag: NotRequired[str]
+    """The etag of the policy that this one replaces; empty = whatever it is."""
+    request_id: NotRequired[str]
+    """Makes a retry safe: the same id returns the first answer for 24 hours."""
+
+
 class SkippedSeries(TypedDict, total=False):
     """A series that was left out."""
 
@@ -3742,6 +4307,12 @@ class Source(TypedDict, total=False):
     """The last four characters of the newest write key."""
     created_at: str
     """When it was created."""
+    first_event_at: str
+    """When its first event arrived, accepted or quarantined; absent while none has."""
+    last_event_at: str
+    """When its newest event arrived."""
+    events: int
+    """How many of its events are in the log; duplicates, and what is in quarantine, do not count."""
 
 
 class SourceMapping(TypedDict):
@@ -3848,6 +4419,31 @@ class UnreadRecords(TypedDict, total=False):
     """Stable reason code, e.g. `TIME_MISSING`."""
     records: int
     """How many."""
+
+
+class UpdateMonitorRequestBody(TypedDict, total=False):
+    """How to set a monitor; what is absent stays."""
+
+    property: str
+    """The property it is about."""
+    threshold: float
+    """What is still taken."""
+    owner: str
+    """Who is responsible."""
+    severity: str
+    """How bad a breach is."""
+    schedule: str
+    """When it is evaluated."""
+    data_breaker: bool
+    """Whether a breach holds the dataset."""
+    auto_resume: bool
+    """Whether a held dataset is released as soon as the monitor passes again."""
+    description: str
+    """What it is for. No personal data."""
+    enabled: bool
+    """Whether it is looked at at all. Its open incident is over when it is not."""
+    etag: str
+    """Change only what still has this etag; empty = whatever it is."""
 
 
 class ValueCount(TypedDict, total=False):
