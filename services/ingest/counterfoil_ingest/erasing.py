@@ -56,8 +56,8 @@ class Eraser:
     async def erase(self, workspace: str, partition: int, offsets: Sequence[int], *, texts: Sequence[str]) -> Erased:
         """Erase the records at some offsets, and quarantined ones that are their namesakes or hold one of the texts.
 
-        Ends when it is durable and overwritten. Raises ErasureAheadError, LogUnavailableError, LogReadError,
-        DatasetHeldError, HoldsUnknownError.
+        Namesakes in a dataset that a legal hold is on stay. Ends when it is durable and overwritten. Raises
+        ErasureAheadError, LogUnavailableError, LogReadError, DatasetHeldError, HoldsUnknownError.
         """
         wanted = sorted(set(offsets))
         head = self._log.head(workspace, partition)
@@ -72,7 +72,8 @@ class Eraser:
             records = quarantined = 0
             left, revision = wanted, self._log.erasure_revision
             while left or found:
-                work = partial(self._log.erase, workspace, partition, left, quarantined=found)
+                held = self._holds.datasets(workspace)
+                work = partial(self._log.erase, workspace, partition, left, quarantined=found, held=held)
                 erasure = await self._appender.in_turn(work)
                 left, found = left[erasure.done :], ()
                 records, quarantined = records + erasure.records, quarantined + erasure.quarantined

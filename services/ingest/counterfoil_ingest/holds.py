@@ -76,6 +76,11 @@ class Holds:
         """Return the ids of those on a dataset."""
         return sorted(each.legal_hold_id for each in self._active(workspace) if each.dataset == dataset)
 
+    def datasets(self, workspace: str) -> frozenset[str]:
+        """Return the datasets that holds are on; raise HoldsUnknownError."""
+        self._require_known()
+        return frozenset(each.dataset for each in self._active(workspace) if each.dataset)
+
     def has_datasets(self, workspace: str) -> bool:
         """Tell whether any hold is on a dataset; raise HoldsUnknownError."""
         self._require_known()

@@ -157,6 +157,8 @@ class Repairing:
 
 def _made(record: Quarantined, repair: Repair, deed: Deed) -> Quarantined | Finding:
     """Return a record as a repair makes it, or why that cannot be."""
+    if record.state is QuarantineState.REPLAYED:
+        return Finding("REPLAYED", "$", "It is in the log already: append another record instead.")
     try:
         made = repairs.repaired(record.record or record.raw, repair) if repair.patch or repair.fixes else b""
     except MisfitError as misfit:

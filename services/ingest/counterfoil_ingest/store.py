@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -147,13 +147,14 @@ class LogWriter(Log, Protocol):
         offsets: Sequence[int],
         *,
         quarantined: Sequence[str],
+        held: Collection[str] = (),
         reverting: Callable[[Statements, Erasure], None] | None = None,
     ) -> Erasure:
         """Replace records by tombstones in one transaction, as many as fit into one; `offsets` ascend.
 
-        With them go their quarantined namesakes, and the `quarantined` records by id. The erasure revision rises when
-        anything was erased. When `reverting`, which is called in the transaction, they may come again, and no namesakes
-        go. Raises LogUnavailableError.
+        With them go their quarantined namesakes in datasets that are not `held`, and the `quarantined` records by id.
+        The erasure revision rises when anything was erased. When `reverting`, which is called in the transaction, they
+        may come again, and no namesakes go. Raises LogUnavailableError.
         """
         ...
 

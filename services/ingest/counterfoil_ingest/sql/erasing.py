@@ -34,7 +34,7 @@ _NAMESAKES = (
     " RETURNING dataset, state"
 )
 _REPLAYED_AS = (  # replayed under its id in quarantine, which the record in the log has for its own
-    "DELETE FROM quarantine WHERE workspace = ?1 AND quarantine_id = ?2"
+    "DELETE FROM quarantine WHERE workspace = ?1 AND source_id = ?2 AND dataset = ?3 AND quarantine_id = ?4"
     " AND (repaired_record_id = quarantine_id OR record_id = '') RETURNING dataset, state"
 )
 _ONE = "DELETE FROM quarantine WHERE workspace = ?1 AND quarantine_id = ?2 RETURNING dataset, state"
@@ -62,6 +62,7 @@ def erase(
     offsets: Sequence[int],
     *,
     quarantined: Sequence[str],
+    held: Collection[str],
     revision: int,
     reverted: bool,
 ) -> Erasure:
@@ -93,7 +94,7 @@ def erase(
                 names.add((source_id, record_id))
             erased += of_dataset
             of_sources.update(source_id for _, source_id, _, _ in gone)
-    deleted = _delete_quarantined(statements, workspace, () if reverted else names, quarantined)
+    deleted = _delete_quarantined(statements, workspace, () if reverted else names, quarantined, held=held)
     if not names and not deleted:
         return Erasure(done, 0, 0, revision)
     lost = Counter(dataset for dataset, state in deleted if state == _OPEN)
@@ -108,19 +109,24 @@ def erase(
 
 
 def _delete_quarantined(
-    statements: Statements, workspace: str, names: Collection[tuple[str, str]], quarantined: Sequence[str]
+    statements: Statements,
+    workspace: str,
+    names: Collection[tuple[str, str]],
+    quarantined: Sequence[str],
+    *,
+    held: Collection[str],
 ) -> list[tuple[str, int]]:
-    """Delete what is in quarantine under the names of erased records, in whatever dataset, and by id.
+    """Delete what is in quarantine under the names of erased records, in whatever dataset that is not held, and by id.
 
     Return dataset and state of each.
     """
     deleted: list[tuple[Any, ...]] = []
     datasets = [row[0] for row in statements.execute(_QUARANTINED_DATASETS, (workspace,))] if names else []
     for dataset in datasets:
-        for source_id, record_id in names:
-            deleted += statements.execute(_NAMESAKES, (workspace, source_id, dataset, record_id))
-    for _, record_id in names:
-        deleted += statements.execute(_REPLAYED_AS, (workspace, record_id))
+        if dataset not in held:
+            for source_id, record_id in names:
+                deleted += statements.execute(_NAMESAKES, (workspace, source_id, dataset, record_id))
+                deleted += statements.execute(_REPLAYED_AS, (workspace, source_id, dataset, record_id))
     for quarantine_id in quarantined:
         deleted += statements.execute(_ONE, (workspace, quarantine_id))
     return [(dataset, state) for dataset, state in deleted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -252,6 +252,7 @@ class SqlLog:
         offsets: Sequence[int],
         *,
         quarantined: Sequence[str],
+        held: Collection[str] = (),
         reverting: Callable[[Statements, Erasure], None] | None = None,
     ) -> Erasure:
         """Replace records by tombstones in one transaction, as many as fit into one; `offsets` ascend."""
@@ -263,6 +264,7 @@ class SqlLog:
                 partition,
                 offsets,
                 quarantined=quarantined,
+                held=held,
                 revision=self.erasure_revision,
                 reverted=reverting is not None,
             )
