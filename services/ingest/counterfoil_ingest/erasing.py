@@ -140,7 +140,7 @@ class Eraser:
         self, workspace: str, partition: int, offsets: Sequence[int], *, quarantined: Sequence[str]
     ) -> None:
         """Raise DatasetHeldError when any of the records is of a held dataset."""
-        if self._holds.has_datasets(workspace):
+        if self._holds.datasets(workspace):
             datasets = await asyncio.to_thread(self._datasets, workspace, partition, offsets)
             datasets |= {(await self._quarantine.get(workspace, each)).dataset for each in quarantined}
             self._holds.require_free(workspace, datasets)

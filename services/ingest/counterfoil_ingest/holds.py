@@ -81,11 +81,6 @@ class Holds:
         self._require_known()
         return frozenset(each.dataset for each in self._active(workspace) if each.dataset)
 
-    def has_datasets(self, workspace: str) -> bool:
-        """Tell whether any hold is on a dataset; raise HoldsUnknownError."""
-        self._require_known()
-        return any(each.dataset for each in self._active(workspace))
-
     def require_free(self, workspace: str, datasets: Collection[str]) -> None:
         """Raise DatasetHeldError when a hold is on one of some datasets, HoldsUnknownError."""
         self._require_known()
