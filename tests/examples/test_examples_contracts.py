@@ -18,7 +18,7 @@ MAPPINGS = sorted(EXAMPLES.glob("*/mapping.yaml"))
 def test_contracts_have_no_finding(file: Path):
     checked = check_document(file.read_text())
     assert checked.findings == ()
-    assert len(checked.compiled) == 1
+    assert len(checked.compiled) == len(yaml.safe_load(file.read_text())["schema"])
 
 
 @pytest.mark.parametrize("file", CONTRACTS, ids=lambda file: file.name)
@@ -27,7 +27,7 @@ def test_contracts_have_an_owner_and_every_property_a_meaning_and_a_class(file: 
     assert any(member["role"] == "owner" for member in document["team"]["members"])
     for found in document["schema"][0]["properties"]:
         assert found["description"].strip()
-        assert found["classification"] in ("public", "restricted"), found["name"]
+        assert found["classification"] in ("public", "internal", "restricted"), found["name"]
 
 
 @pytest.mark.parametrize("file", CONTRACTS, ids=lambda file: file.name)

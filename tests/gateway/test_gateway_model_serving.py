@@ -69,7 +69,11 @@ async def test_only_the_families_that_make_and_read_outputs_go_there(api: apis.A
         assert Calls(api, together).any(method) == (method.owner, method.name)
     assert {m.service for m in api.methods if m.owner == "models"} - FAMILIES == {"ModelService"}
     replay: Any = composed(apart)["/counterfoil.governance.v1.ReceiptService/ReplayReceipt"]
-    assert {name: call[0] for name, call in replay._producers.items()} == {"models": SERVING, "graph": "graph"}
+    assert {name: call[0] for name, call in replay._producers.items()} == {
+        "models": SERVING,
+        "graph": "graph",
+        "ingest": "ingest",
+    }
 
 
 async def test_both_doors_shared_reads_and_receipts_ask_the_processes_that_serve(fleet: Fleet):

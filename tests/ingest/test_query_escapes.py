@@ -14,6 +14,7 @@ from counterfoil_ingest import query_process
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.query_processes import QueryProcesses
 from counterfoil_ingest.read_errors import QueryTimeoutError, QueryTooLargeError
+from counterfoil_ingest.snapshots import Snapshot
 
 FILES = [
     "SELECT * FROM read_csv('/etc/passwd')",
@@ -331,7 +332,19 @@ BOMBS = [
 
 
 class _NoLake:
-    """Stands where queries over no dataset never look."""
+    """Has nothing: names that the queries define themselves are looked for first."""
+
+    async def find(self, _workspace: str, _dataset: str) -> None:
+        return None
+
+    def at_head(self, _workspace: str, _dataset: str) -> Snapshot:
+        return Snapshot("t", {0: 0}, "e1", 0)
+
+    async def flush(self, _workspace: str, _offset: int, *, within: float) -> None:
+        assert within > 0
+
+    async def table(self, _workspace: str, _dataset: str) -> None:
+        return None
 
 
 async def test_bombs_cost_their_own_process_and_nothing_else(tmp_path: Path) -> None:

@@ -36,6 +36,11 @@ class QueryProcess:
         """Whether it has answered all that it was asked, so that it can be asked again."""
 
     @property
+    def alive(self) -> bool:
+        """Whether it can be asked something."""
+        return self._process.returncode is None and not self._in.is_closing()
+
+    @property
     def pid(self) -> int:
         """Its number in the operating system."""
         return self._process.pid
@@ -47,7 +52,7 @@ class QueryProcess:
         try:
             self._in.write(len(text).to_bytes(_LENGTH) + text)
             await self._in.drain()
-        except ConnectionError:
+        except (ConnectionError, RuntimeError):  # uvloop's when the pipe has been closed
             raise self._died() from None
 
     async def receive(self) -> tuple[dict[str, Any], bytes]:
@@ -90,7 +95,7 @@ class QueryProcesses:
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[QueryProcess]:
         """Lend a process; one that did not answer to the end, whatever the reason, is ended."""
-        process = self._idle.pop() if self._idle else await self._started()
+        process = await self._alive()
         process.queries += 1
         try:
             yield process
@@ -105,6 +110,14 @@ class QueryProcesses:
         """End the processes that are idle."""
         while self._idle:
             await self._idle.pop().end()
+
+    async def _alive(self) -> QueryProcess:
+        while self._idle:
+            process = self._idle.pop()
+            if process.alive:
+                return process
+            await process.end()  # it has died while nobody asked it anything
+        return await self._started()
 
     async def _started(self) -> QueryProcess:
         process = await asyncio.create_subprocess_exec(
