@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -376,5 +378,20 @@ async def test_the_process_knows_no_secret_and_writes_no_file(monkeypatch: pytes
             with pytest.raises(Exception, match="SELECT"):
                 await process.receive()
             assert told_by_the_system(process.pid) == (b"", ["0", "0"])
+    finally:
+        await processes.close()
+
+
+async def test_a_process_that_died_while_idle_is_not_lent_again() -> None:
+    processes = QueryProcesses(memory="64MB", idle=1)
+    try:
+        async with processes.lent() as first:
+            assert await first.alive()
+        os.kill(first.pid, signal.SIGKILL)
+        async with processes.lent() as second:
+            assert second.pid != first.pid
+            assert await second.alive()
+        async with processes.lent() as third:
+            assert third.pid == second.pid
     finally:
         await processes.close()

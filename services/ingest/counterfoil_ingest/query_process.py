@@ -138,6 +138,9 @@ def answer(incoming: BinaryIO, outgoing: BinaryIO, *, memory: str) -> bool:
     opened = read(incoming)
     if opened is None:
         return False
+    if "there" in opened:
+        _write(outgoing, {"end": True})
+        return True
     _allow(opened["seconds"])
     query: Query | None = None
     try:

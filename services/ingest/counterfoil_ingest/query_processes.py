@@ -36,11 +36,6 @@ class QueryProcess:
         """Whether it has answered all that it was asked, so that it can be asked again."""
 
     @property
-    def alive(self) -> bool:
-        """Whether it can be asked something."""
-        return self._process.returncode is None and not self._in.is_closing()
-
-    @property
     def pid(self) -> int:
         """Its number in the operating system."""
         return self._process.pid
@@ -70,6 +65,15 @@ class QueryProcess:
             raise _REFUSALS[message["refused"]](message["message"])
         self.answered = "end" in message
         return message, data
+
+    async def alive(self) -> bool:
+        """Ask whether it is there: what a query did to it may show only after its answer."""
+        try:
+            await self.send({"there": True})
+            await self.receive()
+        except QueryTooLargeError:
+            return False
+        return True
 
     async def end(self) -> None:
         """End it, whatever it does."""
@@ -114,9 +118,13 @@ class QueryProcesses:
     async def _alive(self) -> QueryProcess:
         while self._idle:
             process = self._idle.pop()
-            if process.alive:
-                return process
-            await process.end()  # it has died while nobody asked it anything
+            try:
+                if await process.alive():
+                    return process
+            except BaseException:
+                await asyncio.shield(process.end())
+                raise
+            await process.end()
         return await self._started()
 
     async def _started(self) -> QueryProcess:
