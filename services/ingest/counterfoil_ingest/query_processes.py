@@ -76,7 +76,9 @@ class QueryProcess:
         return True
 
     async def end(self) -> None:
-        """End it, whatever it does."""
+        """End it, whatever it does; tell when it has ended by itself."""
+        if self._process.returncode is not None:
+            _logger.warning("query process ended by itself", extra={"exit_code": self._process.returncode})
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._in.close()
