@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from counterfoil_chassis.apart import read
 from counterfoil_ingest import query_process
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.query_processes import QueryProcesses
@@ -270,7 +269,7 @@ def attempt(sql: str, paths: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
     query_process.answer(incoming, outgoing, memory="512MB")
     outgoing.seek(0)
     messages, rows = [], b""
-    while (message := query_process.read(outgoing)) is not None:
+    while (message := read(outgoing)) is not None:
         messages.append(message)
         rows += outgoing.read(message.get("size", 0))
     return messages, rows
@@ -378,20 +377,5 @@ async def test_the_process_knows_no_secret_and_writes_no_file(monkeypatch: pytes
             with pytest.raises(Exception, match="SELECT"):
                 await process.receive()
             assert told_by_the_system(process.pid) == (b"", ["0", "0"])
-    finally:
-        await processes.close()
-
-
-async def test_a_process_that_died_while_idle_is_not_lent_again() -> None:
-    processes = QueryProcesses(memory="64MB", idle=1)
-    try:
-        async with processes.lent() as first:
-            assert await first.alive()
-        os.kill(first.pid, signal.SIGKILL)
-        async with processes.lent() as second:
-            assert second.pid != first.pid
-            assert await second.alive()
-        async with processes.lent() as third:
-            assert third.pid == second.pid
     finally:
         await processes.close()

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,12 +22,7 @@ from counterfoil_ingest.masking import MaskedField, Masks
 from counterfoil_ingest.query_errors import TooManyQueriesError
 from counterfoil_ingest.query_processes import QueryProcess, QueryProcesses
 from counterfoil_ingest.query_results import Form
-from counterfoil_ingest.read_errors import (
-    ParametersInvalidError,
-    QueryTimeoutError,
-    QueryTooLargeError,
-    SqlInvalidError,
-)
+from counterfoil_ingest.read_errors import ParametersInvalidError, QueryTimeoutError, SqlInvalidError
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.snapshots import Snapshot, Snapshots, known_schema
 from counterfoil_ingest.sql_views import Dataset, files_of, json_columns, view_of
@@ -170,12 +165,10 @@ class Queries:
         values = parameters_of(asked.parameters)
         end = asyncio.get_running_loop().time() + within
         try:
-            async with asyncio.timeout_at(end), self._in_turn(workspace), AsyncExitStack() as lent:
+            async with asyncio.timeout_at(end), self._in_turn(workspace), self._processes.lent() as process:
                 opening = {"sql": asked.sql, "seconds": within, "hidden": self._folder, "receipt": asked.receipt}
-                try:
-                    process, opened = await self._begun(lent, opening)
-                except QueryTooLargeError:  # it died before the query read anything: another one takes it
-                    process, opened = await self._begun(lent, opening)
+                await process.send(opening)
+                opened, _ = await process.receive()
                 left = max(0.0, end - asyncio.get_running_loop().time())
                 datasets = await self._datasets(workspace, opened["reads"], opened["defines"], asked, within=left)
                 await process.send(
@@ -201,12 +194,6 @@ class Queries:
             raise QueryTimeoutError(
                 "The query took too long, or waited too long for others. Select less, or allow it a later deadline."
             ) from None
-
-    async def _begun(self, lent: AsyncExitStack, opening: dict[str, Any]) -> tuple[QueryProcess, dict[str, Any]]:
-        process = await lent.enter_async_context(self._processes.lent())
-        await process.send(opening)
-        opened, _ = await process.receive()
-        return process, opened
 
     @asynccontextmanager
     async def _in_turn(self, workspace: str) -> AsyncIterator[None]:

@@ -2,8 +2,8 @@
 
 It has no secrets in its environment, writes no files, and may have about twice the memory that DuckDB is given: what
 DuckDB does not count (a text of gigabytes, a list of a billion) ends the query or this process, never ingest. Messages
-either way are four bytes of length and JSON; one that says a `size` is followed by so many bytes. It ends with its
-standard input, and by itself when a query has cost it more processor time than there is for it.
+are those of `counterfoil_chassis.apart`; one that says a `size` is followed by so many bytes. It ends by itself when a
+query has cost it more processor time than there is for it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
 import duckdb
-import orjson
 import pyarrow as pa
+from counterfoil_chassis.apart import read, write
 
 from counterfoil_ingest import sql_guard
 from counterfoil_ingest.arrow import DAY, Chunk
@@ -26,7 +26,6 @@ from counterfoil_ingest.query_results import Digest, Form, arrow_pieces, chunk_p
 from counterfoil_ingest.read_errors import QueryTooLargeError, SqlInvalidError
 from counterfoil_ingest.sql_text import literal, quoted
 
-LENGTH: Final = 4
 _BATCH_ROWS: Final = 2048  # as many as DuckDB computes at once: no more than that is ever held of a streamed result
 _BESIDE: Final = 256 << 20  # bytes that Python and Arrow may have beside twice DuckDB's
 _UNITS: Final = {"MB": 1 << 20, "GB": 1 << 30}
@@ -138,23 +137,20 @@ def answer(incoming: BinaryIO, outgoing: BinaryIO, *, memory: str) -> bool:
     opened = read(incoming)
     if opened is None:
         return False
-    if "there" in opened:
-        _write(outgoing, {"end": True})
-        return True
     _allow(opened["seconds"])
     query: Query | None = None
     try:
         query = Query(opened["sql"])
         if opened["receipt"]:
             query.require_replayable()
-        _write(outgoing, {"reads": sorted(query.reads), "defines": sorted(query.defines)})
+        write(outgoing, {"reads": sorted(query.reads), "defines": sorted(query.defines)})
         asked = read(incoming)
         if asked is None:
             return False
         query.show(asked["views"], asked["files"], memory=memory)
         _run(query, asked, outgoing)
     except (SqlInvalidError, NotReplayableError, ResultTooLargeError) as error:
-        _write(outgoing, {"refused": error.reason, "message": error.message})
+        write(outgoing, {"refused": error.reason, "message": error.message})
     except Exception as error:  # noqa: BLE001 - whatever the SQL brings about is told, and ends nothing but the query
         return _refuse(error, outgoing, memory=memory, hidden=opened["hidden"])
     finally:
@@ -163,22 +159,14 @@ def answer(incoming: BinaryIO, outgoing: BinaryIO, *, memory: str) -> bool:
     return True
 
 
-def read(incoming: BinaryIO) -> Any:
-    """Return the next message; None at the end."""
-    head = incoming.read(LENGTH)
-    if len(head) < LENGTH:
-        return None
-    return orjson.loads(incoming.read(int.from_bytes(head)))
-
-
 def _run(query: Query, asked: dict[str, Any], outgoing: BinaryIO) -> None:
     versions = {name: query.rows_of(name) for name in asked["views"]} if asked["receipt"] else {}
     rows = _Rows(query.relation(asked["values"], max_rows=asked["max_rows"]), asked)
-    _write(outgoing, {"columns": rows.columns, "versions": versions})
+    write(outgoing, {"columns": rows.columns, "versions": versions})
     for piece in rows.pieces(Form(asked["form"])):
-        _write(outgoing, {"rows": piece.rows, "size": len(piece.data)}, piece.data)
+        write(outgoing, {"rows": piece.rows, "size": len(piece.data)}, piece.data)
     sha256 = rows.digest.sha256() if rows.digest else ""
-    _write(outgoing, {"end": True, "rows": rows.rows, "truncated": rows.truncated, "sha256": sha256})
+    write(outgoing, {"end": True, "rows": rows.rows, "truncated": rows.truncated, "sha256": sha256})
 
 
 def _refuse(error: Exception, outgoing: BinaryIO, *, memory: str, hidden: str) -> bool:
@@ -186,21 +174,16 @@ def _refuse(error: Exception, outgoing: BinaryIO, *, memory: str, hidden: str) -
     text = str(error)
     if isinstance(error, MemoryError | duckdb.OutOfMemoryException) or "Out of Memory Error" in text:
         told = f"The query needs more than {memory} of memory. Aggregate earlier, or select less."
-        _write(outgoing, {"refused": QueryTooLargeError.reason, "message": told})
+        write(outgoing, {"refused": QueryTooLargeError.reason, "message": told, "ends": True})
         return False
     if not isinstance(error, duckdb.Error | pa.ArrowException | OSError | RuntimeError | ValueError | OverflowError):
         raise error
-    message: dict[str, Any] = {"refused": SqlInvalidError.reason, "message": text[:2000]}
+    ends = isinstance(error, duckdb.FatalException | duckdb.InternalException)
+    message: dict[str, Any] = {"refused": SqlInvalidError.reason, "message": text[:2000], "ends": ends}
     if hidden in text or DAY + "=" in text or ".parquet" in text:
         message |= {"message": "The query failed while reading the lake.", "log": text}
-    _write(outgoing, message)
-    return not isinstance(error, duckdb.FatalException | duckdb.InternalException)
-
-
-def _write(outgoing: BinaryIO, message: dict[str, Any], data: bytes = b"") -> None:
-    text = orjson.dumps(message)
-    outgoing.write(len(text).to_bytes(LENGTH) + text + data)
-    outgoing.flush()
+    write(outgoing, message)
+    return not ends
 
 
 def _allow(seconds: float) -> None:

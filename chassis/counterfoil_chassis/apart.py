@@ -1,0 +1,153 @@
+"""Processes apart: a module of our own, in a process that may die of what it is asked, and can be ended.
+
+Messages either way are four bytes of length and JSON. The process ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO, Final, Self
+
+import orjson
+
+_LENGTH: Final = 4
+_MOST_USES: Final = 200  # a process is replaced after so many: what libraries keep does not add up for ever
+_logger = logging.getLogger(__name__)
+
+
+class EndedError(Exception):
+    """The process died before it had answered."""
+
+
+class Process:
+    """One process, asked one thing at a time."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._process, self._reader, self._writer = process, reader, writer
+        self.uses = 0
+        self.reusable = False
+        """Whether it has answered all that it was asked, so that it can be asked again; the caller says so."""
+
+    @classmethod
+    async def start(cls, module: str, *arguments: str) -> Self:
+        """Start `python -m module` with an empty environment: no secrets, and nothing that changes libraries.
+
+        Not by uvloop: its fork runs gRPC's handlers in the child, which crash there now and then. `subprocess` calls
+        vfork, which runs none.
+        """
+        ours, its = socket.socketpair()
+        with its:
+            process = subprocess.Popen(  # noqa: ASYNC220, S603 - until it has begun, some milliseconds; a module of ours
+                [sys.executable, "-m", module, *arguments],
+                stdin=its.fileno(),
+                stdout=its.fileno(),
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+            )
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()  # which ends it
+            raise
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """Its number in the operating system."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    async def send(self, message: Any) -> None:
+        """Send a message; raise EndedError."""
+        self.reusable = False
+        text = orjson.dumps(message)
+        try:
+            self._writer.write(len(text).to_bytes(_LENGTH) + text)
+            await self._writer.drain()
+        except (ConnectionError, RuntimeError):  # uvloop's, of a connection that it has closed
+            raise EndedError from None
+
+    async def receive(self) -> Any:
+        """Return the next message; raise EndedError."""
+        return orjson.loads(await self.read(int.from_bytes(await self.read(_LENGTH))))
+
+    async def read(self, size: int) -> bytes:
+        """Return the bytes that follow a message; raise EndedError."""
+        try:
+            return await self._reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise EndedError from None
+
+    async def end(self) -> None:
+        """End it, whatever it does; tell when it has ended by itself."""
+        if (code := self._process.poll()) is not None:
+            _logger.warning("process apart ended by itself", extra={"exit_code": code})
+        self._process.kill()
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+        await asyncio.to_thread(self._process.wait)
+
+
+class Processes:
+    """Starts processes of one module when they are needed, and keeps a few that are idle: starting one takes long."""
+
+    def __init__(self, module: str, *arguments: str, idle: int) -> None:
+        self._command = (module, *arguments)
+        self._most_idle = idle
+        self._idle: list[Process] = []
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[Process]:
+        """Lend a process; one that is not reusable afterwards, whatever the reason, is ended."""
+        process = await self._free()
+        process.uses += 1
+        try:
+            yield process
+        finally:
+            if process.reusable and process.uses < _MOST_USES and len(self._idle) < self._most_idle:
+                self._idle.append(process)
+            else:
+                await asyncio.shield(process.end())
+
+    async def close(self) -> None:
+        """End the processes that are idle."""
+        while self._idle:
+            await self._idle.pop().end()
+
+    async def _free(self) -> Process:
+        while self._idle:
+            process = self._idle.pop()
+            if process.alive:
+                return process
+            await process.end()
+        return await Process.start(*self._command)
+
+
+def read(incoming: BinaryIO) -> Any:
+    """Return the next message, in the process apart; None at the end."""
+    head = incoming.read(_LENGTH)
+    if len(head) < _LENGTH:
+        return None
+    return orjson.loads(incoming.read(int.from_bytes(head)))
+
+
+def write(outgoing: BinaryIO, message: Any, data: bytes = b"") -> None:
+    """Send a message, in the process apart, and bytes after it."""
+    text = orjson.dumps(message)
+    outgoing.write(len(text).to_bytes(_LENGTH) + text + data)
+    outgoing.flush()
