@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import duckdb
 import orjson
 import pytest
+from counterfoil.ingest.v1.erasures_pb2 import EraseRecordsRequest
 from counterfoil_chassis.clock import SystemClock
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.outbox import OutboxRelay
 from counterfoil_ingest import sql_guard
+from counterfoil_ingest.hold_errors import DatasetHeldError
+from counterfoil_ingest.holds import Hold
 from counterfoil_ingest.masking import Mask, MaskedField, steps
 from counterfoil_ingest.queries import Asked, Result
 from counterfoil_ingest.query_errors import NotReplayableError, ReceiptNotFoundError
@@ -21,8 +24,10 @@ from counterfoil_ingest.query_receipts import Question
 from counterfoil_ingest.query_results import Form
 from counterfoil_ingest.read_errors import SnapshotErasedError, SqlInvalidError
 from counterfoil_ingest.registry import ColumnType
+from counterfoil_ingest.servicers.erasures import ErasureServicer
 from counterfoil_ingest.sql.query_receipts import RECEIPTS, SqlQueryReceipts
 
+from tests.ingest.conftest import LogRig
 from tests.ingest.read_rig import ReadSide, contract, read_side, record
 
 VISITS = {
@@ -184,26 +189,44 @@ async def test_gives_no_receipt_for_what_differs_each_time(side: ReadSide) -> No
         await ask(side, "SELECT random()", receipt=True)
 
 
-async def test_questions_that_name_the_erased_are_forgotten_and_others_kept(side: ReadSide, rig: Any) -> None:
-    database = Database(rig.url, lease=rig.lease)
+@pytest.fixture
+async def receipts(rig: LogRig) -> AsyncIterator[SqlQueryReceipts]:
+    database, clock = Database(rig.url, lease=rig.lease), SystemClock()
 
     async def deliver(_: Sequence[bytes]) -> None:
         """Nobody is told."""
 
-    clock = SystemClock()
-    receipts = SqlQueryReceipts(database, OutboxRelay(database, RECEIPTS, deliver, clock), clock)
+    yield SqlQueryReceipts(database, OutboxRelay(database, RECEIPTS, deliver, clock), clock)
+    await database.close()
+
+
+async def test_questions_that_name_the_erased_are_forgotten_and_others_kept(
+    side: ReadSide, receipts: SqlQueryReceipts
+) -> None:
     _, made = await ask(side, "SELECT count(*) FROM visits", receipt=True)
     ada = Question("SELECT 1 FROM visits WHERE user_id = 'ada@example.com'", b"", 10, "k", made.cited)
     by_parameter = Question("SELECT 1 FROM visits WHERE user_id = ?", b'["ada@example.com"]', 10, "k", made.cited)
     bob = Question("SELECT 1 FROM visits WHERE user_id = ?", b'["bob@example.com"]', 0, "k", made.cited)
-    try:
-        for number, question in enumerate((ada, by_parameter, bob)):
-            await receipts.add("acme", f"ingest.{number}", b"bytes", question)
-        assert await receipts.get("acme", "ingest.2") == (b"bytes", bob)
-        with pytest.raises(ReceiptNotFoundError):
-            await receipts.get("zeta", "ingest.2")
-        assert await receipts.forget("zeta", ["ada@example.com"]) == 0
-        assert await receipts.forget("acme", ["ADA@example.com"]) == 2
-        assert [(await receipts.get("acme", f"ingest.{n}"))[1] for n in range(3)] == [None, None, bob]
-    finally:
-        await database.close()
+    for number, question in enumerate((ada, by_parameter, bob)):
+        await receipts.add("acme", f"ingest.{number}", b"bytes", question)
+    assert await receipts.get("acme", "ingest.2") == (b"bytes", bob)
+    with pytest.raises(ReceiptNotFoundError):
+        await receipts.get("zeta", "ingest.2")
+    assert await receipts.forget("zeta", ["ada@example.com"]) == 0
+    assert await receipts.forget("acme", ["ADA@example.com"]) == 2
+    assert [(await receipts.get("acme", f"ingest.{n}"))[1] for n in range(3)] == [None, None, bob]
+
+
+async def test_an_erasure_that_a_hold_refuses_forgets_no_question(side: ReadSide, receipts: SqlQueryReceipts) -> None:
+    question = Question("SELECT 1 FROM visits WHERE user_id = 'ada@example.com'", b"", 10, "k", {})
+    await receipts.add("acme", "ingest.0", b"bytes", question)
+    servicer = ErasureServicer(side.eraser, side.holds, receipts)
+    request = EraseRecordsRequest(workspace="acme", offsets=[0], identifiers=["ada@example.com"])
+    context: Any = None
+    side.holds.put("acme/h1", Hold("acme", "h1", "visits", None))
+    with pytest.raises(DatasetHeldError):
+        await servicer.EraseRecords(request, context)
+    assert await receipts.get("acme", "ingest.0") == (b"bytes", question)
+    side.holds.delete("acme/h1")
+    assert (await servicer.EraseRecords(request, context)).erased == 1
+    assert await receipts.get("acme", "ingest.0") == (b"bytes", None)

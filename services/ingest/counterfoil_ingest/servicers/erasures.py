@@ -23,12 +23,16 @@ class ErasureServicer(ErasureServiceServicer):
         self._receipts = receipts
 
     async def EraseRecords(self, request: pb.EraseRecordsRequest, context: Context) -> pb.EraseRecordsResponse:
-        """Erase records by their places, after the questions of receipts that name the person."""
-        if request.identifiers:
-            await self._receipts.forget(request.workspace, request.identifiers)
+        """Erase records by their places, then the questions of receipts that name the person.
+
+        In this order a hold refuses before anything is gone; a failure in between is healed by the caller, who asks
+        again.
+        """
         erased = await self._eraser.erase(
             request.workspace, request.partition, request.offsets, texts=request.identifiers
         )
+        if request.identifiers:
+            await self._receipts.forget(request.workspace, request.identifiers)
         return pb.EraseRecordsResponse(
             erased=erased.records,
             quarantined_erased=erased.quarantined,
