@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 from counterfoil_chassis.clock import to_micros
-from counterfoil_chassis.database import Database
 from counterfoil_ingest.hold_errors import DatasetHeldError, HoldsUnknownError, PersonHeldError, RetentionUntoldError
 from counterfoil_ingest.holds import Hold, Holds
 from counterfoil_ingest.import_jobs import Format, State
 from counterfoil_ingest.read_errors import SnapshotErasedError
 from counterfoil_ingest.registry import ColumnType
 from counterfoil_ingest.retention import Done, Policy, Retention
-from counterfoil_ingest.sql.retention import SqlExpiredQuarantine
 
 from tests.byte_scan import holding
 from tests.ingest.conftest import LogRig
@@ -85,7 +83,7 @@ async def room(rig: LogRig) -> AsyncIterator[Room]:
 
 @asynccontextmanager
 async def opened(rig: LogRig) -> AsyncIterator[Room]:
-    database, clock = Database(rig.url), StandingClock()
+    clock = StandingClock()
     reports: list[Done] = []
 
     async def report(done: Done) -> None:
@@ -98,7 +96,7 @@ async def opened(rig: LogRig) -> AsyncIterator[Room]:
             side.eraser,
             log=rig.log,
             lake=side.lake,
-            quarantine=SqlExpiredQuarantine(database),
+            quarantine=side.quarantine,
             holds=side.holds,
             report=report,
             clock=clock,
@@ -106,10 +104,7 @@ async def opened(rig: LogRig) -> AsyncIterator[Room]:
         )
         retention.put("acme/visits", Policy("acme", "visits", 7))
         found = Room(rig, side, retention, side.holds, clock, reports)
-        try:
-            yield found
-        finally:
-            await database.close()
+        yield found
 
 
 def hold(room: Room, *, dataset: str = "", expires_us: int | None = None, number: int = 1) -> str:

@@ -83,7 +83,6 @@ from counterfoil_ingest.sql.monitors import TOPIC as HOLDS
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
 from counterfoil_ingest.sql.query_receipts import RECEIPTS, SqlQueryReceipts
 from counterfoil_ingest.sql.reconciliations import SqlReconciliationTransactions
-from counterfoil_ingest.sql.retention import SqlExpiredQuarantine
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
 
@@ -286,7 +285,7 @@ def _retaining(
         eraser,
         log=engines.log,
         lake=lake,
-        quarantine=SqlExpiredQuarantine(engines.database),
+        quarantine=SqlQuarantine(engines.database),
         holds=holds,
         report=client.report,
         clock=host.clock,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, Protocol
 
@@ -174,44 +174,59 @@ class Retention:
                 free.append(policy)
         cuts = {each.dataset: _cut(each, today) for each in policies}
         freed = {each.dataset: to_micros(cuts[each.dataset]) for each in free}
-        records = await self._expire_log(workspace, freed, texts) if freed else Counter[str]()
+        records = await self._expire_log(workspace, freed, texts)
+        left, held = await self._search_log(workspace, freed, texts)
         done = []
         for policy in policies:
-            cut = cuts[policy.dataset]
-            if policy.dataset in waiting:
-                done.append(Done(policy, cut, waiting_for=waiting[policy.dataset]))
-            else:
-                done.append(await self._finish(policy, cut, texts, records=records[policy.dataset]))
+            cut, dataset = cuts[policy.dataset], policy.dataset
+            if dataset in waiting:
+                done.append(Done(policy, cut, waiting_for=waiting[dataset]))
+                continue
+            some = Done(policy, cut, records=records[dataset], held=held[dataset], remaining=left[dataset])
+            done.append(await self._finish(some, texts))
         return done
 
     async def _expire_log(self, workspace: str, cuts: Mapping[str, int], texts: WholeTexts | None) -> Counter[str]:
         """Erase the expired records of the log and the lake; return how many of each dataset."""
         erased = Counter[str]()
-        offset: int | None = 0
-        while offset is not None:
-            found = await asyncio.to_thread(self._find, workspace, cuts, texts, offset)
+        async for found in self._expired(workspace, cuts, texts):
             if found.offsets:
                 await self._eraser.expire(workspace, found.offsets, datasets=found.records, quarantined=())
             erased += found.records
-            offset = found.next_offset
         return erased
 
-    async def _finish(self, policy: Policy, cut: datetime, texts: WholeTexts | None, *, records: int) -> Done:
-        """Erase the expired records of quarantine, then search the log, the lake and quarantine for any."""
+    async def _search_log(
+        self, workspace: str, cuts: Mapping[str, int], texts: WholeTexts | None
+    ) -> tuple[Counter[str], Counter[str]]:
+        """Count what the log has of each dataset that should have gone, and what it has because it is held."""
+        left, held = Counter[str](), Counter[str]()
+        async for found in self._expired(workspace, cuts, texts):
+            left += found.records
+            held += found.held
+        return left, held
+
+    async def _expired(
+        self, workspace: str, cuts: Mapping[str, int], texts: WholeTexts | None
+    ) -> AsyncIterator[_Found]:
+        """Yield the expired records that the log has, as many at once as are erased in one go."""
+        offset: int | None = 0 if cuts else None
+        while offset is not None:
+            found = await asyncio.to_thread(self._find, workspace, cuts, texts, offset)
+            yield found
+            offset = found.next_offset
+
+    async def _finish(self, done: Done, texts: WholeTexts | None) -> Done:
+        """Erase the expired records of quarantine, then search quarantine and the lake for any, as the log was."""
+        policy, cut, held = done.policy, done.received_before, done.held
         workspace, dataset, before = policy.workspace, policy.dataset, to_micros(cut)
         expired = await self._expired_quarantine(policy, before, texts)
         if expired:
             await self._eraser.expire(workspace, (), datasets=(dataset,), quarantined=expired)
-        left, held = 0, 0
-        offset: int | None = 0
-        while offset is not None:
-            found = await asyncio.to_thread(self._find, workspace, {dataset: before}, texts, offset)
-            left, held, offset = left + len(found.offsets), held + found.held[dataset], found.next_offset
         rows = await self._lake.rows_before(workspace, dataset, cut.date())
-        left += max(0, rows - held) + len(await self._expired_quarantine(policy, before, texts))
-        fields = {"workspace": workspace, "dataset": dataset, "records": records, "quarantined": len(expired)}
+        left = done.remaining + max(0, rows - held) + len(await self._expired_quarantine(policy, before, texts))
+        fields = {"workspace": workspace, "dataset": dataset, "records": done.records, "quarantined": len(expired)}
         _logger.info("retention is done", extra={**fields, "held": held, "remaining": left})
-        return Done(policy, cut, records, len(expired), held, left)
+        return replace(done, quarantined=len(expired), remaining=left)
 
     async def _expired_quarantine(self, policy: Policy, before: int, texts: WholeTexts | None) -> list[str]:
         expired = await self._quarantine.received_before(policy.workspace, policy.dataset, before)

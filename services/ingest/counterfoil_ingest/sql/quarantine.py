@@ -154,6 +154,16 @@ class SqlQuarantine:
                 return found
             after = rows[-1].quarantine_id
 
+    async def received_before(self, workspace: str, dataset: str, before_us: int) -> Sequence[str]:
+        """Return the ids of those of a dataset that were received before a time, microseconds UTC."""
+        wanted = select(QUARANTINE.c.quarantine_id).where(
+            QUARANTINE.c.workspace == workspace,
+            QUARANTINE.c.dataset == dataset,
+            QUARANTINE.c.received_at < before_us,
+        )
+        async with self._database.read() as connection:
+            return (await connection.scalars(wanted.order_by(QUARANTINE.c.quarantine_id))).all()
+
     def close(
         self, statements: Statements, records: Sequence[Quarantined], verdicts: Sequence[Verdict], *, by: str, at: int
     ) -> None:
