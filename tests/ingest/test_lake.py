@@ -20,7 +20,7 @@ from counterfoil_ingest.blocks import Line
 from counterfoil_ingest.delta import WorkspaceTables
 from counterfoil_ingest.entities import UNPLANNED, Header
 from counterfoil_ingest.lake_places import FolderPlace
-from counterfoil_ingest.read_errors import LakeBehindError
+from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
 from counterfoil_ingest.registry import ColumnType
 from hypothesis import given
 from hypothesis import strategies as st
@@ -400,3 +400,14 @@ async def _until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0.02)
+
+
+async def test_says_that_the_lake_cannot_be_read_and_not_where_it_lies(rig: Any) -> None:
+    (rig.folder / "lake").mkdir()
+    (rig.folder / "lake/acme").write_bytes(b"where a folder should be")
+    async with read_side(rig, run=False) as side:
+        with pytest.raises(LakeUnavailableError) as told:
+            await side.lake.table("acme", "visits")
+        assert str(rig.folder) not in told.value.message
+        with pytest.raises(LakeUnavailableError):
+            await side.lake.rows_before("acme", "visits", date(2026, 11, 20))

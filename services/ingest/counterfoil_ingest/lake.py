@@ -41,6 +41,8 @@ _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
 _SETTLE_SECONDS = 3600.0
 _EVENT_TIME = "timestamp"  # of events; of another dataset it is the first column that is a moment
+_FAILURES = (DeltaError, OSError, pa.ArrowException)
+"""What goes wrong with the lake's disk or storage."""
 _RESERVED = {name.lower() for name in SYSTEM_SCHEMA.names}
 _LOOKED_AT = 200  # records of a block that show which undeclared properties there are
 _MOST_LEARNT = 1_000
@@ -161,7 +163,7 @@ class Lake:
             try:
                 async with progress.turn:
                     more = await self._call(partial(self._settle_tables, workspace))
-            except (DeltaError, OSError, pa.ArrowException) as error:
+            except _FAILURES as error:
                 more, progress.tables = False, None
                 _logger.warning(
                     "the lake's files are not put in order", extra={"workspace": workspace, "error": str(error)}
@@ -240,23 +242,26 @@ class Lake:
 
         Raises LakeUnavailableError.
         """
-        table = await self._call(lambda: self._tables(workspace).view(dataset))
+        table = await self._view(workspace, dataset)
         if table is not None and self._place.options is not None:
             progress = self._progress.setdefault(workspace, _Progress())
             async with progress.turn:  # an erasure leaves no copy behind that was being made
                 try:
                     await asyncio.to_thread(_fetch, self._place.below(workspace), table)
                 except OSError as error:
-                    raise LakeUnavailableError(
-                        f"A file of the lake could not be fetched ({error}). Ask again, and look at its storage.",
-                        retry_after=timedelta(seconds=_RETRY_SECONDS),
-                    ) from error
+                    raise _unavailable("read", error) from error
         return table
 
     async def rows_before(self, workspace: str, dataset: str, day: date) -> int:
-        """Count the rows of a table that were received before a day."""
-        table = await self._call(lambda: self._tables(workspace).view(dataset))
+        """Count the rows of a table that were received before a day; raise LakeUnavailableError."""
+        table = await self._view(workspace, dataset)
         return sum(file.rows for file in table.files if file.day < day) if table else 0
+
+    async def _view(self, workspace: str, dataset: str) -> LakeTable | None:
+        try:
+            return await self._call(lambda: self._tables(workspace).view(dataset))
+        except _FAILURES as error:
+            raise _unavailable("read", error) from error
 
     async def erase(self, workspace: str, offsets: Sequence[int]) -> int:
         """Erase the rows of records that the log has erased; return how many are left: 0.
@@ -267,12 +272,9 @@ class Lake:
         async with progress.turn:
             try:
                 return await self._call(lambda: self._tables(workspace).erase(offsets))
-            except (DeltaError, OSError, pa.ArrowException) as error:
+            except _FAILURES as error:
                 progress.tables = None
-                raise LakeUnavailableError(
-                    f"The lake could not be rewritten ({error}). Erase again, and look at the disk of ingest.",
-                    retry_after=timedelta(seconds=_RETRY_SECONDS),
-                ) from error
+                raise _unavailable("rewritten", error) from error
 
     def _is_due(self, workspace: str, *, now: float) -> bool:
         progress = self._progress[workspace]
@@ -291,7 +293,7 @@ class Lake:
         try:
             async with progress.turn:
                 progress.cursor = await self._round(workspace)
-        except (DeltaError, OSError, pa.ArrowException, BlockUnreadableError, UnavailableError) as error:
+        except (*_FAILURES, BlockUnreadableError, UnavailableError) as error:
             progress.tables = None  # opened afresh: after a failed commit the kept handles may not show what is on disk
             progress.retry_at = loop.time() + _RETRY_SECONDS
             progress.failure = type(error).__name__  # its text may hold what a record holds
@@ -389,6 +391,15 @@ class Lake:
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _unavailable(done: str, error: Exception) -> LakeUnavailableError:
+    """Return what callers are told; where the lake lies is in the error's text, which is for the log only."""
+    _logger.warning("lake could not be used", extra={"work": done, "error": str(error)})
+    return LakeUnavailableError(
+        f"The lake could not be {done}. Try again, and look at ingest's log, its disk and the lake's storage.",
+        retry_after=timedelta(seconds=_RETRY_SECONDS),
+    )
 
 
 def _fetch(place: LakePlace, table: LakeTable) -> None:

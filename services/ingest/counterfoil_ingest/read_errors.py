@@ -19,7 +19,7 @@ class LakeBehindError(UnavailableError):
 
 
 class LakeUnavailableError(UnavailableError):
-    """The lake could not be rewritten for an erasure."""
+    """The lake's disk or storage failed, when it was read or rewritten for an erasure."""
 
     reason = "LAKE_UNAVAILABLE"
 
