@@ -151,7 +151,6 @@ class _Writer:
 
     def __init__(self, folder: Path, rows: pa.Table) -> None:
         self._folder = folder
-        self._rows = rows
         self._columns = [c for c in lake_columns(compiled("bench")) if c.name in rows.column_names]
         self._unlike = {RECORD_ID, EXTRA, *(c.name for c in self._columns if c.type is ColumnType.JSON)}
         self._tables = WorkspaceTables(FolderPlace(folder / "lake"), life="bench/0")

@@ -58,9 +58,9 @@ def measure(options: Options) -> Report:
         folder = Path(scratch)
         (folder / "pool").write_bytes(b"\n".join(bodies))
         pool = [[orjson.dumps(each) for each in orjson.loads(body)] for body in bodies]
-        rows = _Rows(folder / "rows.db", pool)
+        ours, rows = _Ours(folder / "ours", pool), _Rows(folder / "rows.db", pool)
         with Rival("log_rival.py", JETSTREAM, str(folder / "pool"), str(folder / "jetstream")) as rival:
-            ours, rounds = asyncio.run(_measure(options, _Ours(folder / "ours", pool), rows, rival))
+            rounds = asyncio.run(_measure(options, ours, rows, rival))
             jetstream = rival.run("0")
     kept = {name: sum(found[name].events for found in rounds) for name in rounds[0]}
     for name, counted in (("blocks", ours.counted), ("rows", rows.counted), ("jetstream", jetstream["events"])):
@@ -69,9 +69,7 @@ def measure(options: Options) -> Report:
     return Report("Log", _how(options), _table(rounds, ours.bytes / ours.counted, rows.bytes / rows.counted))
 
 
-async def _measure(
-    options: Options, ours: "_Ours", rows: "_Rows", rival: Rival
-) -> tuple["_Ours", list[dict[str, Cell]]]:
+async def _measure(options: Options, ours: "_Ours", rows: "_Rows", rival: Rival) -> list[dict[str, Cell]]:
     loop = asyncio.get_running_loop()
     await ours.open()
 
@@ -88,7 +86,7 @@ async def _measure(
     rounds = [{name: await cells[name]() for name in rotated(list(cells), number)} for number in range(options.rounds)]
     await ours.close()
     rows.close()
-    return ours, rounds
+    return rounds
 
 
 async def _load(append: Append, numbers: "count[int]", seconds: float) -> Cell:
