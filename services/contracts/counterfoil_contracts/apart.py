@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from counterfoil_chassis.apart import EndedError, Processes, read, write
+from counterfoil_chassis.apart import EndedError, Processes, allow, read, write
 
 from counterfoil_contracts.registry import judging
 from counterfoil_contracts.registry.judging import TOO_MUCH, Break
@@ -69,12 +69,9 @@ def main() -> None:
     seconds = float(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
     while (question := read(incoming)) is not None:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        most = int(usage.ru_utime + usage.ru_stime + seconds) + 2
-        resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
+        allow(seconds)
         write(outgoing, _answer(question))
 
 

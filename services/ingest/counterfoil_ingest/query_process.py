@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, BinaryIO, Final
 
 import duckdb
 import pyarrow as pa
-from counterfoil_chassis.apart import read, write
+from counterfoil_chassis.apart import allow, read, write
 
 from counterfoil_ingest import sql_guard
 from counterfoil_ingest.arrow import DAY, Chunk
@@ -38,31 +39,38 @@ _CONFIG: Final = {
 }
 
 
+def connect() -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB for one query; close it."""
+    return duckdb.connect(":memory:", config=dict(_CONFIG))
+
+
+def lock_down(
+    connection: duckdb.DuckDBPyConnection, views: Mapping[str, str], files: Sequence[str], *, memory: str
+) -> None:
+    """Show each dataset as a view of its files, and lock everything else away."""
+    paths = ", ".join(map(literal, files))
+    for statement in (
+        "SET TimeZone = 'UTC'",
+        f"SET memory_limit = {literal(memory)}",
+        "SET temp_directory = ''",
+        f"SET allowed_paths = [{paths}]",
+        "SET enable_external_access = false",
+        "SET lock_configuration = true",
+        *(f"CREATE VIEW {quoted(name)} AS {select}" for name, select in views.items()),
+    ):
+        connection.execute(statement).fetchall()
+
+
 class Query:
-    """One query in a DuckDB of its own that can see its datasets' files and nothing else."""
+    """One query in a DuckDB of its own."""
 
-    def __init__(self, sql: str) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         """Look through the SQL; raise SqlInvalidError."""
+        self._connection = connection
         self._sql = sql
-        self._connection = duckdb.connect(":memory:", config=dict(_CONFIG))
-        self.reads = sql_guard.tables_of(self._connection, sql)
-        self.defines = sql_guard.defined_by(self._connection, sql)
-
-    def close(self) -> None:
-        """Close DuckDB."""
-        self._connection.close()
-
-    def show(self, views: dict[str, str], files: Sequence[str], *, memory: str) -> None:
-        """Show each dataset as a view of its files, then lock everything else away."""
-        paths = ", ".join(map(literal, files))
-        self._do("SET TimeZone = 'UTC'")
-        self._do(f"SET memory_limit = {literal(memory)}")
-        self._do("SET temp_directory = ''")
-        self._do(f"SET allowed_paths = [{paths}]")
-        self._do("SET enable_external_access = false")
-        self._do("SET lock_configuration = true")
-        for name, select in views.items():
-            self._do(f"CREATE VIEW {quoted(name)} AS {select}")
+        self._tree = sql_guard.parsed(connection, sql)
+        self.reads = sql_guard.tables_of(connection, self._tree)
+        self.defines = sql_guard.defined_by(self._tree)
 
     def rows_of(self, name: str) -> dict[str, int]:
         """Return how many rows a dataset's view has, by the contract version they were validated under."""
@@ -76,14 +84,11 @@ class Query:
 
     def require_replayable(self) -> None:
         """Raise NotReplayableError when the SELECT calls what differs from time to time."""
-        if called := sql_guard.volatile_in(self._connection, self._sql):
+        if called := sql_guard.volatile_in(self._connection, self._tree):
             raise NotReplayableError(
                 f"`{called}` gives something else each time, so the result could never be made again. Pass the value "
                 "as a parameter, or ask for no receipt."
             )
-
-    def _do(self, statement: str) -> None:
-        self._connection.execute(statement).fetchall()
 
 
 class _Rows:
@@ -132,30 +137,23 @@ class _Rows:
                 yield from csv_pieces(self, self.schema, self.types)
 
 
-def answer(incoming: BinaryIO, outgoing: BinaryIO, *, memory: str) -> bool:
-    """Answer one query; return False when there is none left, or this process has to end after it."""
-    opened = read(incoming)
-    if opened is None:
-        return False
-    _allow(opened["seconds"])
-    query: Query | None = None
+def answer(opened: Mapping[str, Any], incoming: BinaryIO, outgoing: BinaryIO, *, memory: str) -> bool:
+    """Answer the query that a message has opened; return False when this process has to end after it."""
     try:
-        query = Query(opened["sql"])
-        if opened["receipt"]:
-            query.require_replayable()
-        write(outgoing, {"reads": sorted(query.reads), "defines": sorted(query.defines)})
-        asked = read(incoming)
-        if asked is None:
-            return False
-        query.show(asked["views"], asked["files"], memory=memory)
-        _run(query, asked, outgoing)
+        with closing(connect()) as connection:
+            query = Query(connection, opened["sql"])
+            if opened["receipt"]:
+                query.require_replayable()
+            write(outgoing, {"reads": sorted(query.reads), "defines": sorted(query.defines)})
+            asked = read(incoming)
+            if asked is None:
+                return False
+            lock_down(connection, asked["views"], asked["files"], memory=memory)
+            _run(query, asked, outgoing)
     except (SqlInvalidError, NotReplayableError, ResultTooLargeError) as error:
         write(outgoing, {"refused": error.reason, "message": error.message})
     except Exception as error:  # noqa: BLE001 - whatever the SQL brings about is told, and ends nothing but the query
         return _refuse(error, outgoing, memory=memory, hidden=opened["hidden"])
-    finally:
-        if query is not None:
-            query.close()
     return True
 
 
@@ -186,14 +184,6 @@ def _refuse(error: Exception, outgoing: BinaryIO, *, memory: str, hidden: str) -
     return not ends
 
 
-def _allow(seconds: float) -> None:
-    """Let this process have so much processor time from now on."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    most = int(usage.ru_utime + usage.ru_stime + seconds) + 2
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
-
-
 def _confine(memory: str) -> None:
     most = 2 * int(memory[:-2]) * _UNITS[memory[-2:]] + _BESIDE
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
@@ -205,10 +195,12 @@ def main() -> None:
     """Answer queries until there are no more."""
     memory = sys.argv[1]
     _confine(memory)
-    outgoing = os.fdopen(os.dup(1), "wb")
+    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is not taken for an answer
-    while answer(sys.stdin.buffer, outgoing, memory=memory):
-        pass
+    while (opened := read(incoming)) is not None:
+        allow(opened["seconds"])
+        if not answer(opened, incoming, outgoing, memory=memory):
+            return
 
 
 if __name__ == "__main__":

@@ -44,11 +44,8 @@ _CLOCKS = frozenset({"ago", "current_localtime", "current_localtimestamp"})  # s
 _CLOCK_WORDS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
 
 
-def tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
-    """Return the names, in lower case, that a SELECT reads and does not define itself; raise SqlInvalidError.
-
-    A name that the SELECT defines (WITH) may also be a dataset's: then it is among them too, when it is read at all.
-    """
+def parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    """Return the tree of one SELECT, as DuckDB parses it and the others here take it; raise SqlInvalidError."""
     if "\0" in sql:
         raise SqlInvalidError("SQL holds no NUL characters.")
     try:
@@ -61,8 +58,16 @@ def tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]
     tree = orjson.loads(found[0][0])
     if tree["error"]:
         raise SqlInvalidError(f"This cannot be taken as one SELECT: {tree['error_message']}.")
+    return tree["statements"]
+
+
+def tables_of(connection: duckdb.DuckDBPyConnection, tree: Any) -> frozenset[str]:
+    """Return the names, in lower case, that a SELECT reads and does not define itself; raise SqlInvalidError.
+
+    A name that the SELECT defines (WITH) may also be a dataset's: then it is among them too, when it is read at all.
+    """
     read: set[str] = set()
-    for node in _nodes(tree["statements"]):
+    for node in _nodes(tree):
         _check(node, read)
     found = connection.execute(_OWN_VIEWS).fetchall()
     if catalogue := read.intersection(name for (name,) in found):  # also where the SELECT defines that name elsewhere
@@ -70,23 +75,21 @@ def tables_of(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]
     return frozenset(read)
 
 
-def defined_by(connection: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
+def defined_by(tree: Any) -> frozenset[str]:
     """Return the names, in lower case, that a SELECT defines by WITH."""
-    found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
     names: set[str] = set()
-    for node in _nodes(orjson.loads(found[0][0])["statements"]):
+    for node in _nodes(tree):
         names.update(entry["key"].lower() for entry in _entries(node))
         if node.get("type") == "RECURSIVE_CTE_NODE":
             names.add(str(node.get("cte_name", "")).lower())
     return frozenset(names)
 
 
-def volatile_in(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+def volatile_in(connection: duckdb.DuckDBPyConnection, tree: Any) -> str:
     """Return a function or clause of a SELECT whose value differs from time to time; "" when there is none."""
     rows = connection.execute("SELECT function_name FROM duckdb_functions() WHERE stability <> 'CONSISTENT'").fetchall()
     volatile = {name.lower() for (name,) in rows} | _CLOCKS
-    found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()
-    for node in _nodes(orjson.loads(found[0][0])["statements"]):
+    for node in _nodes(tree):
         if isinstance(node.get("sample"), dict):
             return "TABLESAMPLE"
         kind = node.get("class")
