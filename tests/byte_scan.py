@@ -73,7 +73,7 @@ def _texts(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield f"{name} rows", orjson.dumps(pq.ParquetFile(path).read().to_pylist(), default=str)
         elif path.suffix == ".db":
             yield from _rows(path, name)
-        else:
+        elif data.startswith((_ZSTD, _GZIP)):
             yield f"{name} unpacked", _unpacked(data)
 
 
