@@ -38,7 +38,7 @@ class UploadImport:
 
     def __init__(self, api: Api, untraced: grpc.aio.Channel) -> None:
         """Take a channel without interceptors: through them, the call's initial metadata come with its answer only."""
-        self.method = next(m for m in api.methods if m.name == UPLOAD)
+        self.method = api.named(UPLOAD)
         self._call: Any = untraced.stream_unary(UPLOAD)  # bytes in, bytes out
         self._write = Writers().of(descriptor(self.method.output))
         self._reader = Reader()

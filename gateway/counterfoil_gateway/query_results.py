@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
-import grpc
 from counterfoil.ingest.v1.queries_pb2 import QueryResult, RunQueryRequest, StreamQueryRequest, StreamQueryResponse
 
 from counterfoil_gateway.admission import PLACE
@@ -17,10 +14,10 @@ from counterfoil_gateway.asgi import Reply
 from counterfoil_gateway.bodies import read_body, refuse_encoding
 from counterfoil_gateway.calls import Calls
 from counterfoil_gateway.deadlines import left
-from counterfoil_gateway.problems import bad_request, from_rpc
+from counterfoil_gateway.problems import bad_request
 from counterfoil_gateway.read import Reader
 from counterfoil_gateway.serve import Exchange, Transcoded
-from counterfoil_gateway.streams import Following, send_part, start, until_gone
+from counterfoil_gateway.streams import Following, Part, send_file
 from counterfoil_gateway.transcode import Arrived, Transcoder
 from counterfoil_gateway.values import Fault
 from counterfoil_gateway.write import Writers
@@ -32,18 +29,17 @@ FORMATS: Final[Mapping[str, StreamQueryRequest.Format.ValueType]] = {
     "application/vnd.apache.arrow.stream": StreamQueryRequest.FORMAT_ARROW_STREAM,
 }
 _MOST_NAMED: Final = 50
-_log = logging.getLogger(__name__)
 
 
 class QueryResults:
-    """The endpoint. A stream that fails on the way is broken off, so that nobody takes it for the whole result."""
+    """The endpoint."""
 
     def __init__(self, api: Api, calls: Calls) -> None:
-        self.method = next(m for m in api.methods if m.name == RUN)
+        self.method = api.named(RUN)
         (self.binding,) = self.method.bindings
         self._transcoder = Transcoder(self.method, self.binding, reader=Reader(), writers=Writers())
         self._as_json = Transcoded(self._transcoder, calls, Following())
-        self._call = calls.stream(next(m for m in api.methods if m.name == _STREAM))
+        self._call = calls.stream(api.named(_STREAM))
 
     async def answer(self, exchange: Exchange) -> Reply | None:
         """Answer in the form that is asked for; JSON unless it is one of the others."""
@@ -55,27 +51,7 @@ class QueryResults:
         exchange.scope[PLACE].streams()
         timeout = left(exchange.headers, self.method)
         call = self._call(request.SerializeToString(), timeout=timeout, metadata=exchange.metadata)
-        gone = asyncio.ensure_future(until_gone(exchange.receive, call))
-        started = False
-        try:
-            async for raw in call:
-                message = StreamQueryResponse.FromString(raw)
-                if not started:
-                    await start(exchange.send, _media_type(kinds[0]), *_fields(message.result))
-                    started = True
-                await send_part(exchange.send, message.data)
-            await exchange.send({"type": "http.response.body", "body": b""})
-        except grpc.aio.AioRpcError as error:
-            if not started:
-                raise
-            problem = from_rpc(error)
-            _log.warning("a query's result broke off", extra={"code": problem.code.name, "reason": problem.reason})
-        except asyncio.CancelledError:
-            if not gone.done() or gone.cancelled():
-                raise
-        finally:
-            gone.cancel()
-            call.cancel()
+        await send_file(call, _part, media_type=_media_type(kinds[0]), receive=exchange.receive, send=exchange.send)
         return None
 
     async def _request(self, exchange: Exchange, form: StreamQueryRequest.Format.ValueType) -> StreamQueryRequest:
@@ -97,6 +73,11 @@ class QueryResults:
 
 def _media_type(kind: str) -> bytes:
     return b"text/csv; charset=utf-8; header=present" if kind == "text/csv" else kind.encode()
+
+
+def _part(raw: bytes) -> Part:
+    message = StreamQueryResponse.FromString(raw)
+    return message.data, _fields(message.result)
 
 
 def _fields(result: QueryResult) -> list[tuple[bytes, bytes]]:

@@ -6,7 +6,8 @@ The header fields wait for the first message, so an early failure keeps its stat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -20,6 +21,9 @@ NDJSON = b"application/x-ndjson"
 SSE = b"text/event-stream"
 PATIENCE = 60.0
 """Seconds that either side of a stream may keep the gateway waiting for bytes that it said it would send or take."""
+Part = tuple[bytes, Sequence[tuple[bytes, bytes]]]
+"""Bytes of a file, and the header fields that it has when they are its first."""
+_log = logging.getLogger(__name__)
 
 
 class Following:
@@ -85,6 +89,37 @@ async def stream(
         if not following.ended or is_being_cancelled():
             raise
         await _end(send, None if started else media_type)
+    finally:
+        gone.cancel()
+        call.cancel()
+
+
+async def send_file(
+    call: StreamCall, part: Callable[[bytes], Part], *, media_type: bytes, receive: Receive, send: Send
+) -> None:
+    """Send what the messages hold as one file; raise AioRpcError when the call fails before the first.
+
+    A file that fails on the way is broken off, so that nobody takes it for the whole.
+    """
+    gone = asyncio.ensure_future(until_gone(receive, call))
+    started = False
+    try:
+        async for raw in call:
+            data, fields = part(raw)
+            if not started:
+                await start(send, media_type, *fields)
+                started = True
+            await send_part(send, data)
+        await _end(send, None if started else media_type)
+    except grpc.aio.AioRpcError as error:
+        if not started:
+            raise
+        problem = from_rpc(error)
+        fields_of = {"media_type": media_type.decode(), "code": problem.code.name, "reason": problem.reason}
+        _log.warning("a file broke off", extra=fields_of)
+    except asyncio.CancelledError:
+        if not gone.done() or gone.cancelled():
+            raise
     finally:
         gone.cancel()
         call.cancel()
