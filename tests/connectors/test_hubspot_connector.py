@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
-from counterfoil_connectors import hubspot as connector
 from counterfoil_connectors.hubspot import HUBSPOT
 from dlt.common.runtime import anon_tracker
 
-from tests.connectors import hubspot_server
 from tests.connectors.conformance import ConnectorConformance, Run
-from tests.connectors.hubspot_server import FIXTURES, TOKEN, HubSpot, hubspot
+from tests.connectors.hubspot_server import FIXTURES, TOKEN, WINDOW, HubSpot, hubspot
 
 
 class TestHubSpot(ConnectorConformance):
@@ -65,23 +64,20 @@ class TestHubSpot(ConnectorConformance):
             rest = Run(HUBSPOT, self.given(source), broken.state)
             assert set(broken.ids) | set(rest.ids) == set(whole.ids)
 
-    def test_pages_beyond_the_window_of_a_search(self, source: HubSpot, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connector, "WINDOW", 20)
-        monkeypatch.setattr(hubspot_server, "WINDOW", 20)
-        source.most = 5
-        model = source.objects["contacts"][0]
+    def test_pages_beyond_the_window_of_a_search(self, source: HubSpot) -> None:
+        model, began = source.objects["contacts"][0], datetime(2026, 3, 1, tzinfo=UTC)
         source.objects["contacts"] = [
             {
                 **model,
                 "id": str(n),
-                "properties": model["properties"] | {"lastmodifieddate": f"2026-03-01T00:{n // 7:02}:00Z"},
+                "properties": {"lastmodifieddate": (began + timedelta(minutes=n // 7)).isoformat()},
             }
-            for n in range(100)
+            for n in range(WINDOW + 300)
         ]
         run = Run(HUBSPOT, self.given(source))
         assert run.errors == []
         assert {each["data"]["id"] for each in run.records if each["stream"] == "hubspot_contacts"} == set(
-            map(str, range(100))
+            map(str, range(WINDOW + 300))
         )
         for each in source.objects["contacts"]:
             each["properties"] = model["properties"]
