@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-_STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['((?:[^'\\]|\\.)*)'\]|(\[[^\]]*\])")
+from counterfoil_chassis.jsonpath import steps_of
 
 
 class Mask(enum.IntEnum):
@@ -35,6 +33,4 @@ Masks = Callable[[str, Mapping[str, str]], Awaitable[Sequence[MaskedField]]]
 
 def steps(path: str) -> tuple[str | None, ...]:
     """Return the names along a JSON path such as `$.traits.email`; None is an element of an array."""
-    return tuple(
-        None if element else name or re.sub(r"\\(.)", r"\1", quoted) for name, quoted, element in _STEP.findall(path)
-    )
+    return tuple(step if isinstance(step, str) else None for step in steps_of(path))

@@ -13,6 +13,7 @@ from typing import Any, Final
 import jsonpatch
 import jsonpointer
 import orjson
+from counterfoil_chassis.jsonpath import steps_of
 
 from counterfoil_ingest import validation
 from counterfoil_ingest.entities import MAX_DEPTH, MAX_RECORD_BYTES, Finding
@@ -21,10 +22,6 @@ from counterfoil_ingest.errors import RepairInvalidError
 MAX_OPERATIONS: Final = 100
 """Of one patch."""
 
-_STEP = re.compile(
-    r"""\.(?P<name>[^.\[\]'"\s]+) | \[(?P<index>\d{1,9})\] | \[(?P<every>\*)\] | \['(?P<quoted>(?:[^'\\]|\\.)*)'\]""",
-    re.VERBOSE,
-)
 _WHOLE = re.compile(r"[+-]?\d{1,19}")
 _INT64 = range(-(1 << 63), 1 << 63)
 _MILLISECONDS: Final = 100_000_000_000  # as seconds that would be the year 5138
@@ -125,7 +122,10 @@ def require_patch(text: bytes) -> None:
 
 def read_fix(path: str, change: Change) -> Fix:
     """Return a fix; raise RepairInvalidError when its path is none, or leads to where it cannot be made."""
-    steps = _steps(path)
+    try:
+        steps = steps_of(path)
+    except ValueError as error:
+        raise _bad_path(path, str(error)) from error
     if not steps:
         raise _bad_path(path, "it has to name a property or an element")
     if isinstance(change, Rename) and not isinstance(steps[-1], str):
@@ -239,25 +239,6 @@ def _keys(parent: Any, step: Step, *, adding: bool) -> list[Any]:
             return list(reversed(range(len(parent))))
         return [step] if step < len(parent) else []
     return []
-
-
-def _steps(path: str) -> tuple[Step, ...]:
-    if not path.startswith("$"):
-        raise _bad_path(path, "it begins with $")
-    steps: list[Step] = []
-    at = 1
-    while at < len(path):
-        found = _STEP.match(path, at)
-        if found is None:
-            raise _bad_path(path, f"it cannot be read from character {at + 1} on")
-        if found["name"] is not None:
-            steps.append(found["name"])
-        elif found["quoted"] is not None:
-            steps.append(re.sub(r"\\(.)", r"\1", found["quoted"], flags=re.DOTALL))
-        else:
-            steps.append(None if found["every"] else int(found["index"]))
-        at = found.end()
-    return tuple(steps)
 
 
 def _bad_path(path: str, why: str) -> RepairInvalidError:
