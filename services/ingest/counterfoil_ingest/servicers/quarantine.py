@@ -8,9 +8,7 @@ from typing import Any
 
 import grpc
 import orjson
-from counterfoil.common.v1.verdict_pb2 import Finding as FindingMessage
 from counterfoil.common.v1.verdict_pb2 import PartitionPosition
-from counterfoil.common.v1.verdict_pb2 import Verdict as VerdictMessage
 from counterfoil.ingest.v1 import quarantine_pb2 as pb
 from counterfoil.ingest.v1.quarantine_pb2_grpc import QuarantineServiceServicer
 from counterfoil_chassis.audit import AuditTrail
@@ -24,7 +22,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from counterfoil_ingest.entities import (
     MAX_RECORD_BYTES,
-    Finding,
     Outcome,
     Quarantined,
     QuarantineFilter,
@@ -47,6 +44,7 @@ from counterfoil_ingest.repairs import (
     read_fix,
     require_patch,
 )
+from counterfoil_ingest.servicers.records import finding_messages, verdict_message
 from counterfoil_ingest.store import QuarantineChanges, QuarantineStore, Statements
 
 Context = grpc.aio.ServicerContext[Message, Message]
@@ -145,7 +143,7 @@ class QuarantineServicer(QuarantineServiceServicer):
                     dataset=each.record.replay_dataset,
                     record_id=each.record.replay_record_id,
                     passes=each.fits and not each.findings,
-                    findings=_findings(each.findings),
+                    findings=finding_messages(each.findings),
                     repaired=_json(each.record.repaired or each.record.record or each.record.raw) if each.fits else b"",
                 )
                 for each in repaired
@@ -182,7 +180,7 @@ class QuarantineServicer(QuarantineServiceServicer):
         else:
             verdicts = await self._repairing.replay(some, deed, tell=self._teller(deed))
             self._trail.wake()
-        answer.verdicts.extend(_verdict(each) for each in verdicts)
+        answer.verdicts.extend(verdict_message(each) for each in verdicts)
         if more:
             answer.next_page_token = self._token(request, "ReplayQuarantinedRecords", some[-1].quarantine_id)
         if not request.request_id:
@@ -315,10 +313,6 @@ def _change(fix: pb.Fix) -> Change:
             return Drop()
 
 
-def _findings(findings: Sequence[Finding]) -> list[FindingMessage]:
-    return [FindingMessage(reason=each.reason, path=each.path, detail=each.detail) for each in findings]
-
-
 def _json(text: bytes) -> bytes:
     """Return a text when it is JSON that a record may be: REST shows it as what it is."""
     if len(text) > MAX_RECORD_BYTES:
@@ -332,17 +326,6 @@ def _json(text: bytes) -> bytes:
 
 def _time(micros: int) -> Timestamp | None:
     return to_timestamp(from_micros(micros)) if micros else None
-
-
-def _verdict(of: Verdict) -> VerdictMessage:
-    return VerdictMessage(
-        outcome=VerdictMessage.Outcome.ValueType(of.outcome),
-        record_id=of.record_id,
-        dataset=of.dataset,
-        position=PartitionPosition(partition=of.partition, offset=of.offset) if of.offset >= 0 else None,
-        quarantine_id=of.quarantine_id,
-        findings=_findings(of.findings),
-    )
 
 
 def _group(of: QuarantineGroup) -> pb.QuarantineGroup:
@@ -366,7 +349,7 @@ def to_proto(record: Quarantined, *, whole: bool = False) -> pb.QuarantinedRecor
         dataset=record.dataset,
         source_id=record.source_id,
         record_id=record.record_id,
-        findings=_findings(record.findings),
+        findings=finding_messages(record.findings),
         contract_id=record.contract_id,
         contract_version=record.contract_version,
         received_at=to_timestamp(from_micros(record.received_at)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import grpc
 from counterfoil.common.v1 import snapshot_pb2, verdict_pb2
@@ -17,7 +17,7 @@ from counterfoil_chassis.telemetry import current_traceparent
 from google.protobuf.message import Message
 
 from counterfoil_ingest.append import Appender
-from counterfoil_ingest.entities import Batch, Block, LogRecord, Verdict
+from counterfoil_ingest.entities import Batch, Block, Finding, LogRecord, Verdict
 from counterfoil_ingest.protocols import API_SOURCE, Request, records
 from counterfoil_ingest.protocols.body import inflate
 from counterfoil_ingest.quotas import Quotas
@@ -62,7 +62,7 @@ class RecordServicer(RecordServiceServicer):
         candidates = records.parse(inflate(request.records), asked)
         workspace, source = _workspace(request.workspace), _source()
         batch = Batch(workspace, source, received_at, current_traceparent(), candidates)
-        return pb.AppendRecordsResponse(verdicts=[_verdict(each) for each in await self._appender.append(batch)])
+        return pb.AppendRecordsResponse(verdicts=[verdict_message(each) for each in await self._appender.append(batch)])
 
     async def ListRecords(self, request: pb.ListRecordsRequest, context: Context) -> pb.ListRecordsResponse:
         """List records of a dataset in the order of the log."""
@@ -163,13 +163,19 @@ def _source() -> str:
     return f"service:{service}" if service else API_SOURCE
 
 
-def _verdict(of: Verdict) -> verdict_pb2.Verdict:
+def finding_messages(findings: Iterable[Finding]) -> list[verdict_pb2.Finding]:
+    """Return findings as callers see them."""
+    return [verdict_pb2.Finding(reason=each.reason, path=each.path, detail=each.detail) for each in findings]
+
+
+def verdict_message(of: Verdict) -> verdict_pb2.Verdict:
+    """Return a verdict as callers see it."""
     answer = verdict_pb2.Verdict(
         outcome=verdict_pb2.Verdict.Outcome.ValueType(of.outcome),
         record_id=of.record_id,
         dataset=of.dataset,
         quarantine_id=of.quarantine_id,
-        findings=[verdict_pb2.Finding(reason=f.reason, path=f.path, detail=f.detail) for f in of.findings],
+        findings=finding_messages(of.findings),
     )
     if of.offset >= 0:
         answer.position.CopyFrom(verdict_pb2.PartitionPosition(partition=of.partition, offset=of.offset))
