@@ -136,7 +136,7 @@ class Appender:
         return await done
 
     async def look_up(self, judged: Judged) -> Sequence[Verdict]:
-        """Return what `append_judged` would answer now of records none of which is refused; nothing is kept."""
+        """Return what `append_judged` would answer now; nothing is kept."""
         return await self.in_turn(lambda: Group(self._log, self._table, self._ids).look_up(judged))
 
     async def in_turn(self, work: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, compress, repeat
 from typing import Any, cast
@@ -35,6 +35,9 @@ from counterfoil_ingest.store import LogTransaction, LogWriter
 
 PARTITION = 0
 """The one partition that version 1 writes."""
+
+Quarantine = Callable[[Quarantined], str]
+"""Keeps a record in quarantine; returns the id that it has there."""
 
 _BLOCK_RECORDS = 5_000
 _BLOCK_BYTES = 2 << 20  # of lines; with what is written at once on top, a block fits into a gRPC message of 8 MiB
@@ -102,10 +105,9 @@ class Group:
         return verdicts
 
     def look_up(self, batch: Judged) -> list[Verdict]:
-        """Return what would become of records none of which is refused; nothing is written."""
-        hashes, nowhere = _hashes(batch), cast("LogTransaction", None)
-        writer = _BlockWriter(batch.workspace, self._log.head(batch.workspace, PARTITION), nowhere)
-        return self._one_by_one(writer, batch, hashes, self._table.contains(hashes), nowhere)
+        """Return what would become of records; nothing is written."""
+        hashes, head = _hashes(batch), self._log.head(batch.workspace, PARTITION)
+        return self._one_by_one(head, batch, hashes, self._table.contains(hashes), lambda each: each.quarantine_id)
 
     def _place(
         self,
@@ -125,7 +127,7 @@ class Group:
         ):
             first = self._append(writer, batch, hashes, transaction)
             return Verdicts.all_accepted(batch.ids, batch.datasets, PARTITION, first)
-        found = self._one_by_one(writer, batch, hashes, known, transaction)
+        found = self._one_by_one(writer.next_offset, batch, hashes, known, transaction.add_quarantined)
         accepted = [each.outcome is Outcome.ACCEPTED for each in found]
         kept = Judged(
             workspace=batch.workspace,
@@ -144,13 +146,13 @@ class Group:
 
     def _one_by_one(
         self,
-        writer: _BlockWriter,
+        first: int,
         batch: Judged,
         hashes: Sequence[int],
         known: Sequence[bool],
-        transaction: LogTransaction,
+        quarantine: Quarantine,
     ) -> list[Verdict]:
-        """Return the verdicts of a batch; those accepted are still to be appended, in their order."""
+        """Return the verdicts of a batch; those accepted are still to be appended, in their order from `first` on."""
         verdicts: list[Verdict] = []
         own: dict[tuple[str, str], _Older] = {}
         for index, (record_id, dataset) in enumerate(zip(batch.ids, batch.datasets, strict=True)):
@@ -162,19 +164,19 @@ class Group:
             if older is not None and not names:
                 verdict = Verdict(Outcome.DUPLICATE, record_id, dataset, PARTITION, older.offset)
             elif older is not None:
-                verdict = self._reused(batch, index, reused_ids.finding(names, older.offset), transaction)
+                verdict = self._reused(batch, index, reused_ids.finding(names, older.offset), quarantine)
             elif refused is not None:
-                verdict = _quarantined(refused, transaction)
+                verdict = _quarantined(refused, quarantine)
             elif dataset in batch.unknown:
                 verdict = Verdict(Outcome.RETRY, record_id, dataset)
             else:
-                offset = writer.next_offset + len(own)
+                offset = first + len(own)
                 own[dataset, record_id] = _Older(offset, batch.header_of(index), batch.datas[index])
                 verdict = Verdict(Outcome.ACCEPTED, record_id, dataset, PARTITION, offset)
             verdicts.append(verdict)
         return verdicts
 
-    def _reused(self, batch: Judged, index: int, finding: Finding, transaction: LogTransaction) -> Verdict:
+    def _reused(self, batch: Judged, index: int, finding: Finding, quarantine: Quarantine) -> Verdict:
         """Return the verdict of a record whose id another has: it is kept in quarantine, where a replayed one is."""
         record_id, dataset, header = batch.ids[index], batch.datasets[index], batch.header_of(index)
         if batch.replayed:
@@ -182,7 +184,7 @@ class Group:
             return Verdict(Outcome.QUARANTINED, record_id, dataset, quarantine_id=lies_at, findings=(finding,))
         refused = batch.refused.get(index)
         if refused is not None:
-            return _quarantined(replace(refused, findings=(*refused.findings, finding)), transaction)
+            return _quarantined(replace(refused, findings=(*refused.findings, finding)), quarantine)
         data = _text(batch.datas[index])
         origin = batch.origins[index] if batch.origins else None
         reused = Quarantined(
@@ -199,7 +201,7 @@ class Group:
             raw=data if origin is None else orjson.dumps(origin),
             record=b"" if origin is None else data,
         )
-        return _quarantined(reused, transaction)
+        return _quarantined(reused, quarantine)
 
     def _append(self, writer: _BlockWriter, batch: Judged, hashes: Sequence[int], transaction: LogTransaction) -> int:
         """Append every record of a batch; return the offset of the first."""
@@ -352,9 +354,9 @@ class _BlockWriter:
         self._last: dict[str, int] = {}
 
 
-def _quarantined(record: Quarantined, transaction: LogTransaction) -> Verdict:
+def _quarantined(record: Quarantined, quarantine: Quarantine) -> Verdict:
     """Keep a record in quarantine; return its verdict."""
-    kept = transaction.add_quarantined(record)
+    kept = quarantine(record)
     return Verdict(Outcome.QUARANTINED, record.record_id, record.dataset, quarantine_id=kept, findings=record.findings)
 
 
