@@ -72,7 +72,7 @@ def test_builds_a_mart_of_spend_and_orders_whose_sources_have_receipts(shop: Ten
             "DBT_LOG_PATH": str(tmp_path / "logs"),
             "COUNTERFOIL_URL": shop.installation.url,
             "DBT_ENV_SECRET_COUNTERFOIL_KEY": shop.key,
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": str(environment / "bytecode"),  # none beside the project
         },
         check=False,
         capture_output=True,
