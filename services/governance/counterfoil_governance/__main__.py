@@ -173,7 +173,7 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
     async with transactions.begin() as stores:
         left = await keep_in_step(stores, recorder=recorder)
         restored = await privacy.keep_in_step(stores)
-        await legal_holds.keep_in_step(stores)
+        held = await legal_holds.keep_in_step(stores)
         outcome = await bootstrap(
             stores,
             secret_sha256=bytes.fromhex(configured) if configured else None,
@@ -183,6 +183,8 @@ async def _bootstrap(settings: Settings, host: Host, transactions: Transactions)
     _log.log(level, "bootstrap: %s", outcome.value)
     if restored:
         _log.warning("erasures were restored and are carried out again", extra={"erasures": restored})
+    if held:
+        _log.warning("legal holds were restored and keep what they name", extra={"legal_holds": held})
     for bundle in left:
         fields = {"workspace": bundle.workspace, "bundle_version": bundle.version}
         _log.warning("a policy bundle does not fit this release's schema and stays with its own", extra=fields)

@@ -11,8 +11,9 @@ from typing import Final
 import grpc
 from counterfoil_chassis.backoff import Backoff
 from counterfoil_chassis.clock import Clock, to_micros
+from counterfoil_chassis.errors import CounterfoilError
 from counterfoil_chassis.health import HEALTH
-from counterfoil_chassis.status import failure_of
+from counterfoil_chassis.status import cause_of
 
 from counterfoil_graph.entities import Hold, Member, Name
 from counterfoil_graph.store import ErasureOffices, Stores
@@ -63,9 +64,10 @@ class Holding:
             self._changed.clear()
             try:
                 await self._tell()
-            except grpc.aio.AioRpcError as error:
-                self._cause = f"ingest is not told whom legal holds name ({failure_of(error).detail}); tried again"
-                _logger.warning("ingest is not told whom legal holds name", extra={"cause": failure_of(error).detail})
+            except (grpc.aio.AioRpcError, CounterfoilError) as error:
+                cause = cause_of(error) if isinstance(error, grpc.aio.AioRpcError) else error.message
+                self._cause = f"ingest is not told whom legal holds name ({cause}); tried again"
+                _logger.warning("ingest is not told whom legal holds name", extra={"cause": cause})
                 await backoff.pause()
                 continue
             self._cause = ""

@@ -32,9 +32,10 @@ def describe(connection: sqlite3.Connection) -> Mapping[str, Any]:
 
 
 def merge(connection: sqlite3.Connection, newer: sqlite3.Connection) -> Mapping[str, int]:
-    """Take over the erasures that newer data knows, as not reported, with the consents they withdrew.
+    """Take over the erasures that newer data knows, as not reported, with the consents they withdrew, and its holds.
 
-    Returns, by workspace, how many there were that this data knows nothing of or holds for done.
+    Legal holds that were released since are in force again: whoever restored decides. Returns, by workspace, how many
+    erasures there were that this data knows nothing of or holds for done.
     """
     taken: dict[str, int] = {}
     if not newer.execute("SELECT 1 FROM sqlite_master WHERE name = 'privacy_requests'").fetchone():
