@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -21,6 +23,7 @@ from counterfoil_ingest.histories import HOURS_PER_SLOT, Counted, History, Hour,
 from counterfoil_ingest.monitoring import MOST_SETTINGS, Watched
 from counterfoil_ingest.monitors import DELAY, DISTRIBUTION, FRESHNESS, NULL_SHARE, VOLUME, Origin, Setting, State
 from counterfoil_ingest.plans import etag_of
+from counterfoil_ingest.query_processes import QueryProcesses
 from counterfoil_ingest.read_errors import DatasetNotFoundError
 from counterfoil_ingest.sql.histories import SqlHistoryTransactions
 
@@ -115,6 +118,30 @@ async def test_a_dataset_with_records_is_watched_by_itself_and_learns(watch: Wat
     assert await watch.look_at_all(workspace="zeta") == {}
     assert await watch.holds() == {}
     assert await watch.told() == []
+
+
+async def test_when_everything_is_due_at_once_workspaces_take_turns_and_no_query_waits(watch: Watch) -> None:
+    await watch.sell({})
+    await watch.sell({}, workspace="zeta")
+    rounds = asyncio.gather(*map(watch.monitoring.do_what_is_due, ("acme", "zeta")))
+    most = 0
+    while not rounds.done():
+        most = max(most, watch.side.queries.running)
+        await asyncio.sleep(0.001)
+    await rounds
+    assert most == 1
+    for workspace in ("acme", "zeta"):
+        states = {each.monitor.state for each in watch.monitoring.watched(workspace)}
+        assert states == {State.LEARNING, State.PASSING}
+
+
+async def test_the_processes_of_monitors_leave_the_processors_to_others_first() -> None:
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    for niceness, seen in ((0, here), (5, min(19, here + 5))):
+        processes = QueryProcesses(memory="64MB", idle=1, niceness=niceness)
+        async with processes.lent() as process:
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == seen
+        await processes.close()
 
 
 async def weeks(watch: Watch, *, last: int) -> None:

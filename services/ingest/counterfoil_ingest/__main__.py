@@ -86,8 +86,11 @@ from counterfoil_ingest.sql.reconciliations import SqlReconciliationTransactions
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
 
-_MONITORED_AT_ONCE = 3
-"""How many workspaces' monitors query the lake at once: each has one query at a time, so that a slow one delays few."""
+_MONITORED_AT_ONCE = 2
+"""Of how many workspaces monitors are evaluated at once, one query each, so that a slow one delays few."""
+
+_MONITOR_NICENESS = 5
+"""Monitors can wait: on a busy machine their queries get a third of what others get."""
 
 Registrations = list[tuple[Callable[..., None], object]]
 
@@ -351,7 +354,8 @@ async def _watching(
         contracts=engines.contracts,
         folder=settings.data_dir / "lake",
         memory=settings.query_memory,
-        at_once=_MONITORED_AT_ONCE,
+        at_once=_MONITORED_AT_ONCE + 1,  # who has a monitor evaluated does not wait for those whose time has come
+        niceness=_MONITOR_NICENESS,
     )
     stack.push_async_callback(queries.close)
     period = timedelta(seconds=settings.monitor_seconds)
@@ -374,6 +378,7 @@ async def _watching(
         log=engines.log,
         settled=engines.settled,
         period=period,
+        at_once=_MONITORED_AT_ONCE,
         clock=host.clock,
         ids=host.ids,
     )

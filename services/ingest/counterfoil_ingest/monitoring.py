@@ -64,6 +64,7 @@ _ABOUT: Final = {
     DISTRIBUTION: frozenset(ColumnType) - {ColumnType.JSON},
 }
 """Which types the property may have that a monitor is about; others are about none."""
+_AS_IT_SHOULD_BE: Final = frozenset({State.PENDING, State.LEARNING, State.PASSING})
 _logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
@@ -103,7 +104,9 @@ class _Turn:
 class Monitoring:
     """The monitors of every workspace: evaluated in their time by `run`, or when somebody asks.
 
-    `settled` tells whether the contracts known are those in force: before, nobody can say that a promise is gone.
+    `settled` tells whether the contracts known are those in force: before, nobody can say that a promise is gone. Of
+    `at_once` workspaces a dataset is evaluated at once when its time has come. The others wait here and not with a
+    query, which would run out of time: after a long stop, or when many are new, everything is due.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Monitoring:
         period: timedelta,
         clock: Clock,
         ids: Ids,
+        at_once: int = 1,
     ) -> None:
         self._transactions = transactions
         self._measurer = measurer
@@ -126,6 +130,7 @@ class Monitoring:
         self._period = period
         self._clock = clock
         self._ids = ids
+        self._places = asyncio.Semaphore(at_once)
         self._monitors: dict[Key, Monitor] = {}
         self._turns: defaultdict[str, _Turn] = defaultdict(_Turn)
         self._awake = asyncio.Event()
@@ -415,14 +420,17 @@ class Monitoring:
         for subject in self._plans.subjects(workspace):
             async with turn.lock:
                 await self._meet(subject)
-                now = self._clock.now()
-                due = [each for each in subject.promises.all if self._is_due(subject, each, now)]
+            if not self._due(subject):
+                continue
+            async with self._places, turn.lock:
+                due = self._due(subject)
                 if due and self._plans.subject(workspace, subject.dataset) is subject:
                     await self._evaluate(subject, due)
         turn.took = self._clock.now() - began
 
-    def _is_due(self, subject: Subject, promise: Promise, now: datetime) -> bool:
-        return self._next(self._monitor(subject, promise), promise) <= now
+    def _due(self, subject: Subject) -> list[Promise]:
+        now = self._clock.now()
+        return [each for each in subject.promises.all if self._next(self._monitor(subject, each), each) <= now]
 
     async def _meet(self, subject: Subject) -> None:
         """Keep the monitors that are new: how long they have been waited for counts from now."""
@@ -542,7 +550,7 @@ class Monitoring:
             "held": after.held,
             "incident": after.incident_id or step.before.incident_id,
         }
-        level = logging.INFO if after.state in (State.PASSING, State.PENDING) else logging.WARNING
+        level = logging.INFO if after.state in _AS_IT_SHOULD_BE else logging.WARNING
         _logger.log(level, "monitor changed", extra=dict(fields))
 
 

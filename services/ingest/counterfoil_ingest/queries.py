@@ -118,13 +118,15 @@ class Queries:
         memory: str = MEMORY,
         at_once: int = AT_ONCE,
         of_workspace: int = AT_ONCE,
+        niceness: int = 0,
     ) -> None:
+        """Take also by how much the processes they run in are nicer than this one, from 0 to 19."""
         self._lake = lake
         self._snapshots = snapshots
         self._contracts = contracts
         self._folder = str(folder)
         self._secret = pseudonym_secret
-        self._processes = QueryProcesses(memory=memory, idle=at_once)
+        self._processes = QueryProcesses(memory=memory, idle=at_once, niceness=niceness)
         self._turn = asyncio.Semaphore(at_once)
         self._of_workspace = of_workspace
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(of_workspace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -62,14 +63,18 @@ class QueryProcess:
 class QueryProcesses:
     """Lends processes that run queries within so much memory, and keeps a few that are idle."""
 
-    def __init__(self, *, memory: str, idle: int) -> None:
+    def __init__(self, *, memory: str, idle: int, niceness: int = 0) -> None:
+        """Take also by how much nicer than this one the processes are, from 0 to 19: others are served first."""
         self._memory = memory
+        self._niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness) if niceness else None
         self._processes = Processes("counterfoil_ingest.query_process", memory, idle=idle)
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[QueryProcess]:
         """Lend a process for one query; one that did not answer to the end, whatever the reason, is ended."""
         async with self._processes.lent() as process:
+            if self._niceness is not None:
+                os.setpriority(os.PRIO_PROCESS, process.pid, self._niceness)
             yield QueryProcess(process, memory=self._memory)
 
     async def close(self) -> None:
