@@ -9,13 +9,12 @@ export class Problem extends Error {
   }
 }
 
-/** Ask and return the JSON; raise Problem. */
-export async function call(verb, path, { query, body, signal, slow = false } = {}) {
+async function ask(verb, path, { query, body, signal, slow = false, accept = "application/json" } = {}) {
   const url = new URL(path, location.origin);
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
   }
-  const headers = { Accept: "application/json" };
+  const headers = { Accept: accept };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (slow) headers["Request-Timeout"] = SLOW_SECONDS;
   let answer;
@@ -25,25 +24,29 @@ export async function call(verb, path, { query, body, signal, slow = false } = {
     if (error.name === "AbortError") throw error;
     throw new Problem({ title: "Counterfoil cannot be reached", detail: "The gateway does not answer. Is `counterfoil up` still running?", reason: "UNREACHABLE" });
   }
-  const text = await answer.text();
-  let found;
-  try {
-    found = text ? JSON.parse(text) : {};
-  } catch {
-    found = { detail: text.slice(0, 300) };
-  }
+  if (answer.ok) return answer;
+  const found = parsed(await answer.text());
   if (answer.status === 401) window.dispatchEvent(new CustomEvent("counterfoil:signed-out", { detail: found.reason }));
-  if (!answer.ok) throw new Problem({ title: answer.statusText, ...found, status: answer.status });
-  return found;
+  throw new Problem({ title: answer.statusText, ...found, status: answer.status });
 }
+
+function parsed(text) {
+  try {
+    return text ? JSON.parse(text) : {};
+  } catch {
+    return { detail: text.slice(0, 300) };
+  }
+}
+
+/** Ask and return the JSON; raise Problem. */
+export const call = async (verb, path, options) => parsed(await (await ask(verb, path, options)).text());
 
 export const get = (path, query, signal) => call("GET", path, { query, signal });
 export const post = (path, body = {}, options = {}) => call("POST", path, { body, ...options });
 
 /** Save what an address answers to a body as a file of this name; raise Problem. */
 export async function download(path, body, { accept, name }) {
-  const answer = await fetch(path, { method: "POST", headers: { Accept: accept, "Content-Type": "application/json", "Request-Timeout": SLOW_SECONDS }, body: JSON.stringify(body), credentials: "same-origin" });
-  if (!answer.ok) throw new Problem({ title: answer.statusText, ...(await answer.json().catch(() => ({}))), status: answer.status });
+  const answer = await ask("POST", path, { body, accept, slow: true });
   const url = URL.createObjectURL(await answer.blob());
   Object.assign(document.createElement("a"), { href: url, download: name }).click();
   URL.revokeObjectURL(url);

@@ -2,28 +2,21 @@
 import { all, post, segment } from "./api.js";
 import { announce, fill, h, icon } from "./dom.js";
 import { plural } from "./format.js";
-import { at, badge, folded, nothing, pending, problemBox, table } from "./parts.js";
+import { at, badge, folded, nothing, problemBox, renewed, table } from "./parts.js";
 import { session } from "./session.js";
 
 const FEW = 4;
 
 /** Those who read any of these datasets, and a form to register another. */
 export function consumersView(datasets, signal) {
-  const place = h("div");
-  const read = () =>
-    fill(
-      place,
-      pending(
-        async () => {
-          const [found, { scopes }] = await Promise.all([Promise.all(datasets.map((dataset) => all("/v1/consumers", "consumers", { query: { dataset }, signal }))), session()]);
-          return { consumers: found.flat(), write: scopes.includes("contracts.write") };
-        },
-        ({ consumers, write }) => h("div", { class: "stack" }, consumerTable(consumers, write && read), write && folded("Register another", () => registration(datasets, read))),
-        { height: 80 },
-      ),
-    );
-  read();
-  return place;
+  return renewed(
+    async () => {
+      const [found, { scopes }] = await Promise.all([Promise.all(datasets.map((dataset) => all("/v1/consumers", "consumers", { query: { dataset }, signal }))), session()]);
+      return { consumers: found.flat(), write: scopes.includes("contracts.write") };
+    },
+    ({ consumers, write }, again) => h("div", { class: "stack" }, consumerTable(consumers, write && again), write && folded("Register another", () => registration(datasets, again))),
+    { height: 80 },
+  );
 }
 
 const consumerTable = (consumers, again) =>

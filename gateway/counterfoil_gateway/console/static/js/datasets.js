@@ -7,6 +7,9 @@ let known;
 /** The address of a dataset's page. */
 export const datasetPath = (dataset) => `/console/sources/datasets/${segment(dataset)}`;
 
+/** The names of the datasets that have a contract: records can be put into these. */
+export const contracted = async (signal) => (await all("/v1/datasets", "datasets", { signal })).filter((one) => one.contract_id).map((one) => one.dataset);
+
 /** Contract by dataset: `{id, name, synthetic, columns}`; asked for once. Without the right to read contracts it is empty. */
 export function contracts() {
   known ??= read().catch(() => {

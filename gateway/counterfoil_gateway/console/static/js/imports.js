@@ -1,7 +1,6 @@
 /** Imports as several pages show them, and how a file is sent. */
 import { Problem, segment } from "./api.js";
-import { badge } from "./parts.js";
-import { words } from "./format.js";
+import { badgeOf } from "./parts.js";
 
 export const importPath = (id) => `/console/sources/imports/${segment(id)}`;
 
@@ -12,10 +11,7 @@ const STATES = {
 const MOVING = new Set(["PENDING", "RUNNING", "REVERTING"]);
 
 /** Where an import is. */
-export function importBadge(state) {
-  const [text, kind] = STATES[state] ?? [words(state), "plain"];
-  return badge(text, kind);
-}
+export const importBadge = (state) => badgeOf(STATES, state);
 
 /** Whether something is done with it still. */
 export const moving = (it) => MOVING.has(it.state);

@@ -3,7 +3,7 @@ import { all, call, post, segment } from "./api.js";
 import { announce, fill, h } from "./dom.js";
 import { deed, missing } from "./forms.js";
 import { monitorTable } from "./monitors.js";
-import { folded, pending } from "./parts.js";
+import { folded, renewed } from "./parts.js";
 import { reconciliationsView } from "./reconciliations.js";
 import { session } from "./session.js";
 
@@ -19,25 +19,18 @@ const METRICS = {
 
 /** The table of a dataset's monitors, and below it the form for another. */
 export function monitorsView(dataset, signal) {
-  const place = h("div");
-  const read = () =>
-    fill(
-      place,
-      pending(
-        async () => {
-          const [monitors, { scopes }] = await Promise.all([all("/v1/monitors", "monitors", { query: { dataset }, signal }), session()]);
-          return { monitors, may: scopes.includes("ingest.admin") };
-        },
-        ({ monitors, may }) => [
-          monitorTable(monitors, { signal, set: may && ((one) => setting(one, read)) }),
-          folded("Totals that others report", () => reconciliationsView(dataset, signal)),
-          folded("Watch something more", () => (may ? creation(dataset, read) : missing("ingest.admin"))),
-        ],
-        { height: 110 },
-      ),
-    );
-  read();
-  return place;
+  return renewed(
+    async () => {
+      const [monitors, { scopes }] = await Promise.all([all("/v1/monitors", "monitors", { query: { dataset }, signal }), session()]);
+      return { monitors, may: scopes.includes("ingest.admin") };
+    },
+    ({ monitors, may }, again) => [
+      monitorTable(monitors, { signal, set: may && ((one) => setting(one, again)) }),
+      folded("Totals that others report", () => reconciliationsView(dataset, signal)),
+      folded("Watch something more", () => (may ? creation(dataset, again) : missing("ingest.admin"))),
+    ],
+    { height: 110 },
+  );
 }
 
 const bound = (metric, value) => h("input", { name: "threshold", type: "number", min: "0", step: "any", value, placeholder: "the usual", title: METRICS[metric]?.[1] });

@@ -1,6 +1,6 @@
 /** What pages are made of: cards, tables, badges, states of loading and failing, and the number that opens its receipt. */
 import { announce, append, fill, h, icon } from "./dom.js";
-import { ago, exact, moment, shortId, title } from "./format.js";
+import { ago, exact, moment, shortId, title, words } from "./format.js";
 
 /** A number with a receipt: dotted underline and icon, one look everywhere. */
 export function receipted(text, receiptId, { quiet = false } = {}) {
@@ -47,6 +47,9 @@ export function card(text, body, { span = 12, aside, note, id, level = "h2" } = 
 
 /** A short label. Kinds: plain, good, warn, bad, accent, synthetic. */
 export const badge = (text, kind = "plain", tip) => h("span", { class: `badge badge-${kind}`, title: tip }, text);
+
+/** A badge for a state: `looks` has its text and its kind; one that it does not know is shown as it is called. */
+export const badgeOf = (looks, state, tip) => badge(...(looks[state] ?? [words(state), "plain"]), tip);
 
 /** Says that what stands beside it was made up. */
 export const syntheticBadge = () =>
@@ -208,6 +211,14 @@ export function pending(ask, render, { height = 120, gone } = {}) {
     place.style.removeProperty("min-height");
   }
   begin();
+  return place;
+}
+
+/** The same, anew after something in it was changed: `render` gets what asks and draws again. */
+export function renewed(ask, render, options) {
+  const place = h("div");
+  const again = () => fill(place, pending(ask, (found) => render(found, again), options));
+  again();
   return place;
 }
 

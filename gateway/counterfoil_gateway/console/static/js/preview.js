@@ -6,8 +6,9 @@ const LOOKED_AT = 64 * 1024; // bytes
 const ROWS = 8;
 const COLUMNS = 40;
 const LONGEST = 200; // characters of a value that are shown
-const DELIMITERS = [",", ";", "\t", "|"];
-const NAMES = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar" };
+
+/** What the signs that separate values are called. */
+export const DELIMITERS = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar" };
 const FORMATS = { csv: "CSV", tsv: "CSV", txt: "CSV", jsonl: "JSONL", ndjson: "JSONL", json: "JSONL", parquet: "PARQUET" };
 
 /** The format that a file's name tells, CSV when it tells none. */
@@ -34,13 +35,13 @@ function decoded(bytes) {
 
 function csvView(text, encoding) {
   const [header] = cells(text, ",", 1).length ? text.split(/\r?\n/, 1) : [""];
-  const delimiter = DELIMITERS.reduce((best, each) => (header.split(each).length > header.split(best).length ? each : best));
+  const delimiter = Object.keys(DELIMITERS).reduce((best, each) => (header.split(each).length > header.split(best).length ? each : best));
   const [names = [], ...rows] = cells(text, delimiter, ROWS + 1);
   const columns = names.slice(0, COLUMNS).map((name, index) => ({ label: name || "—", cell: (row) => short(row[index] ?? "") }));
   return h(
     "div",
     { class: "stack" },
-    h("p", { class: "faint" }, `Likely ${encoding}, its values separated by a ${NAMES[delimiter]}${names.length > COLUMNS ? `; the first ${COLUMNS} of ${names.length} columns` : ""}. The import says how it was read; a header further down, as vendors write it, is found then.`),
+    h("p", { class: "faint" }, `Likely ${encoding}, its values separated by a ${DELIMITERS[delimiter]}${names.length > COLUMNS ? `; the first ${COLUMNS} of ${names.length} columns` : ""}. The import says how it was read; a header further down, as vendors write it, is found then.`),
     table(columns, rows, { caption: "First rows", dense: true, empty: nothing("There is a header, and no row below it.") }),
   );
 }

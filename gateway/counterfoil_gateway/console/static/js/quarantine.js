@@ -1,8 +1,7 @@
 /** Quarantine as several pages show it: its addresses, states, findings, and a record with the places that are at fault. */
 import { segment } from "./api.js";
 import { h } from "./dom.js";
-import { words } from "./format.js";
-import { badge } from "./parts.js";
+import { badgeOf } from "./parts.js";
 
 const MOST_LINES = 2_000;
 
@@ -15,10 +14,7 @@ export const quarantinedPath = (id) => `/console/sources/quarantine/${segment(id
 const STATES = { OPEN: ["open", "warn"], REPLAYED: ["in the log", "good"], DISCARDED: ["set aside", "plain"] };
 
 /** What became of a record. */
-export function quarantineBadge(state) {
-  const [text, kind] = STATES[state] ?? [words(state), "plain"];
-  return badge(text, kind);
-}
+export const quarantineBadge = (state) => badgeOf(STATES, state);
 
 /** Findings of a record: what is wrong, where, and the rule. */
 export const faultList = (findings) => h("ul", { class: "faults" }, findings.map((one) => h("li", {}, one.detail, " ", h("code", { class: "faint" }, `${one.reason} ${one.path}`))));

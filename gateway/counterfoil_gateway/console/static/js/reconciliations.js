@@ -1,8 +1,8 @@
 /** Totals that senders and platforms report, beside what is here. */
 import { get } from "./api.js";
-import { brief, day, words } from "./format.js";
+import { brief, day } from "./format.js";
 import { h } from "./dom.js";
-import { badge, nothing, paged, table } from "./parts.js";
+import { badgeOf, nothing, paged, table } from "./parts.js";
 
 const STATES = { MATCHED: ["the same", "good"], GAP: ["different", "bad"], WAITING: ["waits", "plain"], ERROR: ["nobody knows", "warn"] };
 
@@ -21,7 +21,7 @@ const totals = (found) =>
       { label: "Reported by", cell: ({ total }) => total.reported_by },
       { label: "Reported", align: "number", cell: ({ total }) => brief(total.reported) },
       { label: "Here", align: "number", cell: (one) => (Number.isFinite(one.received) ? brief(one.received) : h("span", { class: "faint" }, "not compared")) },
-      { label: "State", cell: (one) => badge(...(STATES[one.state] ?? [words(one.state), "plain"]), one.detail) },
+      { label: "State", cell: (one) => badgeOf(STATES, one.state, one.detail) },
     ],
     found,
     { caption: "Totals that others report", dense: true },

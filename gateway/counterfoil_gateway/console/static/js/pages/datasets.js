@@ -68,7 +68,7 @@ function view({ it, contract }, signal) {
     it.records > 0 && [
       card("Fields", pending(() => gaps(it.dataset, signal), (found) => fieldTable(found, contract), { height: 200 }), { note: `How often each is missing in the newest ${plural(Math.min(it.records, NEWEST), "record")}.` }),
       card("Sample", pending(() => sample(it.dataset, signal), (found) => rowsView(found, { caption: "Sample" }), { height: 200 }), { note: "The newest records." }),
-      card("SQL", sqlBox(`SELECT * FROM ${it.dataset} ORDER BY _offset DESC LIMIT 100`), { note: SQL_NOTE }),
+      card("SQL", sqlBox(`SELECT * FROM ${quoted(it.dataset)} ORDER BY _offset DESC LIMIT 100`), { note: SQL_NOTE }),
     ],
   );
 }
@@ -82,7 +82,7 @@ const ask = (sql, signal, parameters = []) => post("/v1/sql", { sql, parameters 
 /** Records by day of receipt; days without any are zero. */
 async function volume(name, signal) {
   const days = Array.from({ length: DAYS }, (_, back) => new Date(Date.now() - (DAYS - 1 - back) * 86_400_000).toISOString().slice(0, 10));
-  const { rows } = await ask(`SELECT strftime(_received_at, '%Y-%m-%d') AS day, count(*) AS records FROM ${name} WHERE _received_at >= CAST(? AS TIMESTAMPTZ) GROUP BY 1`, signal, [`${days[0]}T00:00:00Z`]);
+  const { rows } = await ask(`SELECT strftime(_received_at, '%Y-%m-%d') AS day, count(*) AS records FROM ${quoted(name)} WHERE _received_at >= CAST(? AS TIMESTAMPTZ) GROUP BY 1`, signal, [`${days[0]}T00:00:00Z`]);
   const known = new Map(rows);
   return days.map((each) => [each, known.get(each) ?? 0]);
 }
@@ -99,7 +99,7 @@ function volumeChart(rows, signal) {
 
 /** The newest records as they came, without what the lake adds to them. */
 async function sample(name, signal) {
-  const answer = await ask(`SELECT * FROM ${name} ORDER BY _offset DESC LIMIT ${SAMPLE}`, signal);
+  const answer = await ask(`SELECT * FROM ${quoted(name)} ORDER BY _offset DESC LIMIT ${SAMPLE}`, signal);
   const kept = answer.columns.map((column) => !OWN.test(column.name));
   return { ...answer, columns: answer.columns.filter((_, index) => kept[index]), rows: answer.rows.map((row) => row.filter((_, index) => kept[index])) };
 }
@@ -108,11 +108,11 @@ const quoted = (name) => `"${name.replaceAll('"', '""')}"`;
 
 /** Every column with the share of the newest records that lack it. */
 async function gaps(name, signal) {
-  const { columns } = await ask(`SELECT * FROM ${name} LIMIT 0`, signal);
+  const { columns } = await ask(`SELECT * FROM ${quoted(name)} LIMIT 0`, signal);
   const own = columns.filter((column) => !OWN.test(column.name)).slice(0, MOST_COLUMNS);
   if (!own.length) return { fields: [], masked: [] };
   const counted = own.map((column) => `count(${quoted(column.name)})`).join(", ");
-  const { rows: [[total, ...present]], masked } = await ask(`SELECT count(*), ${counted} FROM (SELECT * FROM ${name} ORDER BY _offset DESC LIMIT ${NEWEST})`, signal);
+  const { rows: [[total, ...present]], masked } = await ask(`SELECT count(*), ${counted} FROM (SELECT * FROM ${quoted(name)} ORDER BY _offset DESC LIMIT ${NEWEST})`, signal);
   return { fields: own.map((column, index) => ({ ...column, missing: total ? 1 - present[index] / total : 0 })), masked };
 }
 

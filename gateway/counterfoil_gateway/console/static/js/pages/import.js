@@ -7,6 +7,7 @@ import { deed, missing } from "../forms.js";
 import { count, plural, size } from "../format.js";
 import { importBadge, moving } from "../imports.js";
 import { at, card, facts, figure, folded, hash, heading, json, nothing, pending, problemBox } from "../parts.js";
+import { DELIMITERS } from "../preview.js";
 import { quarantinePath } from "../quarantine.js";
 import { session } from "../session.js";
 
@@ -81,10 +82,8 @@ function view(it, { path, scopes, again }) {
   ];
 }
 
-const SIGNS = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar" };
-
 const dialect = ({ encoding, delimiter, quote, header_line: line }) =>
-  `${encoding}, separated by ${SIGNS[delimiter] ?? JSON.stringify(delimiter)}${quote ? `, quoted by ${quote}` : ""}, header in line ${line}`;
+  `${encoding}, separated by ${DELIMITERS[delimiter] ?? JSON.stringify(delimiter)}${quote ? `, quoted by ${quote}` : ""}, header in line ${line}`;
 
 function reverting(it, { path, may, again }) {
   if (it.revert) {

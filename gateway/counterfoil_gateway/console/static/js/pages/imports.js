@@ -1,5 +1,6 @@
 /** Imports: a file is dropped here, looked at, and sent; those there were, newest first. */
 import { all, get } from "../api.js";
+import { contracted } from "../datasets.js";
 import { announce, fill, h, icon } from "../dom.js";
 import { deed, missing } from "../forms.js";
 import { count, percent, size } from "../format.js";
@@ -37,8 +38,8 @@ const list = (found) =>
   );
 
 async function beginning(signal) {
-  const [datasets, mappings, { scopes }] = await Promise.all([all("/v1/datasets", "datasets", { signal }), all("/v1/import-mappings", "mappings", { signal }), session()]);
-  return { datasets: datasets.filter((one) => one.contract_id).map((one) => one.dataset), mappings, may: scopes.includes("ingest.write") };
+  const [datasets, mappings, { scopes }] = await Promise.all([contracted(signal), all("/v1/import-mappings", "mappings", { signal }), session()]);
+  return { datasets, mappings, may: scopes.includes("ingest.write") };
 }
 
 /** A place to drop a file on, which then holds the form for it. */

@@ -6,7 +6,7 @@ import { announce, fill, h, icon } from "../dom.js";
 import { exact, words } from "../format.js";
 import { impactCard } from "../impact.js";
 import { evaluateButton, heldBadge, incidentPath, measured, monitorBadge, promise, resultsView } from "../monitors.js";
-import { at, badge, card, choice, facts, heading, nothing, paged, pending, problemBox, table } from "../parts.js";
+import { at, badge, badgeOf, card, choice, facts, heading, nothing, paged, pending, problemBox, table } from "../parts.js";
 import { session } from "../session.js";
 
 const SHOWN = [["", "All"], ["OPEN", "Open"], ["ACKNOWLEDGED", "Looked after"], ["RESOLVED", "Over"]];
@@ -45,10 +45,7 @@ const list = (found) =>
 
 const LOOKS = { OPEN: ["open", "bad"], ACKNOWLEDGED: ["looked after", "warn"], RESOLVED: ["over", "good"] };
 
-function incidentBadge(one) {
-  const [text, kind] = LOOKS[one.state] ?? [words(one.state), "plain"];
-  return badge(text, kind);
-}
+const incidentBadge = (one) => badgeOf(LOOKS, one.state);
 
 export function incident({ incident_id: id, signal }) {
   return h(

@@ -1,7 +1,7 @@
 /** Quarantine: what broke its contract, by what is broken; the records of one group, and one record beside its findings. */
-import { all, get, segment } from "../api.js";
+import { get, segment } from "../api.js";
 import { contractPath } from "../contracts.js";
-import { datasetPath } from "../datasets.js";
+import { contracted, datasetPath } from "../datasets.js";
 import { fill, h } from "../dom.js";
 import { missing } from "../forms.js";
 import { count, size } from "../format.js";
@@ -76,8 +76,6 @@ async function begun(of, signal) {
   const [datasets, { quarantined_records: [newest] }, { scopes }] = await Promise.all([contracted(signal), get("/v1/quarantine", { ...of, state: "OPEN", page_size: 1 }, signal), session()]);
   return { datasets, newest, may: scopes.includes("ingest.write") };
 }
-
-const contracted = async (signal) => (await all("/v1/datasets", "datasets", { signal })).filter((one) => one.contract_id).map((one) => one.dataset);
 
 function bulk({ datasets, newest, may }, of, done) {
   if (!may) return missing("ingest.write");

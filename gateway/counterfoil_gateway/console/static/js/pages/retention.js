@@ -1,10 +1,10 @@
 /** Retention: how long the records of each dataset are kept and what for, and what is held although its time is over. */
 import { all, call, get, post, segment } from "../api.js";
 import { datasetPath } from "../datasets.js";
-import { announce, fill, h, icon } from "../dom.js";
+import { announce, h, icon } from "../dom.js";
 import { deed, missing, removable } from "../forms.js";
 import { count, dayBegins, plural } from "../format.js";
-import { at, badge, card, folded, heading, nothing, paged, pending, table } from "../parts.js";
+import { at, badge, badgeOf, card, folded, heading, nothing, paged, renewed, table } from "../parts.js";
 import { session } from "../session.js";
 
 const SCOPE = "governance.write";
@@ -14,31 +14,18 @@ export function retention({ signal }) {
     "div",
     { class: "stack" },
     heading("Retention", { intro: "How long records are kept, and what for. A legal hold keeps a dataset or a person until somebody releases it: nothing held expires or is erased." }),
-    card("Policies", listed(signal, (again, known) => policies(again, known, signal)), { note: "A dataset without one is kept for ever. What has expired leaves the log, the lake, quarantine and imports." }),
-    card("Legal holds", listed(signal, (again, known) => holds(again, known, signal)), { note: "Newest first. Setting one and releasing it are in the audit log." }),
+    card("Policies", renewed(() => beginning(signal), (known, again) => policies(known, again, signal), { height: 140 }), { note: "A dataset without one is kept for ever. What has expired leaves the log, the lake, quarantine and imports." }),
+    card("Legal holds", renewed(() => beginning(signal), (known, again) => holds(known, again, signal), { height: 140 }), { note: "Newest first. Setting one and releasing it are in the audit log." }),
   );
 }
 
-/** A part that is drawn anew after something in it was changed; `known` is what its forms need. */
-function listed(signal, draw) {
-  const place = h("div");
-  const read = () =>
-    fill(
-      place,
-      pending(
-        async () => {
-          const [datasets, { scopes }] = await Promise.all([all("/v1/datasets", "datasets", { signal }), session()]);
-          return { datasets: datasets.map((one) => one.dataset), may: scopes.includes(SCOPE) };
-        },
-        (known) => draw(read, known),
-        { height: 140 },
-      ),
-    );
-  read();
-  return place;
+/** What the forms need to know: the datasets that exist, and whether this key may set something. */
+async function beginning(signal) {
+  const [datasets, { scopes }] = await Promise.all([all("/v1/datasets", "datasets", { signal }), session()]);
+  return { datasets: datasets.map((one) => one.dataset), may: scopes.includes(SCOPE) };
 }
 
-const policies = (again, known, signal) => [
+const policies = (known, again, signal) => [
   paged((token) => get("/v1/retention-policies", { page_size: 100, page_token: token }, signal), "retention_policies", (found) => policyTable(found, known, again), { empty: nothing("Everything is kept for ever.") }),
   folded("Set a policy", () => (known.may ? policyForm(known, again) : missing(SCOPE))),
 ];
@@ -91,7 +78,7 @@ function policyForm({ datasets }, again) {
   return h("div", { class: "stack" }, h("p", { class: "faint" }, "What is older is erased within the hour, and does not come back."), deed("Set", set, { fields, shape: "check", kind: "primary" }));
 }
 
-const holds = (again, known, signal) => [
+const holds = (known, again, signal) => [
   paged((token) => get("/v1/legal-holds", { page_size: 50, page_token: token }, signal), "legal_holds", (found) => holdTable(found, known, again), { empty: nothing("Nothing is held.") }),
   folded("Hold something", () => (known.may ? holdForm(known, again) : missing(SCOPE))),
 ];
@@ -102,7 +89,7 @@ const holdTable = (found, { may }, again) =>
   table(
     [
       { label: "What", head: "row", cell: (one) => (one.dataset ? h("code", {}, one.dataset) : ["A person, by ", one.identifier_types.join(", ")]) },
-      { label: "State", cell: (one) => badge(...(STATES[one.state] ?? [one.state, "plain"])) },
+      { label: "State", cell: (one) => badgeOf(STATES, one.state) },
       { label: "Why", cell: (one) => [one.reason, one.release_reason && h("div", { class: "faint" }, `Released: ${one.release_reason}`)] },
       { label: "Owner", cell: (one) => one.owner },
       { label: "Ends", align: "number", cell: (one) => (one.released_at ? at(one.released_at) : one.expires_at ? at(one.expires_at) : "when released") },
