@@ -47,7 +47,7 @@ def people(tenant: Tenant) -> Tenant:
 
 @pytest.fixture(scope="module")
 def analyst(people: Tenant) -> Any:
-    """A client of somebody who may ask by SQL and without ingest.admin."""
+    """A client of somebody who may ask by SQL, and does not hold `ingest.admin`."""
     ok(people.http.post("/v1/principals", json={"principal_id": "ann", "kind": "HUMAN", "roles": ["analyst"]}))
     key = ok(people.http.post("/v1/keys", json={"principal_id": "ann", "scopes": ["ingest.read", "governance.read"]}))
     with people.installation.http(key["api_key"]) as client:
