@@ -116,6 +116,7 @@ async def _rig(stack: AsyncExitStack, settings: ProbeSettings, data_dir: Path, b
     return made
 
 
+@pytest.mark.alone
 @pytest.mark.figures
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.value)
 async def test_a_fault_multiplies_no_load_outlives_no_deadline_and_passes(make_rig: MakeRig, fault: Fault) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -63,11 +64,12 @@ async def test_writes_each_record_with_where_it_came_from(rig: Any) -> None:
 
 async def test_commits_by_itself_after_an_interval_and_after_enough_rows(rig: Any) -> None:
     rig.contracts.put(contract("sales", SALES))
+    today = time.time_ns() // 1_000  # the files of a day that is over are made one
     async with read_side(rig, commit_seconds=0.05) as side:
-        await side.append(sale(1))
+        await side.append(sale(1), received_at=today)
         await _until((rig.folder / "lake/acme/sales").exists)
     async with read_side(rig, commit_seconds=3600, commit_rows=50) as side:
-        await side.append(*(sale(n) for n in range(2, 110)))
+        await side.append(*(sale(n) for n in range(2, 110)), received_at=today)
         await _until(lambda: len(list((rig.folder / "lake/acme/sales").glob("*/*.parquet"))) == 2)
 
 

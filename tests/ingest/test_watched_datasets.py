@@ -20,13 +20,14 @@ from counterfoil_ingest.errors import (
     TooManyMonitorsError,
 )
 from counterfoil_ingest.histories import HOURS_PER_SLOT, Counted, History, Hour, Place
-from counterfoil_ingest.monitoring import MOST_SETTINGS, Watched
+from counterfoil_ingest.monitoring import AT_ONCE, MOST_SETTINGS, Watched
 from counterfoil_ingest.monitors import DELAY, DISTRIBUTION, FRESHNESS, NULL_SHARE, VOLUME, Origin, Setting, State
 from counterfoil_ingest.plans import etag_of
 from counterfoil_ingest.query_processes import QueryProcesses
 from counterfoil_ingest.read_errors import DatasetNotFoundError
 from counterfoil_ingest.sql.histories import SqlHistoryTransactions
 
+from tests.ingest.read_rig import SALES, contract
 from tests.ingest.test_monitoring import BEGIN, Watch, rule, watch
 
 __all__ = ["watch"]
@@ -121,16 +122,18 @@ async def test_a_dataset_with_records_is_watched_by_itself_and_learns(watch: Wat
 
 
 async def test_when_everything_is_due_at_once_workspaces_take_turns_and_no_query_waits(watch: Watch) -> None:
-    await watch.sell({})
-    await watch.sell({}, workspace="zeta")
-    rounds = asyncio.gather(*map(watch.monitoring.do_what_is_due, ("acme", "zeta")))
+    workspaces = [f"workspace_{number}" for number in range(AT_ONCE + 2)]
+    for workspace in workspaces:
+        watch.side.contracts.put(contract("sales", SALES, workspace=workspace))
+        await watch.sell({}, workspace=workspace)
+    rounds = asyncio.gather(*map(watch.monitoring.do_what_is_due, workspaces))
     most = 0
     while not rounds.done():
         most = max(most, watch.side.queries.running)
         await asyncio.sleep(0.001)
     await rounds
-    assert most == 1
-    for workspace in ("acme", "zeta"):
+    assert most == AT_ONCE
+    for workspace in workspaces:
         states = {each.monitor.state for each in watch.monitoring.watched(workspace)}
         assert states == {State.LEARNING, State.PASSING}
 

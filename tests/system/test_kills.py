@@ -23,7 +23,7 @@ RECOVERY_SECONDS = 60
 
 
 @pytest.fixture
-def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     """One for this test alone: what it measures is not how long others' monitors take after a restart."""
     settings = {}
     if request.config.getoption("--engine") == "postgresql":
@@ -32,9 +32,10 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
         yield started
 
 
-def test_kill_9_of_any_process_under_load_loses_and_doubles_nothing(installation: Installation):
-    with installation.http(installation.admin_key) as admin:
-        load = Load.begin(Tenant.create(installation, admin, workspace="killed"))
+def test_kill_9_of_any_process_under_load_loses_and_doubles_nothing(alone: Installation):
+    with alone.http(alone.admin_key) as admin:
+        tenant = Tenant.create(alone, admin, workspace="killed")
+    load = Load.begin(tenant)
     recoveries: list[tuple[float, str]] = []
     deaths: dict[str, list[float]] = {service: [] for service in SERVICES}
     try:
@@ -42,16 +43,17 @@ def test_kill_9_of_any_process_under_load_loses_and_doubles_nothing(installation
         for victim in _victims():
             _wait_for_patience(deaths[victim])
             deaths[victim].append(time.monotonic())
-            killed = installation.child(victim)
+            killed = alone.child(victim)
             killed.kill()
-            until(lambda: _successor(installation, victim, killed.pid), seconds=30, what=f"{victim} is not back")  # noqa: B023
+            until(lambda: _successor(alone, victim, killed.pid), seconds=30, what=f"{victim} is not back")  # noqa: B023
             load.wait_for_progress(seconds=RECOVERY_SECONDS)
             recoveries.append((time.monotonic() - deaths[victim][-1], victim))
     finally:
         load.stop()
-    until(installation._ready, seconds=RECOVERY_SECONDS, what="not ready again")
+    until(alone._ready, seconds=RECOVERY_SECONDS, what="not ready again")
     assert load.refused() == []
     load.check()
+    tenant.http.close()
     print(f"\n{len(recoveries)} kills; seconds until everyone's work goes on; answers {load.answers()}")
     for service in SERVICES:
         of_service = sorted(seconds for seconds, victim in recoveries if victim == service)

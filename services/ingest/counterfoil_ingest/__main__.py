@@ -46,7 +46,7 @@ from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
 from counterfoil_ingest.lake_places import lake_place
 from counterfoil_ingest.measuring import Measurer
-from counterfoil_ingest.monitoring import Monitoring
+from counterfoil_ingest.monitoring import AT_ONCE, Monitoring
 from counterfoil_ingest.openlineage import LakeShape, lake_event
 from counterfoil_ingest.plans import Plans
 from counterfoil_ingest.queries import Queries
@@ -85,9 +85,6 @@ from counterfoil_ingest.sql.query_receipts import RECEIPTS, SqlQueryReceipts
 from counterfoil_ingest.sql.reconciliations import SqlReconciliationTransactions
 from counterfoil_ingest.sql.sources import TOPIC, SqlSourceTransactions, credential_of
 from counterfoil_ingest.uploads import Spool
-
-_MONITORED_AT_ONCE = 2
-"""Of how many workspaces monitors are evaluated at once, one query each, so that a slow one delays few."""
 
 _MONITOR_NICENESS = 5
 """Monitors can wait: on a busy machine their queries get a third of what others get."""
@@ -354,7 +351,7 @@ async def _watching(
         contracts=engines.contracts,
         folder=settings.data_dir / "lake",
         memory=settings.query_memory,
-        at_once=_MONITORED_AT_ONCE + 1,  # who has a monitor evaluated does not wait for those whose time has come
+        at_once=AT_ONCE + 1,  # who has a monitor evaluated does not wait for those whose time has come
         niceness=_MONITOR_NICENESS,
     )
     stack.push_async_callback(queries.close)
@@ -378,7 +375,6 @@ async def _watching(
         log=engines.log,
         settled=engines.settled,
         period=period,
-        at_once=_MONITORED_AT_ONCE,
         clock=host.clock,
         ids=host.ids,
     )

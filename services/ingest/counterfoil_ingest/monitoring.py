@@ -65,6 +65,8 @@ _ABOUT: Final = {
 }
 """Which types the property may have that a monitor is about; others are about none."""
 _AS_IT_SHOULD_BE: Final = frozenset({State.PENDING, State.LEARNING, State.PASSING})
+AT_ONCE: Final = 2
+"""Of how many workspaces monitors are evaluated at once, one query each, so that a slow one delays few."""
 _logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
@@ -120,7 +122,7 @@ class Monitoring:
         period: timedelta,
         clock: Clock,
         ids: Ids,
-        at_once: int = 1,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._transactions = transactions
         self._measurer = measurer

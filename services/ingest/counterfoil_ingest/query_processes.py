@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -74,7 +75,8 @@ class QueryProcesses:
         """Lend a process for one query; one that did not answer to the end, whatever the reason, is ended."""
         async with self._processes.lent() as process:
             if self._niceness is not None:
-                os.setpriority(os.PRIO_PROCESS, process.pid, self._niceness)
+                with contextlib.suppress(ProcessLookupError):  # it has ended, which who asks it is told
+                    os.setpriority(os.PRIO_PROCESS, process.pid, self._niceness)
             yield QueryProcess(process, memory=self._memory)
 
     async def close(self) -> None:
