@@ -7,6 +7,7 @@ import base64
 import gzip
 import sqlite3
 import urllib.parse
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ import orjson
 import pyarrow.parquet as pq
 import zstandard
 
-_ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
+_ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08"  # RFC 8878 section 3.1.1, RFC 1952 section 2.3.1
 
 
 class _Wanted:
@@ -104,6 +105,10 @@ def _bytes(value: object) -> bytes:
 
 
 def _unpacked(data: bytes) -> bytes:
-    if data.startswith(_ZSTD):
-        return zstandard.ZstdDecompressor().stream_reader(data).read()
-    return gzip.decompress(data) if data.startswith(_GZIP) else data
+    """Return what is compressed as it was; anything else as it is, also a digest that begins like a compressed file."""
+    try:
+        if data.startswith(_ZSTD):
+            return zstandard.ZstdDecompressor().stream_reader(data).read()
+        return gzip.decompress(data) if data.startswith(_GZIP) else data
+    except (zstandard.ZstdError, gzip.BadGzipFile, EOFError, zlib.error):
+        return data
