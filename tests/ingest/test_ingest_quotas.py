@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from counterfoil_chassis.clock import to_micros
+from counterfoil_ingest.entities import Finding
 from counterfoil_ingest.errors import QuotaExceededError
 from counterfoil_ingest.quotas import LONGEST_WAIT, Quota, Quotas, first_offset_since
 
@@ -68,6 +71,25 @@ async def test_a_full_share_of_the_log_is_told_until_the_quota_is_raised(rig: Lo
         await quotas.require("acme")
     quotas.put("acme", Quota("UTC", records_per_day=0, stored_bytes=1 << 30))
     await quotas.require("acme")
+
+
+@pytest.mark.both_engines("ingest")
+async def test_what_lies_in_quarantine_fills_the_workspaces_share_too(rig: LogRig) -> None:
+    time = Time(EVENING_IN_BERLIN)
+    quotas = Quotas(rig.log, time, monotonic=time.monotonic)
+    await _append(rig, 1, EVENING_IN_BERLIN, "good")
+    size = rig.log.stored_bytes("acme")
+    quotas.put("acme", Quota("UTC", records_per_day=0, stored_bytes=size + 1))
+    await quotas.require("acme")
+    finding = Finding("TOO_DEEP", "$", "It is nested too deep.")
+    bad = msgspec.structs.replace(
+        event("bad"), findings=(finding,), data=random.Random(1).randbytes(500).hex().encode()
+    )
+    await rig.appender.append(batch("acme", bad, received_at=to_micros(EVENING_IN_BERLIN)))
+    assert rig.log.stored_bytes("acme") >= size + 500
+    time.seconds += 61
+    with pytest.raises(QuotaExceededError, match="of the log and of quarantine"):
+        await quotas.require("acme")
 
 
 async def test_finds_the_first_block_since_a_time_among_many(rig: LogRig) -> None:

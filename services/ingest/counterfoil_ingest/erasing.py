@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,7 +16,7 @@ from counterfoil_chassis.texts import WholeTexts
 from counterfoil_ingest import blocks
 from counterfoil_ingest.append import Appender
 from counterfoil_ingest.entities import Erasure as LogErasure
-from counterfoil_ingest.entities import LogRecord
+from counterfoil_ingest.entities import LogRecord, Offsets
 from counterfoil_ingest.errors import ErasureAheadError, LogReadError
 from counterfoil_ingest.hold_errors import PersonHeldError
 from counterfoil_ingest.holds import Holds
@@ -25,9 +25,11 @@ from counterfoil_ingest.placing import PARTITION
 from counterfoil_ingest.store import LogWriter, QuarantineStore, Statements
 
 _FORGET_SECONDS: Final = 30.0
-_REVERTED_AT_ONCE: Final = 1_000_000  # offsets that the lake is rewritten for at once: some 65 bytes of memory each
 _QUARANTINED_AT_ONCE: Final = 10_000
 _logger = logging.getLogger(__name__)
+
+Quarantined = Callable[[str], Awaitable[Sequence[str]]]
+"""Returns some ids of quarantined records after one, ascending; none when there are no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +92,28 @@ class Eraser:
         workspace: str,
         records: Sequence[range],
         *,
-        quarantined: Sequence[str],
+        quarantined: Quarantined,
         effect: Callable[[Statements, LogErasure], None],
     ) -> None:
-        """Erase records by ranges of offsets, and quarantined ones by id, so that all of them may come again.
+        """Erase records by ascending ranges of offsets, and quarantined ones by id, so that all may come again.
 
         `effect` is called in each transaction with what that has erased. Ends when it is durable and the lake is
-        rewritten; done again, it changes nothing. Raises LogUnavailableError, LogReadError, LakeUnavailableError,
-        DatasetHeldError, PersonHeldError, HoldsUnknownError.
+        rewritten; done again, it changes nothing. How much there is to erase costs no memory. Raises
+        LogUnavailableError, LogReadError, LakeUnavailableError, DatasetHeldError, PersonHeldError, HoldsUnknownError.
         """
-        pieces = [piece for each in records for piece in _pieces(each, _REVERTED_AT_ONCE)]
         async with self._turn:
-            await self.require_unheld(workspace, pieces, quarantined=quarantined)
-            for ids in [
-                quarantined[at : at + _QUARANTINED_AT_ONCE] for at in range(0, len(quarantined), _QUARANTINED_AT_ONCE)
-            ]:
+            await self.require_unheld(workspace, records, quarantined=quarantined)
+            async for ids in _pages(quarantined):
                 work = partial(self._log.erase, workspace, PARTITION, (), quarantined=ids, reverting=effect)
                 await self._appender.in_turn(work)
-            for piece in pieces:
-                left: Sequence[int] = piece
+            for each in records:
+                left: Sequence[int] = each
                 while left:
                     work = partial(self._log.erase, workspace, PARTITION, left, quarantined=(), reverting=effect)
                     left = left[(await self._appender.in_turn(work)).done :]
             await self._forget()
-            for piece in pieces:
-                await self._lake.erase(workspace, piece)
+            if records:
+                await self._lake.erase(workspace, Offsets(records))
         _logger.info("records are taken back", extra={"workspace": workspace, "records": sum(map(len, records))})
 
     async def expire(
@@ -145,19 +144,22 @@ class Eraser:
             datasets |= {(await self._quarantine.get(workspace, each)).dataset for each in quarantined}
             self._holds.require_free(workspace, datasets)
 
-    async def require_unheld(self, workspace: str, pieces: Sequence[range], *, quarantined: Sequence[str]) -> None:
+    async def require_unheld(self, workspace: str, records: Sequence[range], *, quarantined: Quarantined) -> None:
         """Raise when legal holds keep any of the records, by ranges of offsets, or of the quarantined ones, by id.
 
         DatasetHeldError, PersonHeldError, or HoldsUnknownError.
         """
-        for piece in pieces or [range(0)]:
-            await self._require_free(workspace, PARTITION, piece, quarantined=quarantined)
+        for each in records or [range(0)]:
+            await self._require_free(workspace, PARTITION, each, quarantined=())
+        async for ids in _pages(quarantined):
+            await self._require_free(workspace, PARTITION, (), quarantined=ids)
         texts = self._holds.persons(workspace)
         if texts is None:
             return
-        found = [await asyncio.to_thread(self._tells_of, workspace, piece, texts) for piece in pieces]
+        found = [await asyncio.to_thread(self._tells_of, workspace, each, texts) for each in records]
         held = frozenset(await self._quarantine.holding(workspace, texts))
-        if any(found) or not held.isdisjoint(quarantined):
+        found += [not held.isdisjoint(ids) async for ids in _pages(quarantined)]
+        if any(found):
             ids = sorted(self._holds.on_persons(workspace))
             raise PersonHeldError(
                 f"Records tell of a person whom a legal hold keeps. Release it first, one of {', '.join(ids)}.",
@@ -202,5 +204,8 @@ def _no_effect(_statements: Statements, _erasure: LogErasure) -> None:
     """Commit nothing with it."""
 
 
-def _pieces(offsets: range, size: int) -> list[range]:
-    return [offsets[start : start + size] for start in range(0, len(offsets), size)]
+async def _pages(quarantined: Quarantined) -> AsyncIterator[Sequence[str]]:
+    ids = await quarantined("")
+    while ids:
+        yield ids
+        ids = await quarantined(ids[-1])

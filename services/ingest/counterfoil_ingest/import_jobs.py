@@ -153,8 +153,8 @@ class ImportStore(Protocol):
         """Return the offsets of an import's records, in their order."""
         ...
 
-    async def quarantined(self, of: Import) -> Sequence[str]:
-        """Return the ids of what an import put into quarantine."""
+    async def quarantined(self, of: Import, after: str = "") -> Sequence[str]:
+        """Return the next ids after one of what an import put into quarantine, ascending; some thousands at most."""
         ...
 
     def count_reverted(self, statements: Statements, of: Import, erasure: Erasure) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from counterfoil_chassis.clock import Clock, Ids, from_micros, to_micros
@@ -215,7 +216,7 @@ class ImportWorker:
     async def require_unheld(self, workspace: str, import_id: str) -> None:
         """Raise when legal holds keep what an import brought: see `Eraser.require_unheld`; ImportNotFoundError."""
         job = await self._imports.get(workspace, import_id)
-        records, quarantined = await self._imports.records(job), await self._imports.quarantined(job)
+        records, quarantined = await self._imports.records(job), partial(self._imports.quarantined, job)
         await self._eraser.require_unheld(workspace, records, quarantined=quarantined)
 
     async def _revert(self, job: Import) -> None:
@@ -225,7 +226,7 @@ class ImportWorker:
             self._imports.count_reverted(statements, job, erasure)
 
         try:
-            records, quarantined = await self._imports.records(job), await self._imports.quarantined(job)
+            records, quarantined = await self._imports.records(job), partial(self._imports.quarantined, job)
             await self._eraser.revert(job.workspace, records, quarantined=quarantined, effect=effect)
         except (StoreUnavailableError, LogUnavailableError):
             raise

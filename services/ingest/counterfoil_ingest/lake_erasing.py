@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,31 +12,53 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from counterfoil_ingest.entities import Offsets
 from counterfoil_ingest.lake_places import LakePlace
 
 _AT_ONCE: Final = 1_000  # runs of offsets in one commit: a condition of many thousands takes minutes to evaluate
+_ROWS: Final = 1 << 16  # whose offsets are read together
 
-Offsets = npt.NDArray[np.int64]
-_NONE: Final[Offsets] = np.empty(0, np.int64)
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Runs of consecutive offsets, ascending: where each starts, and where it stops, which is not of it."""
+
+    starts: Numbers
+    stops: Numbers
 
 
 def erase_rows(table: DeltaTable, place: LakePlace, dataset: str, offsets: Sequence[int]) -> int:
     """Delete the rows at some offsets, then every file and log entry that held them; return how many are left: 0.
 
-    Readers that began before may find files gone. Done again, it changes nothing.
+    Give all there are to erase at once, as a range or as Offsets where they are many: a file of nothing else is then
+    dropped, while one that keeps rows is rewritten, which takes memory for them. Readers that began before may find
+    files gone. Done again, it changes nothing.
     """
-    if isinstance(offsets, range):  # which would become as many numbers of Python first
-        wanted = np.arange(offsets.start, offsets.stop, offsets.step, dtype=np.int64)
-    else:
-        wanted = np.unique(np.asarray(offsets, np.int64))
-    held = np.unique(np.concatenate([_NONE, *_held(table, place, dataset, wanted)]))
-    runs = np.split(held, np.flatnonzero(np.diff(held) > 1) + 1) if len(held) else []
-    for start in range(0, len(runs), _AT_ONCE):
-        table.delete(_condition(runs[start : start + _AT_ONCE]))
+    wanted = _runs(offsets)
+    low, high, _ = _held(table, place, dataset, wanted)
+    held = np.flatnonzero(low <= high)
+    for start in range(0, len(held), _AT_ONCE):
+        some = held[start : start + _AT_ONCE]
+        table.delete(_condition(low[some].tolist(), high[some].tolist()))
     table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
     place.forget(dataset, but=[path for path, _, _ in _files(table)], older_than=0)
     _forget_log(table, place, dataset)
-    return sum(map(len, _held(table, place, dataset, wanted)))
+    _, _, left = _held(table, place, dataset, wanted)
+    return left
+
+
+def _runs(offsets: Sequence[int]) -> _Runs:
+    if isinstance(offsets, range) and offsets.step == 1:
+        offsets = Offsets([offsets] if offsets else [])
+    if isinstance(offsets, Offsets):
+        starts = np.array([each.start for each in offsets.ranges], np.int64)
+        return _Runs(starts, np.array([each.stop for each in offsets.ranges], np.int64))
+    sorted_ = np.unique(np.asarray(offsets, np.int64))
+    ends = np.flatnonzero(np.diff(sorted_, append=np.iinfo(np.int64).max) > 1)
+    begins = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    return _Runs(sorted_[begins], sorted_[ends] + 1)
 
 
 def _files(table: DeltaTable) -> list[tuple[str, int, int]]:
@@ -43,24 +66,33 @@ def _files(table: DeltaTable) -> list[tuple[str, int, int]]:
     return [(row["path"], row["min._offset"], row["max._offset"]) for row in actions.to_pylist()]
 
 
-def _between(offsets: Offsets, low: int, high: int) -> Offsets:
-    return offsets[np.searchsorted(offsets, low) : np.searchsorted(offsets, high, side="right")]
+def _held(table: DeltaTable, place: LakePlace, dataset: str, wanted: _Runs) -> tuple[Numbers, Numbers, int]:
+    """Return the least and greatest offset of each run that the table has a row of, and how many rows it has of all.
+
+    Of a run that it has none of, the least is above the greatest.
+    """
+    low = np.full(len(wanted.starts), np.iinfo(np.int64).max, np.int64)
+    high = np.full(len(wanted.starts), -1, np.int64)
+    rows = 0
+    for path, first, last in _files(table):
+        if np.searchsorted(wanted.stops, first, "right") >= np.searchsorted(wanted.starts, last, "right"):
+            continue
+        with pq.ParquetFile(place.fetch(dataset, path)) as file:
+            for batch in file.iter_batches(batch_size=_ROWS, columns=["_offset"]):
+                column: Numbers = batch.column(0).to_numpy()
+                runs = np.searchsorted(wanted.starts, column, "right") - 1
+                within = (runs >= 0) & (column < wanted.stops[runs])
+                np.minimum.at(low, runs[within], column[within])
+                np.maximum.at(high, runs[within], column[within])
+                rows += int(np.count_nonzero(within))
+    return low, high, rows
 
 
-def _held(table: DeltaTable, place: LakePlace, dataset: str, wanted: Offsets) -> Iterator[Offsets]:
-    """Yield for each file that may have some those of the offsets that it has rows of."""
-    for path, low, high in _files(table):
-        offsets = _between(wanted, low, high)
-        if len(offsets):
-            file = pq.ParquetFile(place.fetch(dataset, path))
-            column: Offsets = file.read(["_offset"]).column("_offset").to_numpy()
-            yield column[np.isin(column, offsets)]
-
-
-def _condition(runs: Sequence[Offsets]) -> str:
-    """Return what finds the rows of some runs of consecutive offsets."""
-    singles = [str(each[0]) for each in runs if len(each) == 1]
-    conditions = [f"(_offset >= {each[0]} AND _offset <= {each[-1]})" for each in runs if len(each) > 1]
+def _condition(low: Sequence[int], high: Sequence[int]) -> str:
+    """Return what finds the rows between each of some offsets and its like; both are among them."""
+    places = list(zip(low, high, strict=True))
+    singles = [str(first) for first, last in places if first == last]
+    conditions = [f"(_offset >= {first} AND _offset <= {last})" for first, last in places if first < last]
     if singles:
         conditions.append(f"_offset IN ({', '.join(singles)})")
     return " OR ".join(conditions)

@@ -1,4 +1,4 @@
-"""How many records a workspace may bring in a day, and how much of the log it may fill.
+"""How many records a workspace may bring in a day, and how much of the log and of quarantine it may fill.
 
 A bound is looked at before a request is taken, and one that begins below it is taken whole, so a workspace may end a
 little above. What is refused is told as something to send later; nothing is dropped. Services that append for
@@ -92,8 +92,8 @@ class Quotas:
                 )
         if quota.stored_bytes and (size := await self._size(workspace)) >= quota.stored_bytes:
             raise QuotaExceededError(
-                f"The workspace fills {size:,} bytes of the log and may fill {quota.stored_bytes:,}. "
-                "Have the quota raised.",
+                f"The workspace fills {size:,} bytes of the log and of quarantine and may fill {quota.stored_bytes:,}. "
+                "Have the quota raised, or what is kept shortened by retention.",
                 retry_after=LONGEST_WAIT,
                 metadata={"quota": "stored_bytes"},
             )

@@ -79,7 +79,7 @@ class Log(Protocol):
         ...
 
     def stored_bytes(self, workspace: str) -> int:
-        """Return how many bytes a workspace's blocks fill, compressed as they are."""
+        """Return how many bytes a workspace's blocks and quarantined records fill, compressed as they are."""
         ...
 
     def erased_since(self, workspace: str, dataset: str, revision: int, *, partition: int, below: int) -> bool:

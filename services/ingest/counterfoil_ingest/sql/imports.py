@@ -21,6 +21,7 @@ from counterfoil_ingest.store import Statements
 _COUNTERS = frozenset(
     {"rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined", "reverted_records", "reverted_quarantined"}
 )
+_IDS_AT_ONCE = 5_000
 _UNFINISHED = (State.PENDING, State.RUNNING, State.REVERTING)
 _COUNT = (
     "UPDATE import SET rows_read = rows_read + ?1, rows_accepted = rows_accepted + ?2,"
@@ -157,10 +158,11 @@ class SqlImportStore:
                     found.append(range(first, first + count))
         return found
 
-    async def quarantined(self, of: Import) -> Sequence[str]:
-        """Return the ids of what an import put into quarantine."""
+    async def quarantined(self, of: Import, after: str = "") -> Sequence[str]:
+        """Return the next ids after one of what an import put into quarantine, ascending; some thousands at most."""
         t = IMPORT_QUARANTINED
-        some = select(t.c.quarantine_id).where(t.c.workspace == of.workspace, t.c.import_id == of.import_id)
+        its = (t.c.workspace == of.workspace, t.c.import_id == of.import_id, t.c.quarantine_id > after)
+        some = select(t.c.quarantine_id).where(*its).order_by(t.c.quarantine_id).limit(_IDS_AT_ONCE)
         async with self._database.read() as connection:
             return list((await connection.scalars(some)).all())
 

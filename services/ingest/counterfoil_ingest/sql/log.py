@@ -53,7 +53,11 @@ _ARRIVED = (
     " last_received_at = CASE WHEN held.last_received_at > excluded.last_received_at"
     " THEN held.last_received_at ELSE excluded.last_received_at END"
 )
-_STORED_BYTES = "SELECT coalesce(sum(length(payload)), 0) FROM log_block WHERE workspace = ?1"
+_STORED_BYTES = (
+    "SELECT (SELECT coalesce(sum(length(payload)), 0) FROM log_block WHERE workspace = ?1)"
+    " + (SELECT coalesce(sum(length(raw_zstd) + coalesce(length(record_zstd), 0) + coalesce(length(repaired_zstd), 0)"
+    " + length(findings)), 0) FROM quarantine WHERE workspace = ?1)"
+)
 _NEXT_OFFSET = "SELECT next_offset FROM dataset_count WHERE workspace = ?1 AND dataset = ?2"
 _COUNTS = (
     "SELECT dataset, records, quarantined, last_received_at, next_offset FROM dataset_count"
@@ -161,7 +165,7 @@ class SqlLog:
         return [DatasetCounts(*row) for row in self._connections.read(_COUNTS, (workspace,))]
 
     def stored_bytes(self, workspace: str) -> int:
-        """Return how many bytes a workspace's blocks fill."""
+        """Return how many bytes a workspace's blocks and quarantined records fill."""
         return int(self._connections.read(_STORED_BYTES, (workspace,))[0][0])
 
     def erased_since(self, workspace: str, dataset: str, revision: int, *, partition: int, below: int) -> bool:
