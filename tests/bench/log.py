@@ -1,7 +1,7 @@
 """The log against a row per event in SQLite, and against NATS JetStream: durable when it is acknowledged, all of them.
 
 Sixteen writers append batches of a hundred events and wait for each. Ours tells duplicates apart, in the row per event
-its primary key does; JetStream is sent every batch as one compressed message, and tells nothing apart.
+its primary key does; JetStream is sent every batch as one message that its client compresses, and tells nothing apart.
 """
 
 import asyncio

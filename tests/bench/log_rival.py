@@ -1,7 +1,7 @@
 """Run in the rival's own environment: keep batches in NATS JetStream for so many seconds, once per line of stdin.
 
-The server syncs each message before it acknowledges it. Every batch of the pool is one message, compressed as our
-blocks are. `0` keeps nothing and tells how many events there are.
+The server syncs each message before it acknowledges it. Every batch of the pool is one message, which the client
+compresses as it sends it, as our blocks are. `0` keeps nothing and tells how many events there are.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ WRITERS, BATCH = 16, 100
 
 def main() -> None:
     """Start the server, and answer."""
-    pool = [zstandard.ZstdCompressor(level=1).compress(line) for line in Path(sys.argv[1]).read_bytes().split(b"\n")]
+    pool = Path(sys.argv[1]).read_bytes().split(b"\n")
     folder = Path(sys.argv[2])
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -70,12 +70,14 @@ async def answer(
     """Publish for so long from every writer; return how many events, and the seconds that it took."""
     if not seconds:
         return {"events": (await stream.stream_info("events")).state.messages * BATCH, "seconds": 0.0}
+    compressor = zstandard.ZstdCompressor(level=1)
     began = time.perf_counter()
 
     async def write() -> int:
         batches = 0
         while time.perf_counter() - began < seconds:
-            await stream.publish("events", pool[next(numbers) % len(pool)], timeout=30)
+            payload = compressor.compress(pool[next(numbers) % len(pool)])
+            await stream.publish("events", payload, timeout=30)
             batches += 1
         return batches
 
