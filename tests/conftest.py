@@ -6,6 +6,7 @@ And how a run is shared between workers (`pytest -n 2`): by files, but for those
 from __future__ import annotations
 
 import fcntl
+import gc
 import re
 import shutil
 from collections.abc import Iterator
@@ -42,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "figures: what it prints is shown at the end of the run, whichever worker ran it"
     )
     config.addinivalue_line("markers", "alone: it measures time or memory; no other worker runs a test meanwhile")
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector of cycles pass over what was collected, which lasts as long as the run."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

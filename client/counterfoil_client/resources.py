@@ -3614,7 +3614,7 @@ class Quotas(TypedDict, total=False):
     `QUOTA_EXCEEDED`, none is dropped.
     """
     stored_bytes: int
-    """Bytes of the log, compressed as stored."""
+    """Bytes of the log and of quarantine, compressed as stored."""
 
 
 class RebuildGraphRequest(TypedDict):

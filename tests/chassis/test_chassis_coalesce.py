@@ -210,7 +210,7 @@ async def test_more_than_memory_should_hold_is_refused() -> None:
 def test_every_caller_gets_its_own_answer(asked: list[tuple[int, int]]) -> None:
     async def run() -> None:
         line = Line()
-        coalescer = Coalescer(line.send, size_of=lambda item: item * 5_000)
+        coalescer = Coalescer(line.send, size_of=lambda item: item * 1_000)
 
         async def one(number: int, turns: int) -> int:
             for _ in range(turns):

@@ -83,7 +83,7 @@ class Quotas(_message.Message):
     records_per_day: _builtins.int
     """Records accepted in a day of the workspace's timezone; beyond it new ones are refused with `QUOTA_EXCEEDED`, none is dropped."""
     stored_bytes: _builtins.int
-    """Bytes of the log, compressed as stored."""
+    """Bytes of the log and of quarantine, compressed as stored."""
     def __init__(
         self,
         *,
