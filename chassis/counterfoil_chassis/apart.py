@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import orjson
 
 _LENGTH: Final = 4
 _MOST_USES: Final = 200  # a process is replaced after so many: what libraries keep does not add up for ever
+_WHERE: Final = ("PYTHONPATH",)  # images have our code there
 _logger = logging.getLogger(__name__)
 
 
@@ -40,7 +42,7 @@ class Process:
 
     @classmethod
     async def start(cls, module: str, *arguments: str) -> Self:
-        """Start `python -m module` with an empty environment: no secrets, and nothing that changes libraries.
+        """Start `python -m module` with nothing in its environment but where our code lies: no secrets.
 
         Not by uvloop: its fork runs gRPC's handlers in the child, which crash there now and then. `subprocess` calls
         vfork, which runs none.
@@ -52,7 +54,7 @@ class Process:
                 stdin=its.fileno(),
                 stdout=its.fileno(),
                 stderr=subprocess.DEVNULL,
-                env={},
+                env={name: os.environ[name] for name in _WHERE if name in os.environ},  # noqa: TID251 - no setting of ours
                 cwd="/",
             )
         try:

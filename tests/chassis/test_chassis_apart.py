@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -34,7 +35,7 @@ async def answer_of(process: Process) -> object:
 async def test_a_process_is_lent_again_while_it_answers_and_has_no_secrets(processes: Processes) -> None:
     async with processes.lent() as first:
         assert await answer_of(first) == ""
-        assert psutil.Process(first.pid).environ() == {}
+        assert psutil.Process(first.pid).environ().keys() <= {"PYTHONPATH"}
     async with processes.lent() as second:
         assert second.pid == first.pid
         assert await answer_of(second) == ""
@@ -42,6 +43,18 @@ async def test_a_process_is_lent_again_while_it_answers_and_has_no_secrets(proce
         await asked.send(QUESTION)  # and leave before it has answered
     async with processes.lent() as another:
         assert another.pid != first.pid
+
+
+async def test_code_is_found_where_images_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_there.py").write_text("from counterfoil_contracts.apart import main\nmain()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("COUNTERFOIL_SECRET", "none of its business")
+    process = await Process.start("only_there", MODULE[1])
+    try:
+        assert await answer_of(process) == ""
+        assert psutil.Process(process.pid).environ() == {"PYTHONPATH": str(tmp_path)}
+    finally:
+        await process.end()
 
 
 async def test_a_process_that_died_while_idle_is_not_lent_again(processes: Processes) -> None:

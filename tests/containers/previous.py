@@ -18,6 +18,8 @@ from tests.postgres import direct
 
 AT_WORK = {"alembic_version", "idempotency", "outbox", "change", "revision", "cursor", "log_state", "records_seen"}
 """Tables in which a release notes what is its own."""
+GROWING = {"audit_entries", "policy_bundles"}
+"""Tables to which a release adds as it begins: its policies, where a workspace has none of its own."""
 
 
 def fill(server: str, folder: Path) -> None:

@@ -28,7 +28,7 @@ if "DOCKER_HOST" not in os.environ:
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_DATABASE = "gateway"
 ONCE = {"secrets", *(f"{name}-migrate" for name in CALL_ORDER if name != WITHOUT_DATABASE)}
-MEMORY_MIB = {"gateway": 768, "governance": 512, "contracts": 1024, "ingest": 2048, "graph": 1024, "models": 2048}
+MEMORY_MIB = {"gateway": 768, "governance": 512, "contracts": 1024, "ingest": 4096, "graph": 1024, "models": 2048}
 OUTSIDE = "203.0.113.2"
 """A machine that is none of ours, beyond the one that Docker runs on."""
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"

@@ -162,7 +162,9 @@ def test_jobs_upgrade_the_previous_release_s_databases_and_keep_their_rows(world
     assert previous.revisions(world.postgres) == previous.newest()
     for service, tables in world.golden["counts"].items():
         kept = {name: count for name, count in tables.items() if name not in previous.AT_WORK}
-        assert previous.rows(world.postgres, service, list(kept)) == kept
+        found = previous.rows(world.postgres, service, list(kept))
+        grown = {name for name in previous.GROWING & kept.keys() if found[name] > kept[name]}
+        assert {name: kept[name] if name in grown else count for name, count in found.items()} == kept
 
 
 def test_the_upgraded_installation_says_what_the_previous_release_said(world: World):
