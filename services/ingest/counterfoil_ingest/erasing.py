@@ -98,8 +98,9 @@ class Eraser:
         """Erase records by ascending ranges of offsets, and quarantined ones by id, so that all may come again.
 
         `effect` is called in each transaction with what that has erased. Ends when it is durable and the lake is
-        rewritten; done again, it changes nothing. How much there is to erase costs no memory. Raises
-        LogUnavailableError, LogReadError, LakeUnavailableError, DatasetHeldError, PersonHeldError, HoldsUnknownError.
+        rewritten; done again, it changes nothing. No offset is held by itself; what takes memory is the other rows of
+        the lake's files that have to be rewritten. Raises LogUnavailableError, LogReadError, LakeUnavailableError,
+        DatasetHeldError, PersonHeldError, HoldsUnknownError.
         """
         async with self._turn:
             await self.require_unheld(workspace, records, quarantined=quarantined)
