@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
-from counterfoil_ingest.entities import Offsets
 from counterfoil_ingest.lake_erasing import erase_rows
 from counterfoil_ingest.lake_places import FolderPlace
 from deltalake import DeltaTable, write_deltalake
@@ -30,20 +28,6 @@ def ranges_of(gaps: list[tuple[int, int]]) -> list[range]:
     return found
 
 
-@given(gaps, st.integers(-70, 70))
-def test_offsets_are_the_numbers_of_their_ranges(gaps: list[tuple[int, int]], index: int) -> None:
-    ranges = ranges_of(gaps)
-    offsets, numbers = Offsets(ranges), [number for each in ranges for number in each]
-    assert list(offsets) == numbers
-    assert len(offsets) == len(numbers)
-    assert offsets[index:] == numbers[index:]
-    if -len(numbers) <= index < len(numbers):
-        assert offsets[index] == numbers[index]
-    else:
-        with pytest.raises(IndexError):
-            offsets[index]
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     gaps, st.lists(st.integers(1, ROWS - 1), max_size=4, unique=True), st.sets(st.integers(0, ROWS - 1), max_size=30)
@@ -54,14 +38,15 @@ def test_what_is_asked_for_goes_and_nothing_else(
     """The table has several files, and not each offset: other datasets' records lie between its own."""
     ranges = ranges_of(gaps)
     wanted = {number for each in ranges for number in each}
-    for offsets in (Offsets(ranges), sorted(wanted, reverse=True)):
+    one_by_one = [range(each, each + 1) for each in sorted(wanted, reverse=True)]
+    for records in (ranges, one_by_one):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "events"
             for part in np.split(np.arange(ROWS), sorted(cuts)):
                 rows = [number for number in part.tolist() if number not in absent]
                 write_deltalake(path, pa.table({"_offset": pa.array(rows, pa.int64())}), mode="append")
             before = set(_offsets(path))
-            assert erase_rows(DeltaTable(path), FolderPlace(Path(folder)), "events", offsets) == 0
+            assert erase_rows(DeltaTable(path), FolderPlace(Path(folder)), "events", records) == 0
             assert sorted(before - wanted) == _offsets(path)
             there = [number for file in path.glob("*.parquet") for number in pq.read_table(file)["_offset"].to_pylist()]
             assert sorted(there) == sorted(before - wanted)

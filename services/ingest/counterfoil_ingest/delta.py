@@ -175,11 +175,11 @@ class WorkspaceTables:
             present = [action["path"] for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()]
             self._place.forget(dataset, but=present, older_than=_KEEP_REPLACED_HOURS * 3600)
 
-    def erase(self, offsets: Sequence[int]) -> int:
-        """Erase the rows at some offsets from every table and file; return how many are left: 0."""
+    def erase(self, records: Sequence[range]) -> int:
+        """Erase the rows at ranges of offsets from every table and file; return how many are left: 0."""
         left = 0
         for dataset, table in self._tables.items():
-            left += erase_rows(table, self._place, dataset, offsets)
+            left += erase_rows(table, self._place, dataset, records)
             self._tables[dataset] = self._opened(dataset)  # the old handle knows log entries that are gone
         return left
 

@@ -10,7 +10,6 @@ import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, NamedTuple, overload
 
 import msgspec
@@ -368,32 +367,3 @@ class WriteKey:
     workspace: str
     source_id: str
     valid_until: int
-
-
-@dataclass(frozen=True, slots=True)
-class Offsets(Sequence[int]):
-    """Offsets of records as ranges that ascend and do not overlap: those of a large import take no memory each."""
-
-    ranges: Sequence[range]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.ranges))
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[int]: ...
-
-    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        left = index if index >= 0 else len(self) + index
-        for each in self.ranges:
-            if 0 <= left < len(each):
-                return each[left]
-            left -= len(each)
-        raise IndexError(index)
-
-    def __iter__(self) -> Iterator[int]:
-        return chain.from_iterable(self.ranges)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,7 +16,7 @@ from counterfoil_chassis.texts import WholeTexts
 from counterfoil_ingest import blocks
 from counterfoil_ingest.append import Appender
 from counterfoil_ingest.entities import Erasure as LogErasure
-from counterfoil_ingest.entities import LogRecord, Offsets
+from counterfoil_ingest.entities import LogRecord
 from counterfoil_ingest.errors import ErasureAheadError, LogReadError
 from counterfoil_ingest.hold_errors import PersonHeldError
 from counterfoil_ingest.holds import Holds
@@ -81,7 +81,7 @@ class Eraser:
                 records, quarantined = records + erasure.records, quarantined + erasure.quarantined
                 revision = erasure.revision
             await self._forget()
-            remaining = await self._lake.erase(workspace, wanted)
+            remaining = await self._lake.erase(workspace, _ranges(wanted))
         remaining += await asyncio.to_thread(self._search, workspace, partition, wanted)
         fields = {"workspace": workspace, "records": records, "quarantined": quarantined, "erasure_revision": revision}
         _logger.info("records are erased", extra=fields)
@@ -114,7 +114,7 @@ class Eraser:
                     left = left[(await self._appender.in_turn(work)).done :]
             await self._forget()
             if records:
-                await self._lake.erase(workspace, Offsets(records))
+                await self._lake.erase(workspace, records)
         _logger.info("records are taken back", extra={"workspace": workspace, "records": sum(map(len, records))})
 
     async def expire(
@@ -134,7 +134,7 @@ class Eraser:
                 left, found = left[(await self._appender.in_turn(work)).done :], found[len(some) :]
             await self._forget()
             if offsets:
-                await self._lake.erase(workspace, offsets)
+                await self._lake.erase(workspace, _ranges(offsets))
 
     async def _require_free(
         self, workspace: str, partition: int, offsets: Sequence[int], *, quarantined: Sequence[str]
@@ -203,6 +203,17 @@ class Eraser:
 
 def _no_effect(_statements: Statements, _erasure: LogErasure) -> None:
     """Commit nothing with it."""
+
+
+def _ranges(offsets: Iterable[int]) -> list[range]:
+    """Return offsets as ranges, what follows each other as one."""
+    found: list[range] = []
+    for each in offsets:
+        if found and found[-1].stop == each:
+            found[-1] = range(found[-1].start, each + 1)
+        else:
+            found.append(range(each, each + 1))
+    return found
 
 
 async def _pages(quarantined: Quarantined) -> AsyncIterator[Sequence[str]]:

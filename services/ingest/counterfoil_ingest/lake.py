@@ -263,15 +263,15 @@ class Lake:
         except _FAILURES as error:
             raise _unavailable("read", error) from error
 
-    async def erase(self, workspace: str, offsets: Sequence[int]) -> int:
-        """Erase the rows of records that the log has erased; return how many are left: 0.
+    async def erase(self, workspace: str, records: Sequence[range]) -> int:
+        """Erase the rows of records that the log has erased, by ranges of offsets; return how many are left: 0.
 
         A round that has read the log before it was erased ends first. Raises LakeUnavailableError.
         """
         progress = self._progress.setdefault(workspace, _Progress())
         async with progress.turn:
             try:
-                return await self._call(lambda: self._tables(workspace).erase(offsets))
+                return await self._call(lambda: self._tables(workspace).erase(records))
             except _FAILURES as error:
                 progress.tables = None
                 raise _unavailable("rewritten", error) from error

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from counterfoil_ingest.entities import Offsets
 from counterfoil_ingest.lake_places import LakePlace
 
 _AT_ONCE: Final = 1_000  # runs of offsets in one commit: a condition of many thousands takes minutes to evaluate
@@ -29,14 +28,13 @@ class _Runs:
     stops: Numbers
 
 
-def erase_rows(table: DeltaTable, place: LakePlace, dataset: str, offsets: Sequence[int]) -> int:
-    """Delete the rows at some offsets, then every file and log entry that held them; return how many are left: 0.
+def erase_rows(table: DeltaTable, place: LakePlace, dataset: str, records: Sequence[range]) -> int:
+    """Delete the rows at ranges of offsets, then every file and log entry that held them; return how many are left: 0.
 
-    Give all there are to erase at once, as a range or as Offsets where they are many: a file of nothing else is then
-    dropped, while one that keeps rows is rewritten, which takes memory for them. Readers that began before may find
-    files gone. Done again, it changes nothing.
+    Give all there are to erase at once: a file of nothing else is then dropped, while one that keeps rows is rewritten,
+    which takes memory for them. Readers that began before may find files gone. Done again, it changes nothing.
     """
-    wanted = _runs(offsets)
+    wanted = _runs(records)
     low, high, _ = _held(table, place, dataset, wanted)
     held = np.flatnonzero(low <= high)
     for start in range(0, len(held), _AT_ONCE):
@@ -49,16 +47,12 @@ def erase_rows(table: DeltaTable, place: LakePlace, dataset: str, offsets: Seque
     return left
 
 
-def _runs(offsets: Sequence[int]) -> _Runs:
-    if isinstance(offsets, range) and offsets.step == 1:
-        offsets = Offsets([offsets] if offsets else [])
-    if isinstance(offsets, Offsets):
-        starts = np.array([each.start for each in offsets.ranges], np.int64)
-        return _Runs(starts, np.array([each.stop for each in offsets.ranges], np.int64))
-    sorted_ = np.unique(np.asarray(offsets, np.int64))
-    ends = np.flatnonzero(np.diff(sorted_, append=np.iinfo(np.int64).max) > 1)
-    begins = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    return _Runs(sorted_[begins], sorted_[ends] + 1)
+def _runs(records: Sequence[range]) -> _Runs:
+    found = np.array([(each.start, each.stop) for each in records if each], np.int64).reshape(-1, 2)
+    found = found[np.argsort(found[:, 0])]
+    apart = found[1:, 0] > found[:-1, 1]
+    begins, ends = np.append(True, apart)[: len(found)], np.append(apart, True)[: len(found)]
+    return _Runs(found[begins, 0], found[ends, 1])
 
 
 def _files(table: DeltaTable) -> list[tuple[str, int, int]]:
