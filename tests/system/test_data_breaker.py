@@ -134,7 +134,11 @@ def test_a_breach_opens_an_incident_holds_outputs_and_releases_them_after_repair
     )
     monitor = ok(shop.http.get("/v1/monitors/sales.latency"))
     assert (monitor["state"], monitor["held"]) == ("PASSING", True)
-    assert "passes again" in refused(shop)["detail"]
+    until(  # models hear of it a moment after ingest has seen it
+        lambda: True if "passes again" in refused(shop)["detail"] else None,
+        seconds=BUSY,
+        what="who is refused is not told that it passes again",
+    )
     states = [each["state"] for each in monitor["results"]]
     assert (states[0], states[-1]) == ("PASSING", "FAILING")
 
