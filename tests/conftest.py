@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from counterfoil_chassis import migrate
 from counterfoil_chassis.postgresql import is_postgresql
+from hypothesis import settings
 from sqlalchemy.engine import make_url
 from xdist.scheduler import LoadScopeScheduling
 
@@ -24,6 +25,9 @@ from tests.postgres import Server, missing
 ENGINES = ("sqlite", "postgresql")
 LONG = ("tests/console", "tests/gateway", "tests/system")
 """Folders whose files use one installation, or one gateway: workers begin with them, as they are long."""
+
+settings.register_profile("counterfoil", deadline=None, print_blob=True)
+settings.load_profile("counterfoil")  # a busy machine is no counterexample, and a real one can be tried again elsewhere
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
