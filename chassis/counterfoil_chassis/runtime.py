@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import distributions, version
 
 from counterfoil.common.v1.receipts_pb2 import RuntimeReference
@@ -30,7 +31,7 @@ def running_code(distribution: str, *, image_digest: str, libraries: Sequence[st
     """Describe this process; `lock_sha256` is over every installed distribution's name==version."""
     return Runtime(
         image_digest=image_digest,
-        lock_sha256=sha256_hex("\n".join(sorted(_installed())).encode()),
+        lock_sha256=_lock_sha256(),
         release=version(distribution),
         python=platform.python_version(),
         platform=f"{platform.machine()}-{sys.platform}",
@@ -49,6 +50,11 @@ def runtime_message(runtime: Runtime) -> RuntimeReference:
     )
 
 
-def _installed() -> set[str]:
-    # names as the packaging specification normalises them
-    return {f"{re.sub(r'[-_.]+', '-', each.name).lower()}=={each.version}" for each in distributions()}
+@cache  # a process runs what was installed when it started; to read all of it takes a fifth of a second
+def _lock_sha256() -> str:
+    installed = set()
+    for each in distributions():
+        metadata = each.metadata  # parsed anew at each mention
+        name = re.sub(r"[-_.]+", "-", metadata["Name"]).lower()  # as the packaging specification normalises names
+        installed.add(f"{name}=={metadata['Version']}")
+    return sha256_hex("\n".join(sorted(installed)).encode())

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 import msgspec
 import yaml
 
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORD_END: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NO_WORD: Final = re.compile(r"[^a-z0-9]+")
 
@@ -161,7 +162,7 @@ def _names(mapping: ImportMapping) -> frozenset[str]:
 def read_mapping(text: str) -> ImportMapping:
     """Return the mapping of a YAML text; raise ValueError when it says something that no mapping does."""
     try:
-        found = msgspec.convert(yaml.safe_load(text), ImportMapping)
+        found = msgspec.convert(yaml.load(text, _LOADER), ImportMapping)  # noqa: S506 - a safe one
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise ValueError(f"this is no mapping of files: {error}") from error
     asked = {rule.parameter for rule in _rules(found.fields.values()) if rule.parameter}
