@@ -231,7 +231,8 @@ def _listener(listen: str) -> Iterator[socket.socket]:
         message = f"the address {listen} is not host:port"
         raise StartError(message)
     host = host.strip("[]")
-    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET  # with its protocol named, asyncio too sends at once
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, int(port)))
