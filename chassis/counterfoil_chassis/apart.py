@@ -1,6 +1,7 @@
 """Processes apart: a module of our own, in a process that may die of what it is asked, and can be ended.
 
-Messages either way are four bytes of length and JSON. The process ends with its standard input.
+Messages either way are four bytes of length and JSON. The process says first that it is `ready`, once it has loaded
+all that it needs, and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 import orjson
 
+from counterfoil_chassis.errors import UnavailableError
+
 _LENGTH: Final = 4
+_LOADING_SECONDS: Final = 60.0  # it takes one or two, on a machine that is not starved
 _MOST_USES: Final = 200  # a process is replaced after so many: what libraries keep does not add up for ever
 _WHERE: Final = ("PYTHONPATH",)  # images have our code there
 _logger = logging.getLogger(__name__)
@@ -27,6 +33,19 @@ _logger = logging.getLogger(__name__)
 
 class EndedError(Exception):
     """The process died before it had answered."""
+
+
+class NotStartedError(UnavailableError):
+    """A process that a service runs work in could not start; the service's log says why."""
+
+    reason = "PROCESS_NOT_STARTED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"A process that this service runs such work in could not start ({why}). Look at the service's log for "
+            "what it said, and send this again when that is mended.",
+            retry_after=timedelta(seconds=5),
+        )
 
 
 class Process:
@@ -41,28 +60,67 @@ class Process:
         """Whether it has answered all that it was asked, so that it can be asked again; the caller says so."""
 
     @classmethod
-    async def start(cls, module: str, *arguments: str) -> Self:
-        """Start `python -m module` with nothing in its environment but where our code lies: no secrets.
+    async def start(
+        cls,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        stderr: int | BinaryIO | None = None,
+        folder: str | Path = "/",
+    ) -> Self:
+        """Start `python -m module` and wait until it is ready; raise NotStartedError when it ends before, or hangs.
+
+        It has nothing in its environment but where our code lies, and `environment`: no secrets that nobody meant for
+        it. `stderr` is what `subprocess` takes, by default this process's own, which is its log; `folder` is where it
+        works.
 
         Not by uvloop: its fork runs gRPC's handlers in the child, which crash there now and then. `subprocess` calls
         vfork, which runs none.
         """
+        where = {name: os.environ[name] for name in _WHERE if name in os.environ}  # noqa: TID251 - no setting of ours
         ours, its = socket.socketpair()
         with its:
-            process = subprocess.Popen(  # noqa: ASYNC220, S603 - until it has begun, some milliseconds; a module of ours
-                [sys.executable, "-m", module, *arguments],
-                stdin=its.fileno(),
-                stdout=its.fileno(),
-                stderr=subprocess.DEVNULL,
-                env={name: os.environ[name] for name in _WHERE if name in os.environ},  # noqa: TID251 - no setting of ours
-                cwd="/",
-            )
+            try:
+                process = subprocess.Popen(  # noqa: ASYNC220, S603 - until it has begun, some milliseconds; our module
+                    [sys.executable, "-m", module, *arguments],
+                    stdin=its.fileno(),
+                    stdout=its.fileno(),
+                    stderr=stderr,
+                    env=where | dict(environment or {}),
+                    cwd=folder,
+                )
+            except OSError as error:
+                ours.close()
+                _logger.exception("process apart could not start", extra={"command": module})
+                raise NotStartedError(error.strerror or type(error).__name__) from error
         try:
             reader, writer = await asyncio.open_connection(sock=ours)
         except BaseException:
             ours.close()  # which ends it
             raise
-        return cls(process, reader, writer)
+        started = cls(process, reader, writer)
+        await started._load(module)
+        return started
+
+    async def _load(self, module: str) -> None:
+        """Wait until it is ready; end it when it will not be, whatever the reason."""
+        loaded = False
+        try:
+            async with asyncio.timeout(_LOADING_SECONDS):
+                await self.receive()
+            loaded = True
+        except EndedError:
+            why = ""
+        except TimeoutError:
+            why = f"it had not loaded after {_LOADING_SECONDS:g} s"
+        finally:
+            if not loaded:
+                await asyncio.shield(self._stop())
+        if not loaded:
+            code = self._process.returncode
+            why = why or (f"signal {-code} ended it" if code < 0 else f"it ended with code {code}")
+            _logger.error("process apart could not start", extra={"command": module, "why": why})
+            raise NotStartedError(why)
 
     @property
     def pid(self) -> int:
@@ -99,6 +157,9 @@ class Process:
         """End it, whatever it does; tell when it has ended by itself."""
         if (code := self._process.poll()) is not None:
             _logger.warning("process apart ended by itself", extra={"exit_code": code})
+        await self._stop()
+
+    async def _stop(self) -> None:
         self._process.kill()
         self._writer.close()
         with contextlib.suppress(ConnectionError):
@@ -139,6 +200,18 @@ class Processes:
                 return process
             await process.end()
         return await Process.start(*self._command)
+
+
+def ready(outgoing: BinaryIO) -> None:
+    """Tell, in the process apart, that it has loaded: what ends it from now on is what it is asked."""
+    write(outgoing, {"ready": True})
+
+
+def be_silent() -> None:
+    """Let this process, apart, write nothing to its stderr any more: what others send makes no lines in our log."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def allow(seconds: float) -> None:

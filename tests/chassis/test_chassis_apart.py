@@ -1,4 +1,4 @@
-"""Processes apart: kept while they answer, replaced when they die, told when they are lost, started without a fork."""
+"""Processes apart: kept while they answer, replaced when they die, told when they are lost or cannot start."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from counterfoil_chassis.apart import EndedError, Process, Processes
+from counterfoil_chassis import apart
+from counterfoil_chassis.apart import EndedError, NotStartedError, Process, Processes
 
+READY = "import sys\nfrom counterfoil_chassis.apart import be_silent, read, ready, write\nout = sys.stdout.buffer\n"
 MODULE, QUESTION = ("counterfoil_contracts.apart", "30"), {"schema": {"type": "string"}}
 
 
@@ -98,3 +100,70 @@ def test_no_handler_of_a_library_for_forks_runs_in_the_child() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "''\n"), done.stderr
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder in which a process apart finds its modules."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("import a_library_that_nobody_has", "it ended with code 1"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "signal 9 ended it"),
+        ("print('no message')", "it ended with code 0"),
+        (None, "it ended with code 1"),
+    ],
+    ids=["import", "killed", "no message", "no file"],
+)
+async def test_one_that_cannot_start_is_told_as_such(
+    written: Path, caplog: pytest.LogCaptureFixture, text: str | None, why: str
+) -> None:
+    if text is not None:
+        (written / "unable.py").write_text(text)
+    with (written / "log").open("wb") as log:
+        with pytest.raises(NotStartedError) as told:
+            await Process.start("unable", stderr=log)
+        with pytest.raises(NotStartedError):
+            await Process.start("unable", stderr=log, folder=written / "nowhere")
+    assert (told.value.code.name, told.value.reason) == ("UNAVAILABLE", "PROCESS_NOT_STARTED")
+    assert why in told.value.message
+    assert ("No module named" in (written / "log").read_text()) == (text is None or "nobody" in text)
+    assert [each.message for each in caplog.records] == ["process apart could not start"] * 2
+    assert not psutil.Process().children()
+
+
+async def test_one_that_never_loads_is_ended(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (written / "slow.py").write_text("import time\ntime.sleep(600)")
+    monkeypatch.setattr(apart, "_LOADING_SECONDS", 0.2)
+    with pytest.raises(NotStartedError, match=r"after 0\.2 s"):
+        await Process.start("slow")
+    monkeypatch.setattr(apart, "_LOADING_SECONDS", 60.0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await Process.start("slow")
+    assert not psutil.Process().children()
+
+
+async def test_it_gets_the_environment_stderr_and_folder_that_are_meant_for_it(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUNTERFOIL_SECRET", "none of its business")
+    (written / "telling.py").write_text(
+        f"{READY}import os\nprint('loading', file=sys.stderr, flush=True)\nready(out)\n"
+        "write(out, [dict(os.environ), os.getcwd(), sys.argv[1:]])\n"
+        "be_silent()\nprint('quiet', file=sys.stderr, flush=True)\nread(sys.stdin.buffer)\n"
+    )
+    with (written / "log").open("wb") as log:
+        process = await Process.start("telling", "a", "b", environment={"KEY": "1"}, stderr=log, folder=written)
+    found, folder, arguments = await process.receive()
+    await process.end()
+    assert {name: value for name, value in found.items() if name != "LC_CTYPE"} == {  # which Python adds
+        "PYTHONPATH": str(written),
+        "KEY": "1",
+    }
+    assert (folder, arguments) == (str(written), ["a", "b"])
+    assert (written / "log").read_text() == "loading\n"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from counterfoil_chassis.apart import NotStartedError
 from counterfoil_contracts.apart import Apart
 from counterfoil_contracts.schema_entities import Policy
 
@@ -68,6 +72,31 @@ async def test_a_caller_who_leaves_ends_the_work(apart: Apart):
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert children() == []
+
+
+async def test_one_that_is_killed_while_it_judges_has_proven_nothing(apart: Apart):
+    assert await apart.fault_of(TEXT) == ""
+    hard = {"allOf": ONE_OF}
+    waiting = asyncio.create_task(apart.breaks(hard, {**hard, "required": ["z"]}, Policy.EXACT))
+    await asyncio.sleep(0.2)
+    [child] = children()
+    os.kill(child.pid, signal.SIGKILL)
+    [found] = await waiting
+    assert found.rule == "UNPROVEN"
+    assert await apart.fault_of(TEXT) == ""
+
+
+async def test_that_it_cannot_start_is_no_verdict(apart: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    broken = tmp_path / "jsonschema_rs.py"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for text in ("import a_library_that_nobody_has", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"):
+        broken.write_text(text)
+        with pytest.raises(NotStartedError):
+            await apart.fault_of(TEXT)
+        with pytest.raises(NotStartedError):
+            await apart.breaks(TEXT, WHOLE, Policy.EXACT)
+    broken.unlink()
+    assert await apart.fault_of(TEXT) == ""
 
 
 async def test_hostile_patterns_and_references_are_faults_in_bounded_time(apart: Apart):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pyarrow as pa
 import pytest
+from counterfoil_chassis.apart import NotStartedError
 from counterfoil_ingest.arrow import Chunk
 from counterfoil_ingest.queries import MOST_WAITING, Asked, Queries, Result
 from counterfoil_ingest.query_errors import ResultTooLargeError, TooManyQueriesError
@@ -137,6 +142,30 @@ async def test_refuses_a_query_that_needs_too_much_memory(side: ReadSide) -> Non
     greedy = "SELECT list(a.range::VARCHAR || repeat('x', 200)) FROM range(20000000) a"
     with pytest.raises(QueryTooLargeError):
         await run(side, greedy)
+
+
+async def test_a_query_whose_process_is_killed_is_told_as_too_large(side: ReadSide) -> None:
+    assert (await run(side, "SELECT 1")).rows == b"[[1]]"
+    task = asyncio.create_task(run(side, "SELECT count(*) FROM range(10000000000000) t(x) WHERE x * 7 % 11 = 3"))
+    await asyncio.sleep(0.2)
+    [child] = [each for each in psutil.Process().children() if "counterfoil_ingest.query_process" in each.cmdline()]
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(QueryTooLargeError):
+        await task
+    assert (await run(side, "SELECT 1")).rows == b"[[1]]"
+
+
+async def test_that_its_process_cannot_start_is_no_fault_of_the_query(
+    side: ReadSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "duckdb.py"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for text in ("import a_library_that_nobody_has", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"):
+        broken.write_text(text)
+        with pytest.raises(NotStartedError, match="service's log"):
+            await run(side, "SELECT 1")
+    broken.unlink()
+    assert (await run(side, "SELECT 1")).rows == b"[[1]]"
 
 
 async def drawn(side: ReadSide, asked: Asked, within: float = 20) -> tuple[list[Chunk], Result]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from counterfoil_chassis.apart import EndedError, Processes, allow, read, write
+from counterfoil_chassis.apart import EndedError, Processes, allow, be_silent, read, ready, write
 
 from counterfoil_contracts.registry import judging
 from counterfoil_contracts.registry.judging import TOO_MUCH, Break
@@ -33,7 +33,10 @@ class Apart:
         self._processes = Processes("counterfoil_contracts.apart", str(seconds), idle=AT_ONCE)
 
     async def fault_of(self, document: Any) -> str:
-        """Return why a document of draft 2020-12 is no schema, or holds references to nowhere; empty = it is one."""
+        """Return why a document of draft 2020-12 is no schema, or holds references to nowhere; empty = it is one.
+
+        Raises NotStartedError, as `breaks` does.
+        """
         try:
             fault: str = await self._ask({"schema": document})
         except EndedError:
@@ -70,6 +73,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
+    be_silent()
+    ready(outgoing)
     while (question := read(incoming)) is not None:
         allow(seconds)
         write(outgoing, _answer(question))

@@ -161,8 +161,8 @@ class Queries:
         """Begin a query and lend its result; whoever leaves the block ends it.
 
         Raises SqlInvalidError, ParametersInvalidError, QueryTimeoutError, QueryTooLargeError, ResultTooLargeError,
-        TooManyQueriesError, NotReplayableError, what flushing the lake raises, and what opening snapshots raises when
-        some are cited.
+        TooManyQueriesError, NotReplayableError, NotStartedError, what flushing the lake raises, and what opening
+        snapshots raises when some are cited.
         """
         values = parameters_of(asked.parameters)
         end = asyncio.get_running_loop().time() + within

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final
 
 import duckdb
 import pyarrow as pa
-from counterfoil_chassis.apart import allow, read, write
+from counterfoil_chassis.apart import allow, be_silent, read, ready, write
 
 from counterfoil_ingest import sql_guard
 from counterfoil_ingest.arrow import DAY, Chunk
@@ -196,7 +196,9 @@ def main() -> None:
     memory = sys.argv[1]
     _confine(memory)
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    be_silent()
     os.dup2(2, 1)  # whatever a library prints is not taken for an answer
+    ready(outgoing)
     while (opened := read(incoming)) is not None:
         allow(opened["seconds"])
         if not answer(opened, incoming, outgoing, memory=memory):

@@ -72,7 +72,10 @@ class QueryProcesses:
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[QueryProcess]:
-        """Lend a process for one query; one that did not answer to the end, whatever the reason, is ended."""
+        """Lend a process for one query; one that did not answer to the end, whatever the reason, is ended.
+
+        Raises NotStartedError.
+        """
         async with self._processes.lent() as process:
             if self._niceness is not None:
                 with contextlib.suppress(ProcessLookupError):  # it has ended, which who asks it is told
