@@ -10,7 +10,7 @@ import sys
 from tests.bench.measuring import Options, Report, table
 
 BENCHMARKS = (
-    *("events", "log", "dedup", "lake", "reads", "imports", "start", "policies", "graph", "attribution"),
+    *("events", "log", "slow_disk", "dedup", "lake", "reads", "imports", "start", "policies", "graph", "attribution"),
     *("contracts", "memory"),
 )
 
