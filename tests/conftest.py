@@ -9,7 +9,7 @@ import fcntl
 import gc
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hypothesis import settings
 from sqlalchemy.engine import make_url
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.ports import free_port
 from tests.postgres import Server, missing
 
 ENGINES = ("sqlite", "postgresql")
@@ -135,6 +136,12 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(migrate, "upgrade", upgrade)
         yield
+
+
+@pytest.fixture(scope="session")
+def unused_tcp_port_factory() -> Callable[[], int]:
+    """In place of pytest-asyncio's: ports that nobody gets by chance before they are bound."""
+    return free_port
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +25,12 @@ from counterfoil_chassis.blocking import BlockingConnections
 from counterfoil_chassis.migrate import create, upgrade
 from counterfoil_chassis.stores import stores
 
+from tests.ports import free_port
+
 _USERS = ("postgres", "nobody")  # initdb refuses root
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+"""Looked up here: between fork and exec another thread's lock on the loader would be held for ever."""
+
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -69,9 +73,7 @@ class Server:
         return f"postgresql://counterfoil:{self._password}@127.0.0.1:{self.port}"
 
     def _start_somewhere(self, *, times: int) -> None:
-        # A port that is free now may be somebody's end of a connection when the server binds it.
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         try:
             self.start()
         except AssertionError:
@@ -93,11 +95,11 @@ class Server:
                 start_new_session=True,
                 **self._as_user(),
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:
             try:
                 return self.execute("SELECT 1")
-            except (OSError, asyncpg.CannotConnectNowError):
+            except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     told = (self._folder / "log").read_text()
                     raise AssertionError(f"exit code {self._process.returncode}\n{told}") from None
@@ -107,7 +109,7 @@ class Server:
         """End the server: SIGINT breaks off its connections, SIGQUIT is a crash."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(30)
+            self._process.wait(90)
 
     def pause(self) -> None:
         """Have the server and all its backends stand still."""
@@ -258,4 +260,4 @@ def _reachable(installed: Path, folder: Path, user: str | None) -> Path:
 
 def die_with_parent() -> None:
     """Have the kernel end this process when the one that started it is gone, be that killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+    _prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG

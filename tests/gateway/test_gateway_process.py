@@ -16,22 +16,19 @@ import httpx
 import pytest
 from counterfoil_gateway.__main__ import main
 
+from tests.ports import free_port
+
 
 @pytest.fixture
 def environment(keys_dir: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("COUNTERFOIL_", "OTEL_"))}
     ports = {
-        f"COUNTERFOIL_GATEWAY_{name}": f"127.0.0.1:{_free()}" for name in ("LISTEN", "GRPC_LISTEN", "METRICS_LISTEN")
+        f"COUNTERFOIL_GATEWAY_{name}": f"127.0.0.1:{free_port()}"
+        for name in ("LISTEN", "GRPC_LISTEN", "METRICS_LISTEN")
     }
     services = ("INGEST", "CONTRACTS", "GRAPH", "MODELS", "GOVERNANCE")
-    targets = {f"COUNTERFOIL_GATEWAY_{name}_TARGET": f"127.0.0.1:{_free()}" for name in services}
+    targets = {f"COUNTERFOIL_GATEWAY_{name}_TARGET": f"127.0.0.1:{free_port()}" for name in services}
     return kept | ports | targets | {"COUNTERFOIL_DATA_DIR": str(keys_dir)}
-
-
-def _free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.ports import free_port
 from tests.system.installation import Installation, until
 
 ROOT = Path(__file__).parents[2]
@@ -28,11 +28,7 @@ NO_PROMETHEUS = "prometheus is not installed (Debian's package prometheus)"
 
 def free_ports(count: int) -> list[int]:
     """Return ports that nobody listens on now."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
+    return [free_port() for _ in range(count)]
 
 
 @contextmanager

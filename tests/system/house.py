@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -51,16 +52,21 @@ class House:
         self.folder = folder
         self.offset = free_offset()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self._beside = Beside()
+        self._loop = Beside()
         self._names = Names()
         self._port = server.port
         self._connections: set[asyncio.Task[None]] = set()
-        self._dns, database = self._beside.run(self._begin())
+        self._dns, database = self._loop.run(self._begin())
         write_secrets(folder / "secrets", database="unused")
         url = server.installation().replace(f":{server.port}/", f":{database}/")
         for name in CALL_ORDER:
             (folder / "secrets" / name / "counterfoil_database_url").write_text(f"{url}\n")
             (folder / name).mkdir()
+
+    @functools.cached_property
+    def beside(self) -> int:
+        """What is added to the ports of a second gateway; first asked for when the first has its own."""
+        return free_offset() - self.offset
 
     async def _begin(self) -> tuple[int, int]:
         """Answer for the names, and keep the database's port; return both ports."""
@@ -82,7 +88,7 @@ class House:
     def open(self) -> None:
         """Let the database server and the names be found."""
         self._names.address = HERE
-        self._beside.run(self._database.start_serving())
+        self._loop.run(self._database.start_serving())
 
     def start(self, name: str, *, door: int = 0) -> None:
         """Start a process; `door` is added to the ports of a gateway beside another."""
@@ -148,7 +154,7 @@ class House:
 
     def doors(self) -> list[str]:
         """Return the REST doors that there may be, the first gateway's first."""
-        return [f"http://{HERE}:{8080 + self.offset + door}" for door in (0, GATEWAY_BESIDE)]
+        return [f"http://{HERE}:{8080 + self.offset + door}" for door in (0, self.beside)]
 
     def http(self, key: str | None = None) -> httpx.Client:
         """Return a client that goes on to the other gateway where nobody listens any more."""
@@ -162,8 +168,8 @@ class House:
         for process in self.running.values():
             process.kill()
             process.wait()
-        self._beside.run(self._end())
-        self._beside.close()
+        self._loop.run(self._end())
+        self._loop.close()
 
     async def _end(self) -> None:
         self._transport.close()
@@ -180,10 +186,6 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     finally:
         writer.close()
-
-
-GATEWAY_BESIDE = 20000
-"""Added to the ports of a second gateway; below the ephemeral range with every offset there is."""
 
 
 class _Either(httpx.BaseTransport):

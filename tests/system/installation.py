@@ -18,6 +18,7 @@ import grpc
 import httpx
 import psutil
 
+from tests.ports import WORKER
 from tests.postgres import Server, die_with_parent
 
 COMMAND = Path(sys.executable).parent / "counterfoil"
@@ -44,8 +45,7 @@ def free_offset() -> int:
 
     Modulo 20 the ports are 17, 18 and 0 to 6: those of two workers never meet, though a port is free until it is bound.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
-    for offset in random.sample(range(100 + 10 * worker, 15000, 20), 200):
+    for offset in random.sample(range(100 + 10 * WORKER, 15000, 20), 200):
         with contextlib.ExitStack() as held:
             try:
                 for port in PORTS:
@@ -82,9 +82,17 @@ class Installation:
 
     @classmethod
     def start(
-        cls, data: Path, *, arguments: Sequence[str] = (), settings: Mapping[str, str] | None = None
+        cls,
+        data: Path,
+        *,
+        arguments: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+        times: int = 3,
     ) -> "Installation":
-        """Start the command with these settings alone, and wait until the gateway says that everything is ready."""
+        """Start the command with these settings alone, and wait until the gateway says that everything is ready.
+
+        A port may be taken between the look whether it is free and the start: that is tried again elsewhere.
+        """
         offset = free_offset()
         output = data.with_suffix(".out")
         with output.open("wb") as sink:
@@ -106,7 +114,10 @@ class Installation:
         except AssertionError:
             process.kill()
             process.wait()
-            raise AssertionError(f"did not start:\n{output.read_text(errors='replace')}\n{made.logs()}") from None
+            told = output.read_text(errors="replace")
+            if "is in use" in told and times > 1:
+                return cls.start(data, arguments=arguments, settings=settings, times=times - 1)
+            raise AssertionError(f"did not start:\n{told}\n{made.logs()}") from None
         made.children()
         return made
 
@@ -199,9 +210,9 @@ class Installation:
 
     def leftovers(self) -> list[psutil.Process]:
         """Return the processes that outlived it."""
-        return [child for child in self.seen.values() if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in self.seen.values() if _lives(child)]
 
-    def trace(self, trace_id: str, *, services: set[str], seconds: float = 20) -> list[dict[str, object]]:
+    def trace(self, trace_id: str, *, services: set[str], seconds: float = 60) -> list[dict[str, object]]:
         """Return a trace's spans as soon as these services have theirs in the sink, each with its parent.
 
         Processes send their spans at their own pace, so a child can be there before its parent. Only the first span of
@@ -211,7 +222,7 @@ class Installation:
 
         def ask() -> list[dict[str, object]] | None:
             nonlocal last
-            answer = httpx.get(f"{self.traces_url}/api/traces/{trace_id}", timeout=5, trust_env=False)
+            answer = httpx.get(f"{self.traces_url}/api/traces/{trace_id}", timeout=30, trust_env=False)
             if answer.status_code != 200 or not answer.json().get("data"):
                 return None
             [found] = answer.json()["data"]
@@ -226,6 +237,13 @@ class Installation:
             return until(ask, seconds=seconds, what=f"trace {trace_id} lacks services or parents")
         except AssertionError as error:
             raise AssertionError(f"{error}: {services - last}, it has {last}") from None
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two
+        return False
 
 
 def traceparent() -> tuple[str, str]:

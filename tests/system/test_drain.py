@@ -15,7 +15,7 @@ from counterfoil.governance.v1.workspaces_pb2_grpc import WorkspaceServiceStub
 from counterfoil_cli.env import CALL_ORDER
 
 from tests.postgres import Server
-from tests.system.house import GATEWAY_BESIDE, House, a_house
+from tests.system.house import House, a_house
 from tests.system.installation import until
 from tests.system.load import BATCH, Consents, Events, Reads, Sender
 from tests.system.tenant import ok
@@ -47,7 +47,7 @@ class Calls(threading.Thread):
         """Calls that gRPC gave up."""
         self.failures: list[str] = []
         self._key = house.admin_key
-        doors = ",".join(f"127.0.0.1:{8081 + house.offset + door}" for door in (0, GATEWAY_BESIDE))
+        doors = ",".join(f"127.0.0.1:{8081 + house.offset + door}" for door in (0, house.beside))
         self._target = f"ipv4:{doors}"
         self._stopped = threading.Event()
 
@@ -92,7 +92,7 @@ def test_processes_that_begin_before_all_they_need_wait_name_it_and_become_ready
     for name in CALL_ORDER:
         house.wait(name, "/readyz")
     with house.http(house.admin_key) as client:
-        assert client.get("/readyz").status_code == 200
+        until(lambda: client.get("/readyz").is_success or None, seconds=60, what="the door is not ready")
 
 
 @contextmanager
@@ -135,8 +135,8 @@ def test_processes_that_are_stopped_under_load_lose_nothing_and_no_client_that_r
     with load(house) as senders:
         calls.start()
         progress(senders, calls)
-        house.start("gateway", door=GATEWAY_BESIDE)
-        house.wait("gateway", "/readyz", door=GATEWAY_BESIDE)
+        house.start("gateway", door=house.beside)
+        house.wait("gateway", "/readyz", door=house.beside)
         assert house.stop("gateway") == 0
         progress(senders, calls)
         assert calls.repeated == 0

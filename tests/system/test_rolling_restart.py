@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.ports import free_port
 from tests.rolling import load
 from tests.system.installation import START_SECONDS, Installation, until
 from tests.system.tenant import Tenant
@@ -36,11 +36,7 @@ class Gateway:
     @contextlib.contextmanager
     def running(cls, installation: Installation, folder: Path) -> Iterator["Gateway"]:
         """Start it beside the installation's own and wait until it is ready; it is gone afterwards."""
-        with contextlib.ExitStack() as held:
-            listen, grpc_listen = (
-                f"127.0.0.1:{held.enter_context(socket.create_server(('127.0.0.1', 0))).getsockname()[1]}"
-                for _ in range(2)
-            )
+        listen, grpc_listen = (f"127.0.0.1:{free_port()}" for _ in range(2))
         ports = {"INGEST": 7101, "CONTRACTS": 7102, "GRAPH": 7103, "MODELS": 7104, "GOVERNANCE": 7105}
         settings = {
             f"COUNTERFOIL_GATEWAY_{name}_TARGET": f"127.0.0.1:{port + installation.offset}"
