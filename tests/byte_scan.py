@@ -10,6 +10,7 @@ import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 
 import asyncpg
@@ -68,10 +69,13 @@ def _texts(folder: Path) -> Iterator[tuple[str, bytes]]:
         if not path.is_file():
             continue
         name = str(path.relative_to(folder))
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # a running installation takes files away
+            continue
         yield name, data
         if path.suffix == ".parquet":
-            yield f"{name} rows", orjson.dumps(pq.ParquetFile(path).read().to_pylist(), default=str)
+            yield f"{name} rows", orjson.dumps(pq.ParquetFile(BytesIO(data)).read().to_pylist(), default=str)
         elif path.suffix == ".db":
             yield from _rows(path, name)
         elif data.startswith((_ZSTD, _GZIP)):

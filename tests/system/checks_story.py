@@ -17,7 +17,7 @@ def _wait_for_check(world: World) -> None:
     def finished() -> bool | None:
         return True if ok(world.tenant.http.get(f"/v1/checks/{_check(world)}"))["state"] != "PENDING" else None
 
-    until(finished, seconds=30, what="the check was not run")
+    until(finished, seconds=60, what="the check was not run")
 
 
 CHECKS_STORY: dict[str, Step] = {

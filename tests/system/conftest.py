@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.system.doors import GrpcDoor, RestDoor
-from tests.system.installation import Installation
+from tests.system.installation import Installation, until
 from tests.system.previous_client import PreviousDoor
 from tests.system.story import World
 from tests.system.tenant import Tenant
@@ -56,7 +56,7 @@ def installation(
     with Installation.running(tmp_path_factory.mktemp("system") / "data", settings=settings) as started:
         yield started
         assert started.stop() == 0, started.output.read_text(errors="replace")
-        assert started.leftovers() == []
+        until(lambda: not started.leftovers() or None, seconds=30, what="processes are left behind")
 
 
 @pytest.fixture(scope="session")

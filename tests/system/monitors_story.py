@@ -55,7 +55,7 @@ def _promise(world: World) -> None:
     def known() -> bool | None:
         return True if world.tenant.http.get(f"/v1/monitors/{NOTED}").status_code == 200 else None
 
-    until(known, seconds=30, what="nobody watches the contract's promises")
+    until(known, seconds=60, what="nobody watches the contract's promises")
     ok(world.tenant.http.post(f"/v1/monitors/{NOTED}:evaluate", json={}))
 
 
@@ -66,7 +66,7 @@ def _incident(world: World, monitor_id: str) -> dict[str, Any]:
         found = ok(world.tenant.http.get("/v1/incidents"))["incidents"]
         return next((each for each in found if each["resource"] == f"monitors/{monitor_id}"), None)
 
-    return until(opened, seconds=30, what=f"{monitor_id} opened no incident")
+    return until(opened, seconds=60, what=f"{monitor_id} opened no incident")
 
 
 def _wait_for_ends(world: World) -> None:
@@ -76,7 +76,7 @@ def _wait_for_ends(world: World) -> None:
         ended = all(each["state"] == "RESOLVED" for each in incidents)
         return True if ended and not any(each["incident_id"] for each in monitors) else None
 
-    until(over, seconds=30, what="the incidents have not ended on both sides")
+    until(over, seconds=60, what="the incidents have not ended on both sides")
 
 
 def _total(**values: Any) -> reconciliations_pb2.ReportedTotal:

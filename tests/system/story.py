@@ -89,7 +89,7 @@ def _train_another(world: World) -> None:
 def _wait_for_ledger(world: World) -> None:
     until(
         lambda: ok(world.tenant.http.get("/v1/receipts"))["receipts"] or None,
-        seconds=20,
+        seconds=60,
         what="the ledger has no receipt",
     )
 

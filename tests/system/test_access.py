@@ -93,7 +93,7 @@ def bad_keys(outsider: Tenant, rest_door: RestDoor) -> dict[str, str | None]:
     """Keys that are no good, each once it is refused."""
     revoked = ok(outsider.http.post("/v1/keys", json={"principal_id": "admin"}))
     ok(outsider.http.post(f"/v1/keys/{revoked['key']['key_id']}:revoke", json={}))
-    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()  # when the key is made, that must lie ahead
     expired = ok(outsider.http.post("/v1/keys", json={"principal_id": "admin", "expires_at": soon}))
     robot = {"principal_id": "helper", "kind": "PROGRAM"}
     ok(outsider.http.post("/v1/principals", json=robot))
@@ -108,7 +108,7 @@ def bad_keys(outsider: Tenant, rest_door: RestDoor) -> dict[str, str | None]:
         "of a disabled principal": disabled["api_key"],
     }
     for what, key in keys.items():
-        until(lambda key=key: _is_refused(outsider, key), seconds=5, what=f"the key that is {what} is still accepted")
+        until(lambda key=key: _is_refused(outsider, key), seconds=60, what=f"the key that is {what} is still accepted")
     return keys
 
 
@@ -215,9 +215,9 @@ def _call_stream(channel: grpc.Channel, name: str, **options: Any) -> None:
     if method.client_streaming:
         header = imports_pb2.ImportHeader(dataset="sales", format=imports_pb2.Import.CSV)
         parts = iter([imports_pb2.UploadImportRequest(header=header)])
-        channel.stream_unary(method.name, **codecs)(parts, timeout=10, **options)
+        channel.stream_unary(method.name, **codecs)(parts, timeout=60, **options)
     else:
-        list(channel.unary_stream(method.name, **codecs)(STREAM_REQUESTS[name], timeout=10, **options))
+        list(channel.unary_stream(method.name, **codecs)(STREAM_REQUESTS[name], timeout=60, **options))
 
 
 STREAM_REQUESTS = {

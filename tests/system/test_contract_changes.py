@@ -35,7 +35,7 @@ def shop(tenant: Tenant) -> Tenant:
         listed = ok(tenant.http.get("/v1/consumers", params={"dataset": "sales"}))["consumers"]
         return next((each for each in listed if each["service"] == "models"), None)
 
-    consumer = until(known, seconds=30, what="contracts does not know what the model reads")
+    consumer = until(known, seconds=60, what="contracts does not know what the model reads")
     assert (consumer["name"], consumer["fields"]) == ("models/sales", ["$.sold_at", "$.amount", "$.shop"])
     assert consumer["undeclared_fields"] == []
     return tenant
@@ -79,7 +79,7 @@ def test_a_field_that_a_model_reads_goes_only_with_a_second_person(shop: Tenant)
     def active() -> bool | None:
         return ok(shop.http.get(f"{CONTRACT}/versions/3.0.0"))["in_force"] or None
 
-    until(active, seconds=30, what="the approved version is not in force")
+    until(active, seconds=60, what="the approved version is not in force")
     newest, *_ = ok(shop.http.get(f"{CONTRACT}/changelog"))["entries"]
     assert (newest["action"], newest["version"], newest["change_id"]) == ("ACTIVATED", "3.0.0", change_id)
     assert newest["consumers"] == ["models/sales"]

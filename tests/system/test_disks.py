@@ -70,18 +70,18 @@ def test_a_full_disk_refuses_before_it_loses_and_recovers_when_there_is_room(sma
         processes = _services(installation)
         filler = small_disk / "filler"
         _fill(filler)
-        refused = until(lambda: _refused(shop), seconds=30, what="a full disk takes whatever comes")
+        refused = until(lambda: _refused(shop), seconds=60, what="a full disk takes whatever comes")
         told = problem(refused, status=503, reason="LOG_UNAVAILABLE")
         assert "retry-after" in refused.headers
         assert "disk" in told["detail"]
         with installation.http(installation.admin_key) as client:
-            answer = until(lambda: _no_room(client), seconds=30, what="governance writes to a full disk")
+            answer = until(lambda: _no_room(client), seconds=60, what="governance writes to a full disk")
             problem(answer, status=503, reason="STORE_UNAVAILABLE")
             assert client.get("/v1/workspaces").status_code == 200  # what needs no room goes on
         assert shop.send(bytes_each=20_000).status_code == 503
         filler.unlink()
-        until(lambda: True if shop.send().status_code == 200 else None, seconds=30, what="room alone does not help")
-        until(installation._ready, seconds=30, what="not ready again")
+        until(lambda: True if shop.send().status_code == 200 else None, seconds=60, what="room alone does not help")
+        until(installation._ready, seconds=60, what="not ready again")
         shop.check(installation)
         assert _services(installation) == processes
         assert installation.stop() == 0
@@ -120,13 +120,13 @@ def test_torn_ends_of_files_after_a_power_cut_cost_nothing_that_was_acknowledged
         shop = Shop(first)
         for _ in range(30):
             assert shop.send().status_code == 200
-        until(lambda: True if list(data.glob("lake/**/_delta_log/*.json")) else None, seconds=30, what="no lake yet")
+        until(lambda: True if list(data.glob("lake/**/_delta_log/*.json")) else None, seconds=60, what="no lake yet")
         children = first.children()
         first.process.kill()
         for child in children:
             child.kill()
         first.process.wait()
-        until(lambda: True if not first.leftovers() else None, seconds=20, what="something outlives kill -9")
+        until(lambda: True if not first.leftovers() else None, seconds=60, what="something outlives kill -9")
     for file in data.glob("*.db-wal"):
         with file.open("ab") as log:
             log.write(os.urandom(2_500))  # a commit that was being written and was told to nobody

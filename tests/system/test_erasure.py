@@ -42,7 +42,7 @@ def shop(tenant: Tenant) -> Tenant:
     verdicts = tenant.append("visits", [*orjson.loads(text), broken])
     assert [each["outcome"] for each in verdicts].count("QUARANTINED") == 1
     last = max(int(each["position"]["offset"]) for each in verdicts if each.get("position"))
-    until(lambda: read(tenant, last), seconds=30, what="the graph is behind")
+    until(lambda: read(tenant, last), seconds=60, what="the graph is behind")
     consents = [
         {
             "subject": {"type": "user_id", "value": record["customer"]},
@@ -79,7 +79,7 @@ def leave_traces(shop: Tenant) -> None:
 
     until(described, seconds=60, what="the records are not described")
     head = int(ok(shop.http.post("/v1/snapshots", json={"dataset": "visits"}))["offsets"][0]["offset"])
-    until(lambda: read(shop, head - 1), seconds=30, what="the graph is behind")
+    until(lambda: read(shop, head - 1), seconds=60, what="the graph is behind")
 
 
 def test_a_held_person_waits_and_the_request_says_for_what(shop: Tenant):
@@ -93,7 +93,7 @@ def test_a_held_person_waits_and_the_request_says_for_what(shop: Tenant):
         found = ok(shop.http.get(path))
         return found if found["state"] == "HELD" else None
 
-    assert until(held, seconds=30, what="nobody says that it waits")["legal_hold_ids"] == [hold["legal_hold_id"]]
+    assert until(held, seconds=60, what="nobody says that it waits")["legal_hold_ids"] == [hold["legal_hold_id"]]
     assert shop.sql("SELECT count(*) FROM visits WHERE customer = 'c11'") == [[2]]
     ok(shop.http.post(f"/v1/legal-holds/{hold['legal_hold_id']}:release", json={"reason": "closed"}))
     until(lambda: completed(shop, path), seconds=90, what="the person is not erased")

@@ -129,7 +129,7 @@ def test_a_reverted_import_is_gone_and_told_of(shop: Tenant):
     assert (after["records"], after.get("quarantined", 0)) == (before["records"], before.get("quarantined", 0))
     assert shop.sql("SELECT shop FROM sales") == [["south"]]
     assert ok(shop.http.get("/v1/quarantine", params={"dataset": "sales"})).get("records", []) == []
-    entries = until(lambda: _entries(shop, done["import_id"]), seconds=30, what="nobody was told of the revert")
+    entries = until(lambda: _entries(shop, done["import_id"]), seconds=60, what="nobody was told of the revert")
     assert [(each["action"], each["principal"]) for each in entries] == [("import.revert", "admin")]
     problem(shop.http.post("/v1/imports/nobody:revert", json={"reason": "x"}), status=404, reason="IMPORT_NOT_FOUND")
     assert kept["rows_accepted"] == 1

@@ -49,7 +49,7 @@ class Secured:
         return httpx.Client(base_url=self.url, headers=headers, verify=context, trust_env=False, timeout=30)
 
     def health(self, service: str, port: int) -> dict[str, object]:
-        answer = httpx.get(f"http://127.0.0.1:{port + self.offset}/healthz", trust_env=False)
+        answer = httpx.get(f"http://127.0.0.1:{port + self.offset}/healthz", trust_env=False, timeout=30)
         assert answer.json()["service"] == service
         return answer.json()
 
@@ -126,7 +126,7 @@ def test_services_refuse_whoever_shows_no_certificate_of_the_authority(secured: 
 
 def check(channel: grpc.Channel) -> str:
     try:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=3)
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
     except grpc.RpcError as error:
         return error.code().name
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
@@ -210,8 +210,7 @@ def test_the_support_bundle_holds_no_secret_and_nothing_of_anybody(secured: Secu
     assert json.loads(parts["tables.json"])["governance"]["keys"] >= 1
     logged = [json.loads(line) for line in parts["logs/ingest.log"].splitlines()]
     assert "serving" in {line.get("event") for line in logged}
-    [error] = [line["error"] for line in logged if "error" in line]
-    assert error == ["counterfoil_ingest/lake.py:7 _write", "ValueError"]
+    assert ["counterfoil_ingest/lake.py:7 _write", "ValueError"] in [line.get("error") for line in logged]
 
 
 def lines_that_nobody_should_write() -> list[str]:

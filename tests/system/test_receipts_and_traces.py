@@ -58,7 +58,7 @@ def test_a_trace_is_listed_by_its_service_and_its_page_opens(shop: Tenant, forec
 
     trace_id, _ = forecast
     base = shop.installation.traces_url
-    with httpx.Client(base_url=base, trust_env=False) as client:
+    with httpx.Client(base_url=base, trust_env=False, timeout=60) as client:
         assert {"gateway", "ingest", "models"} <= set(client.get("/api/services").json()["data"])
         assert client.get("/api/traces", params={"service": "models", "limit": 5}).json()["data"]
         page = client.get(f"/trace/{trace_id}")

@@ -404,20 +404,20 @@ def test_what_is_done_to_a_subject_is_in_the_audit_log(registry: SchemaRegistryC
             found |= {entry["action"] for entry in answer["entries"]}
         return found if len(found) == 3 else None
 
-    actions = until(told, seconds=30, what="the audit log does not have it")
+    actions = until(told, seconds=60, what="the audit log does not have it")
     assert actions == {"schema.register", "schema.set_config", "schema.delete"}
 
 
 def test_a_key_is_needed_and_its_scope(url: str, tenant: Tenant):
     for auth in (None, ("key", "cfk_" + "A" * 43), ("key", "")):
-        answer = httpx.get(f"{url}/subjects", auth=auth, trust_env=False)
+        answer = httpx.get(f"{url}/subjects", auth=auth, trust_env=False, timeout=60)
         assert (answer.status_code, answer.json()["error_code"]) == (401, 401)
         assert answer.headers["www-authenticate"].startswith("Basic")
     narrow = ok(tenant.http.post("/v1/keys", json={"principal_id": "admin", "scopes": ["contracts.read"]}))["api_key"]
     for headers in ({"X-Api-Key": narrow}, {"Authorization": f"Bearer {narrow}"}):
-        assert httpx.get(f"{url}/subjects/", headers=headers, trust_env=False).status_code == 200
+        assert httpx.get(f"{url}/subjects/", headers=headers, trust_env=False, timeout=60).status_code == 200
         body = {"schemaType": "JSON", "schema": "{}"}
-        answer = httpx.post(f"{url}/subjects/x/versions", headers=headers, json=body, trust_env=False)
+        answer = httpx.post(f"{url}/subjects/x/versions", headers=headers, json=body, trust_env=False, timeout=60)
         assert (answer.status_code, answer.json()["error_code"]) == (403, 40301)
 
 

@@ -53,7 +53,7 @@ def analyst(people: Tenant) -> Any:
     with people.installation.http(key["api_key"]) as client:
         until(
             lambda: client.post("/v1/sql", json={"sql": "SELECT 1"}).is_success or None,
-            seconds=20,
+            seconds=60,
             what="the key is not known",
         )
         yield client
@@ -132,7 +132,7 @@ def test_a_result_has_a_receipt_that_makes_it_again(people: Tenant, analyst: Any
     assert replayed["outcome"] == "MATCH"
     refused = analyst.post("/v1/sql", json={"sql": "SELECT now()", "receipt": True})
     problem(refused, status=400, reason="SQL_NOT_REPLAYABLE")
-    until(lambda: _in_ledger(people, made["receipt_id"]), seconds=20, what="the ledger has no receipt of ingest")
+    until(lambda: _in_ledger(people, made["receipt_id"]), seconds=60, what="the ledger has no receipt of ingest")
 
 
 def _in_ledger(tenant: Tenant, receipt_id: str) -> bool | None:

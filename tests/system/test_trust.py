@@ -64,13 +64,15 @@ def shop(tenant: Tenant) -> Tenant:
     tenant.append("visits", visits())
     verdicts = tenant.append("members", [{"message_id": f"m{n}", "customer": f"c{n:02}"} for n in range(0, 24, 2)])
     assert tenant.upload("sales", sales_csv(150), form="csv")["state"] == "SUCCEEDED"
-    until(lambda: _read(tenant, verdicts[-1]["position"]["offset"]), seconds=30, what="the graph is behind")
+    until(lambda: _read(tenant, verdicts[-1]["position"]["offset"]), seconds=60, what="the graph is behind")
     return tenant
 
 
 def _read(tenant: Tenant, offset: int) -> bool | None:
     answer = tenant.http.get("/v1/graph")
-    return True if answer.status_code == 200 and answer.json()["state"]["next_offset"] > offset else None
+    if answer.status_code != 200 or answer.json()["rebuilding"]:
+        return None
+    return True if answer.json()["state"]["next_offset"] > offset else None
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def test_an_export_needs_consent_and_a_second_person(shop: Tenant, second: httpx
     assert approve(second, asked["change_id"])["state"] == "APPROVED"
     done = until(
         lambda: _exported(shop, {**body, "change_id": asked["change_id"]}),
-        seconds=10,
+        seconds=60,
         what="the approval has no effect",
     )
     assert [one["person_id"] for one in done["persons"]] == body["person_ids"]
@@ -169,10 +171,10 @@ def test_a_promotion_needs_a_second_person(shop: Tenant, second: httpx.Client):
     assert waiting["state"] == "PENDING_APPROVAL"
     approve(second, waiting["change_id"])
     until(
-        lambda: True if ok(shop.http.get(path))["state"] == "CHAMPION" else None, seconds=20, what="it does not serve"
+        lambda: True if ok(shop.http.get(path))["state"] == "CHAMPION" else None, seconds=60, what="it does not serve"
     )
     change = until(
-        lambda: _applied(shop, waiting["change_id"]), seconds=10, what="the change was not reported as carried out"
+        lambda: _applied(shop, waiting["change_id"]), seconds=60, what="the change was not reported as carried out"
     )
     assert [vote["voter"] for vote in change["votes"]] == ["second"]
 
@@ -214,7 +216,7 @@ def test_everything_replays_after_new_data_a_retrain_and_a_policy_change(
     shop.append("sales", [{"sold_at": "2025-03-03T08:00:00Z", "shop": "north", "amount": 999}])
     late = {"message_id": "late", "at": "2025-02-07T08:00:00Z", "customer": "c01", "device": "d01", "bought": 500.0}
     verdicts = shop.append("visits", [late])
-    until(lambda: _read(shop, verdicts[-1]["position"]["offset"]), seconds=30, what="the graph is behind")
+    until(lambda: _read(shop, verdicts[-1]["position"]["offset"]), seconds=60, what="the graph is behind")
     consent(shop, "measurement", ["c20", "c21"])
     ok(shop.http.post("/v1/models/shops/versions:train", json={}))
     bundle = ok(shop.http.get("/v1/policy-bundles/0"))["policies"]
@@ -233,15 +235,16 @@ def test_everything_replays_after_new_data_a_retrain_and_a_policy_change(
 def test_one_trace_crosses_gateway_ingest_and_through_the_log_graph_and_models(shop: Tenant):
     header, trace_id = traceparent()
     visit = {"message_id": "traced", "at": "2025-02-20T08:00:00Z", "customer": "c22", "device": "d22"}
-    shop.append("visits", [visit], traceparent=header)
+    verdicts = shop.append("visits", [visit], traceparent=header)
     spans = shop.installation.trace(trace_id, services={"gateway", "ingest", "graph", "models"})
     assert {span["traceID"] for span in spans} == {trace_id}
+    until(lambda: _read(shop, verdicts[-1]["position"]["offset"]), seconds=60, what="the graph is behind")
 
 
 def test_a_rebuild_gives_the_same_people(shop: Tenant):
     before = everybody(shop)
     ok(shop.http.post("/v1/graph:rebuild", json={"reason": "the test"}))
-    until(lambda: _rebuilt(shop), seconds=30, what="the graph is still rebuilding")
+    until(lambda: _rebuilt(shop), seconds=60, what="the graph is still rebuilding")
     assert everybody(shop) == before
 
 
@@ -279,7 +282,7 @@ def test_a_policy_binds_a_role_at_the_door(make_tenant: Callable[[str], Tenant])
     made = ok(house.http.post("/v1/policy-bundles", json={"policies": text, "reason": "a try"}))
     assert eve.get("/v1/datasets").status_code == 200, "a proposal binds nobody"
     approve(voter, made["change_id"])
-    until(lambda: True if eve.get("/v1/datasets").status_code == 403 else None, seconds=10, what="still let through")
+    until(lambda: True if eve.get("/v1/datasets").status_code == 403 else None, seconds=60, what="still let through")
     refused = problem(eve.get("/v1/datasets"), status=403, reason="POLICY_DENIED")
     assert refused["metadata"]["policy_id"] == "analysts-see-no-datasets"
     assert house.http.get("/v1/datasets").status_code == 200

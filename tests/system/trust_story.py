@@ -109,7 +109,7 @@ def _wait_for_graph(world: World, *, offset: int = 0) -> None:
         found = ok(answer)
         return True if not found["rebuilding"] and found["state"]["next_offset"] >= offset else None
 
-    until(read, seconds=30, what="the graph has not read the records")
+    until(read, seconds=60, what="the graph has not read the records")
 
 
 def _privacy_request(world: World) -> str:
@@ -121,7 +121,7 @@ def _wait_for_erasure(world: World) -> None:
         found = ok(world.tenant.http.get(f"/v1/privacy-requests/{_privacy_request(world)}"))
         return True if found["state"] == "COMPLETED" else None
 
-    until(completed, seconds=30, what="nobody was looked for")
+    until(completed, seconds=60, what="nobody was looked for")
 
 
 def _person(world: World, value: str, kind: str = "user_id") -> str:
