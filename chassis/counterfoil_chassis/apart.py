@@ -223,11 +223,14 @@ def allow(seconds: float) -> None:
 
 
 def read(incoming: BinaryIO) -> Any:
-    """Return the next message, in the process apart; None at the end."""
-    head = incoming.read(_LENGTH)
-    if len(head) < _LENGTH:
+    """Return the next message, in the process apart; None at the end, also of a parent that was killed meanwhile."""
+    try:
+        head = incoming.read(_LENGTH)
+        size = int.from_bytes(head)
+        text = incoming.read(size) if len(head) == _LENGTH else b""
+    except ConnectionResetError:  # it had not read all of the answers
         return None
-    return orjson.loads(incoming.read(int.from_bytes(head)))
+    return orjson.loads(text) if text and len(text) == size else None
 
 
 def write(outgoing: BinaryIO, message: Any, data: bytes = b"") -> None:

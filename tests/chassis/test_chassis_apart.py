@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -88,6 +89,18 @@ def test_it_ends_with_a_parent_that_is_killed() -> None:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     child.wait(30)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\0\0", b"\0\0\0\x09[1,"])
+@pytest.mark.parametrize("unread", [b"", b"an answer"])
+def test_a_parent_that_is_gone_is_the_end_whatever_was_under_way(sent: bytes, unread: bytes) -> None:
+    parent, child = socket.socketpair()
+    with child, child.makefile("rb") as incoming:
+        child.sendall(unread)
+        parent.sendall(b"\0\0\0\x03[1]" + sent)
+        assert apart.read(incoming) == [1]
+        parent.close()
+        assert apart.read(incoming) is None
 
 
 def test_no_handler_of_a_library_for_forks_runs_in_the_child() -> None:
