@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 
+from tests.ports import free_port
+
 _RESETS = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
@@ -52,11 +54,11 @@ class FaultProxy:
         self._unwell_target = ""
 
     async def start(self, port: int = 0) -> None:
-        """Listen."""
+        """Listen; by default at a port that nobody else gets while `REFUSE` leaves it."""
         self._unwell.add_generic_rpc_handlers((_Unwell(self._count),))
         self._unwell_target = f"127.0.0.1:{self._unwell.add_insecure_port('127.0.0.1:0')}"
         await self._unwell.start()
-        await self._listen(port)
+        await self._listen(port or free_port())
 
     async def stop(self) -> None:
         """Close everything."""

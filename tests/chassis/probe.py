@@ -92,7 +92,7 @@ def principal_token(data_dir: Path, *scopes: str, workspace: str = "acme") -> st
     return signer(data_dir, "gateway").mint(workspace=workspace, principal="ada", scopes=scopes or (SCOPE,))
 
 
-def bearer(token: str, timeout: float | None = 10.0) -> dict[str, Any]:
+def bearer(token: str, timeout: float | None = 30.0) -> dict[str, Any]:
     return {"metadata": (("authorization", f"Bearer {token}"),), "timeout": timeout}
 
 
@@ -117,7 +117,7 @@ async def failed(call: Any) -> grpc.aio.AioRpcError:
     raise AssertionError("the call succeeded")
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     """Wait until something stored or remote, which sends no event, is so."""
     async with asyncio.timeout(seconds):
         while not await check():

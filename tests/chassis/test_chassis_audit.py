@@ -44,7 +44,7 @@ class Log(AuditServiceServicer):
         return pb.AppendAuditEntriesResponse(added=len(request.entries))
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(20), self.changed:
+        async with asyncio.timeout(60), self.changed:
             await self.changed.wait_for(lambda: len(self.entries) >= count)
 
 

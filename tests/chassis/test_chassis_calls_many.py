@@ -170,7 +170,7 @@ async def test_a_slow_item_is_sent_away_and_its_neighbours_have_their_answers(
     found = await call(item(data_dir, "probe.1"), item(data_dir, "probe.slow"), item(data_dir, "probe.2"))
     assert [receipt(found[0]), receipt(found[2])] == ["probe.1", "probe.2"]
     assert reason(found[1]) == (Code.ABORTED, "TAKES_LONG")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await cancelled.wait()
 
 
@@ -198,17 +198,17 @@ async def test_the_item_s_own_deadline_is_the_handler_s(ask: Any, data_dir: Path
     left: list[float] = []
 
     async def get(_request: GetReceiptRequest, _context: Any) -> Receipt:
-        left.append(budget(60.0))
+        left.append(budget(90.0))
         return Receipt()
 
     call = await ask(Probe(get=get))
     short, none = item(data_dir), item(data_dir)
-    short.timeout.FromMilliseconds(2_000)
+    short.timeout.FromMilliseconds(20_000)
     none.timeout.FromMilliseconds(0)
-    _, late, _ = await call(short, none, item(data_dir), seconds=20.0)
+    _, late, _ = await call(short, none, item(data_dir), seconds=60.0)
     assert reason(late)[0] is Code.DEADLINE_EXCEEDED
-    assert 1.0 < left[0] <= 2.0
-    assert 15.0 < left[1] <= 20.0
+    assert 5.0 < left[0] <= 20.0
+    assert 40.0 < left[1] <= 60.0
 
 
 async def test_what_never_changes_is_read_once_per_workspace(ask: Any, data_dir: Path) -> None:

@@ -30,7 +30,7 @@ async def test_what_was_deleted_is_forgotten_though_reads_were_cancelled(tmp_pat
             await reading
     async with database.begin() as connection:
         await connection.execute(text("DELETE FROM note"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await database.forget():
             await asyncio.sleep(0.05)
     await database.close()

@@ -51,7 +51,7 @@ def overloaded() -> grpc.aio.AioRpcError:
 
 async def test_an_idle_coalescer_sends_at_once() -> None:
     line = Line()
-    assert await Coalescer(line.send, size_of=lambda _: 1).ask(21, timeout=5) == 42
+    assert await Coalescer(line.send, size_of=lambda _: 1).ask(21, timeout=30) == 42
     assert line.calls == [[21]]
 
 
@@ -59,13 +59,13 @@ async def test_what_is_asked_while_two_calls_run_rides_in_the_next() -> None:
     line = Line()
     line.go.clear()
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
-    first = asyncio.ensure_future(coalescer.ask(1, timeout=5))
+    first = asyncio.ensure_future(coalescer.ask(1, timeout=30))
     while line.open < 1:
         await asyncio.sleep(0)
-    second = asyncio.ensure_future(coalescer.ask(2, timeout=5))
+    second = asyncio.ensure_future(coalescer.ask(2, timeout=30))
     while line.open < 2:
         await asyncio.sleep(0)
-    rest = [asyncio.ensure_future(coalescer.ask(number, timeout=5)) for number in range(3, 50)]
+    rest = [asyncio.ensure_future(coalescer.ask(number, timeout=30)) for number in range(3, 50)]
     await asyncio.sleep(0)
     line.go.set()
     assert await asyncio.gather(first, second, *rest) == [number * 2 for number in range(1, 50)]
@@ -76,7 +76,7 @@ async def test_what_is_asked_while_two_calls_run_rides_in_the_next() -> None:
 async def test_calls_keep_to_their_caps_of_items_and_bytes() -> None:
     line = Line()
     coalescer = Coalescer(line.send, size_of=lambda item: coalesce.MAX_BYTES // 2 if item < 10 else 1)
-    asked = [coalescer.ask(number, timeout=5) for number in (*range(5), *range(10, 1000))]
+    asked = [coalescer.ask(number, timeout=30) for number in (*range(5), *range(10, 1000))]
     await asyncio.gather(*asked)
     assert [call for call in line.calls if len(call) > coalesce.MAX_ITEMS] == []
     assert [call for call in line.calls if sum(item < 10 for item in call) > 2] == []
@@ -85,7 +85,7 @@ async def test_calls_keep_to_their_caps_of_items_and_bytes() -> None:
 async def test_an_item_larger_than_the_cap_goes_alone() -> None:
     line = Line()
     coalescer = Coalescer(line.send, size_of=lambda _: coalesce.MAX_BYTES + 1)
-    assert await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in (1, 2))) == [2, 4]
+    assert await asyncio.gather(*(coalescer.ask(number, timeout=30) for number in (1, 2))) == [2, 4]
     assert line.calls == [[1], [2]]
 
 
@@ -93,7 +93,7 @@ async def test_a_poisoned_item_costs_its_neighbours_nothing() -> None:
     line = Line()
     line.refused[7] = failure(grpc.StatusCode.INVALID_ARGUMENT)
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
-    found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(10)), return_exceptions=True)
+    found = await asyncio.gather(*(coalescer.ask(number, timeout=30) for number in range(10)), return_exceptions=True)
     assert [each for each in found if isinstance(each, int)] == [n * 2 for n in range(10) if n != 7]
     assert isinstance(found[7], grpc.aio.AioRpcError)
 
@@ -102,7 +102,7 @@ async def test_one_poisoned_item_among_many_takes_few_calls_more() -> None:
     line = Line()
     line.refused[200] = failure(grpc.StatusCode.RESOURCE_EXHAUSTED)
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
-    found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(256)), return_exceptions=True)
+    found = await asyncio.gather(*(coalescer.ask(number, timeout=30) for number in range(256)), return_exceptions=True)
     assert [each for each in found if isinstance(each, int)] == [n * 2 for n in range(256) if n != 200]
     assert len(line.calls) == 1 + 2 * 8
 
@@ -111,7 +111,7 @@ async def test_a_callee_that_has_too_much_to_do_is_not_asked_again() -> None:
     line = Line()
     line.refused[3] = overloaded()
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
-    found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(5)), return_exceptions=True)
+    found = await asyncio.gather(*(coalescer.ask(number, timeout=30) for number in range(5)), return_exceptions=True)
     assert all(isinstance(each, grpc.aio.AioRpcError) for each in found)
     assert len(line.calls) == 1
 
@@ -123,11 +123,11 @@ async def test_calls_that_take_long_hold_up_nobody_else(monkeypatch: pytest.Monk
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
     stuck = []
     for number in (1, 2):
-        stuck.append(asyncio.ensure_future(coalescer.ask(number, timeout=5)))
+        stuck.append(asyncio.ensure_future(coalescer.ask(number, timeout=30)))
         while line.open < number:
             await asyncio.sleep(0)
-    later = [asyncio.ensure_future(coalescer.ask(number, timeout=5)) for number in (3, 4)]
-    async with asyncio.timeout(5):
+    later = [asyncio.ensure_future(coalescer.ask(number, timeout=30)) for number in (3, 4)]
+    async with asyncio.timeout(30):
         while line.calls != [[1], [2], [3, 4]]:  # while the first two are still under way
             await asyncio.sleep(0.001)
     line.go.set()
@@ -140,8 +140,8 @@ async def test_a_callee_that_hangs_gets_a_bounded_number_of_calls(monkeypatch: p
     line.go.clear()
     coalescer = Coalescer(line.send, size_of=lambda _: coalesce.MAX_BYTES)
     most = coalesce.IN_FLIGHT + coalesce.MOST_LONG
-    asked = [asyncio.ensure_future(coalescer.ask(number, timeout=5)) for number in range(most + 3)]
-    async with asyncio.timeout(5):
+    asked = [asyncio.ensure_future(coalescer.ask(number, timeout=30)) for number in range(most + 3)]
+    async with asyncio.timeout(30):
         while line.open < most:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.02)  # twenty times what makes a call a long one
@@ -154,7 +154,7 @@ async def test_an_outage_is_told_to_everybody_once_and_not_multiplied() -> None:
     line = Line()
     line.refused[3] = failure(grpc.StatusCode.UNAVAILABLE)
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
-    found = await asyncio.gather(*(coalescer.ask(number, timeout=5) for number in range(5)), return_exceptions=True)
+    found = await asyncio.gather(*(coalescer.ask(number, timeout=30) for number in range(5)), return_exceptions=True)
     assert all(isinstance(each, grpc.aio.AioRpcError) for each in found)
     assert len(line.calls) == 1
 
@@ -163,7 +163,7 @@ async def test_an_impatient_caller_stops_waiting_and_its_neighbour_does_not() ->
     line = Line()
     line.go.clear()
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
-    patient = asyncio.ensure_future(coalescer.ask(1, timeout=5))
+    patient = asyncio.ensure_future(coalescer.ask(1, timeout=30))
     with pytest.raises(TimeoutError):
         await coalescer.ask(2, timeout=0.01)
     line.go.set()
@@ -176,11 +176,11 @@ async def test_a_caller_who_leaves_takes_an_unsent_item_along() -> None:
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
     running = []
     for number in (1, 2):
-        running.append(asyncio.ensure_future(coalescer.ask(number, timeout=5)))
+        running.append(asyncio.ensure_future(coalescer.ask(number, timeout=30)))
         while line.open < number:
             await asyncio.sleep(0)
-    leaving = asyncio.ensure_future(coalescer.ask(3, timeout=5))
-    staying = asyncio.ensure_future(coalescer.ask(4, timeout=5))
+    leaving = asyncio.ensure_future(coalescer.ask(3, timeout=30))
+    staying = asyncio.ensure_future(coalescer.ask(4, timeout=30))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.sleep(0)
@@ -196,11 +196,11 @@ async def test_more_than_memory_should_hold_is_refused() -> None:
     most = coalesce.MAX_WAITING_BYTES // coalesce.MAX_BYTES + coalesce.IN_FLIGHT
     asked = []
     for number in range(most):
-        asked.append(asyncio.ensure_future(coalescer.ask(number, timeout=5)))
+        asked.append(asyncio.ensure_future(coalescer.ask(number, timeout=30)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     with pytest.raises(TooMuchWaitsError):
-        await coalescer.ask(99, timeout=5)
+        await coalescer.ask(99, timeout=30)
     line.go.set()
     assert await asyncio.gather(*asked) == [number * 2 for number in range(most)]
 
@@ -215,7 +215,7 @@ def test_every_caller_gets_its_own_answer(asked: list[tuple[int, int]]) -> None:
         async def one(number: int, turns: int) -> int:
             for _ in range(turns):
                 await asyncio.sleep(0)
-            return await coalescer.ask(number, timeout=5)
+            return await coalescer.ask(number, timeout=30)
 
         assert await asyncio.gather(*(one(*each) for each in asked)) == [number * 2 for number, _ in asked]
         assert sorted(item for call in line.calls for item in call) == sorted(number for number, _ in asked)

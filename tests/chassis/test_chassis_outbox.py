@@ -41,7 +41,7 @@ class Receiver:
             raise RuntimeError("the process dies before it can note the delivery")
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(20), self.changed:
+        async with asyncio.timeout(60), self.changed:
             await self.changed.wait_for(lambda: len(set(self.got)) >= count)
 
 

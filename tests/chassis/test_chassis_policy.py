@@ -230,7 +230,7 @@ async def checking(office: Office, settings: ProbeSettings, data_dir: Path) -> A
         task = asyncio.create_task(checker.run())
         try:
             if office.followed:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await checker.current()
             yield checker
         finally:

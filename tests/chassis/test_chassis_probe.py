@@ -37,7 +37,7 @@ class Process:
             "COUNTERFOIL_DATA_DIR": str(data_dir),
             "COUNTERFOIL_PROBE_LISTEN": self.listen,
             "COUNTERFOIL_PROBE_METRICS_LISTEN": self.metrics,
-            "COUNTERFOIL_LEASE_SECONDS": "1",
+            "COUNTERFOIL_LEASE_SECONDS": "3",
             **more,
         }
 
@@ -61,7 +61,7 @@ class Process:
     async def says(self, name: str) -> str:
         """Return the status by gRPC."""
         async with grpc.aio.insecure_channel(self.listen) as channel:
-            answer = await HealthStub(channel).Check(HealthCheckRequest(service=name), timeout=10)
+            answer = await HealthStub(channel).Check(HealthCheckRequest(service=name), timeout=30)
         return HealthCheckResponse.ServingStatus.Name(answer.status)
 
     async def until(self, name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -34,6 +33,7 @@ from tests.chassis.probe import (
     receipt_of,
     signer,
 )
+from tests.ports import free_port
 
 SERVING = HealthCheckResponse.SERVING
 
@@ -44,19 +44,19 @@ async def test_health_needs_no_token_and_tells_liveness_from_readiness(
     running = await stack.enter_async_context(started("probe", settings, Probe(get=answer).build))
     health = await open_stub(stack, running, HealthStub)
     for name in ("", "readiness", "liveness"):
-        assert (await health.Check(HealthCheckRequest(service=name), timeout=5)).status == SERVING
+        assert (await health.Check(HealthCheckRequest(service=name), timeout=30)).status == SERVING
 
 
 async def test_it_is_alive_before_it_is_ready(stack: AsyncExitStack, data_dir: Path) -> None:
     go = asyncio.Event()
-    port = await _free_port()
+    port = free_port()
     settings = ProbeSettings(data_dir=data_dir, listen=f"127.0.0.1:{port}")
     starting = started("probe", settings, Probe(get=answer, ready=go.wait).build)
     entering = asyncio.create_task(starting.__aenter__())
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         health = HealthStub(channel)
-        alive = await health.Check(HealthCheckRequest(service="liveness"), timeout=5, wait_for_ready=True)
-        ready = await health.Check(HealthCheckRequest(service="readiness"), timeout=5)
+        alive = await health.Check(HealthCheckRequest(service="liveness"), timeout=30, wait_for_ready=True)
+        ready = await health.Check(HealthCheckRequest(service="readiness"), timeout=30)
         assert (alive.status, ready.status) == (SERVING, HealthCheckResponse.NOT_SERVING)
         watched = health.Watch(HealthCheckRequest(service="readiness"))
         assert (await watched.read()).status == HealthCheckResponse.NOT_SERVING
@@ -65,14 +65,6 @@ async def test_it_is_alive_before_it_is_ready(stack: AsyncExitStack, data_dir: P
         watched.cancel()
     await entering
     await starting.__aexit__(None, None, None)
-
-
-async def _free_port() -> int:
-    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    return port
 
 
 async def test_what_runs_finishes_while_new_calls_are_refused(
@@ -122,14 +114,13 @@ async def test_what_does_not_finish_in_time_is_ended(stack: AsyncExitStack, data
     stub = await open_stub(stack, running)
     call = asyncio.create_task(failed(stub.GetReceipt(receipt_of(), **bearer(principal_token(data_dir), timeout=30))))
     await entered.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await service.aclose()
         assert (await call).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-async def test_streams_without_end_do_not_hold_up_the_drain(
-    stack: AsyncExitStack, settings: ProbeSettings, data_dir: Path
-) -> None:
+async def test_streams_without_end_do_not_hold_up_the_drain(stack: AsyncExitStack, data_dir: Path) -> None:
+    settings = ProbeSettings(data_dir=data_dir, drain_seconds=60)
     ended = asyncio.Event()
 
     async def follow(_request: Any, _context: Any) -> AsyncIterator[ReadRecordsResponse]:
@@ -147,9 +138,8 @@ async def test_streams_without_end_do_not_hold_up_the_drain(
     watched = health.Watch(HealthCheckRequest(service="readiness"))
     assert (await stream.read()).next_offset == 1
     assert (await watched.read()).status == SERVING
-    before = time.monotonic()
-    await service.aclose()
-    assert time.monotonic() - before < 2.0 < settings.drain_seconds
+    async with asyncio.timeout(settings.drain_seconds / 2):
+        await service.aclose()
     failure = failure_of(await failed(stream.read()))
     assert (failure.code.name, failure.reason) == ("UNAVAILABLE", "DRAINING")
     assert ended.is_set()
@@ -172,7 +162,7 @@ async def test_a_client_that_leaves_ends_its_stream(
     stream = records.ReadRecords(ReadRecordsRequest(), **following(signer=signer(data_dir, "models")))
     await stream.read()
     stream.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await ended.wait()
 
 

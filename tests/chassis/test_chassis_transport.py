@@ -45,7 +45,7 @@ async def outcome(address: str, tls: Certificate | None, *, name: str = "probe",
     """Return how a health check by such a caller ends; health needs no token, but a certificate all the same."""
     async with connect(address, to=Dependency(name), tls=tls, certified=certified) as channel:
         try:
-            await HealthStub(channel).Check(HealthCheckRequest(), timeout=3)
+            await HealthStub(channel).Check(HealthCheckRequest(), timeout=30)
         except grpc.aio.AioRpcError as error:
             return error.code().name
     return "OK"

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from tests.chassis.probe import ProbeSettings, eventually, signer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.both_engines
 
@@ -61,7 +62,7 @@ async def reading(feed: Feed, after: int = 0) -> AsyncIterator[Any]:
     stream = feed.stream(after)
 
     async def next_one() -> WatchResponse:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await anext(stream)
 
     try:
@@ -198,17 +199,13 @@ async def watched(database: Database, data_dir: Any, feed: Feed) -> AsyncIterato
         resource.Unpack(credential)
         state[key] = credential.principal
 
-    address = "127.0.0.1:0"
+    address = f"127.0.0.1:{free_port()}"
 
     @asynccontextmanager
     async def serving() -> AsyncIterator[None]:
-        nonlocal address
-        async with started("probe", ProbeSettings(data_dir=data_dir, listen=address), build) as running:
-            address = running.address
+        async with started("probe", ProbeSettings(data_dir=data_dir, listen=address), build):
             yield
 
-    async with serving():
-        pass  # settles the port
     async with connect(address) as channel:
         stub = CredentialServiceStub(channel)
         gateway = signer(data_dir, "gateway")
@@ -238,7 +235,7 @@ async def test_a_watcher_keeps_the_last_good_state_and_catches_up_after_a_restar
     await put(database, feed, a="1", b="2")
     async with watched(database, data_dir, feed) as (watcher, state, serving):
         async with serving():
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 await watcher.current()
             assert state == {"a": "1", "b": "2"}
             await put(database, feed, c="3")
@@ -282,7 +279,7 @@ async def test_a_silent_stream_is_opened_again_after_the_last_revision() -> None
         open_stream, lambda _key, _resource: None, lambda _key: None, name="things", silence=timedelta(seconds=0.05)
     )
     task = asyncio.create_task(watcher.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await again.wait()
     task.cancel()
     with suppress(asyncio.CancelledError):
