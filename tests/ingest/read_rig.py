@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,16 @@ from counterfoil_ingest.import_jobs import Format, Import, State
 from counterfoil_ingest.import_mappings import load_mappings
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.lake_calls import InForce, LakeProcess, failure
 from counterfoil_ingest.lake_places import FolderPlace, LakePlace
+from counterfoil_ingest.lake_process import answer
+from counterfoil_ingest.lake_writer import LakeWriter
 from counterfoil_ingest.openlineage import LakeShape
 from counterfoil_ingest.queries import Queries
 from counterfoil_ingest.registry import Column, ColumnType, Compiled, Contracts, validator_of
 from counterfoil_ingest.snapshots import Snapshots
 from counterfoil_ingest.sql.imports import SqlImportStore
-from counterfoil_ingest.sql.log import SqlLog
+from counterfoil_ingest.sql.log import SqlLog, found_at
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
 from counterfoil_ingest.uploads import Spool
 
@@ -103,6 +108,31 @@ def arrow_of(chunks: Iterable[Chunk]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+class LakeThread:
+    """Does what the lake's process does, in a thread: it needs no second to start, and tests can break what it does."""
+
+    def __init__(self, place: LakePlace, log: SqlLog) -> None:
+        self.writer = LakeWriter(place, log, epoch=log.epoch)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lake")
+
+    async def call(self, request: Mapping[str, Any], in_force: InForce) -> tuple[dict[str, Any], bytes]:
+        """Return the answer to a call, having told both as JSON does."""
+        asked = orjson.loads(orjson.dumps(request))
+        work = partial(answer, self.writer, asked, lambda question: _told(in_force(question["in_force"])))
+        told, data = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        if "failed" in told:
+            raise failure(told)
+        return _told(told), data
+
+    async def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _told(message: Any) -> Any:
+    return orjson.loads(orjson.dumps(message))
+
+
 @dataclass
 class ReadSide:
     """Everything that reads."""
@@ -111,6 +141,7 @@ class ReadSide:
     log: SqlLog
     appender: Appender
     contracts: Contracts
+    calls: LakeThread | LakeProcess
     lake: Lake
     snapshots: Snapshots
     queries: Queries
@@ -194,8 +225,12 @@ async def read_side(
     commit_rows: int = 50_000,
     run: bool = True,
     place: LakePlace | None = None,
+    apart: bool = False,
 ) -> AsyncIterator[ReadSide]:
-    """Open the read side over an open log; with `run`, the lake and the imports work."""
+    """Open the read side over an open log; with `run`, the lake and the imports work.
+
+    The lake is written by a thread; `apart`, by the process that does so in an installation.
+    """
     database = Database(rig.url, lease=rig.lease)
     folder = rig.folder / "lake"
     shapes: list[tuple[str, str, LakeShape]] = []
@@ -204,10 +239,15 @@ async def read_side(
         shapes.append((workspace, dataset, shape))
 
     clock = SystemClock()
+    place = place or FolderPlace(folder)
+    calls: LakeThread | LakeProcess = LakeThread(place, rig.log)
+    if apart:
+        calls = LakeProcess(place.address, log=found_at(rig.url), epoch=rig.log.epoch)
     lake = Lake(
-        place or FolderPlace(folder),
+        place,
         rig.log,
         rig.contracts,
+        calls,
         clock=clock,
         commit_seconds=commit_seconds,
         commit_rows=commit_rows,
@@ -237,6 +277,7 @@ async def read_side(
         rig.log,
         rig.appender,
         rig.contracts,
+        calls,
         lake,
         snapshots,
         queries,
@@ -257,6 +298,7 @@ async def read_side(
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         await queries.close()
+        await calls.close()
         await database.close()
         failures = [each for each in ended if not isinstance(each, asyncio.CancelledError)]
         assert failures == []

@@ -18,6 +18,7 @@ from counterfoil_ingest.entities import Erased as ErasedName
 from counterfoil_ingest.entities import Outcome, QuarantineFilter
 from counterfoil_ingest.erasing import Eraser
 from counterfoil_ingest.errors import ErasureAheadError
+from counterfoil_ingest.lake_writer import LakeWriter
 from counterfoil_ingest.read_errors import SnapshotErasedError
 from counterfoil_ingest.reading import LogReader
 from counterfoil_ingest.registry import ColumnType
@@ -208,14 +209,14 @@ async def test_a_round_of_the_lake_that_read_the_log_before_brings_nothing_back(
     async with erasing(rig) as (side, eraser):
         await side.append(person(1, SECRET), person(2))
         reading, going_on = threading.Event(), threading.Event()
-        write = side.lake._write
+        write = LakeWriter.write
 
         def halted(*read: Any) -> int:
             reading.set()
             assert going_on.wait(10)
             return write(*read)
 
-        monkeypatch.setattr(side.lake, "_write", halted)
+        monkeypatch.setattr(LakeWriter, "write", halted)
         flushing = asyncio.create_task(side.flush())
         assert await asyncio.to_thread(reading.wait, 10)
         task = asyncio.create_task(eraser.erase("acme", 0, [0], texts=[]))

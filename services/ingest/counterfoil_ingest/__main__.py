@@ -44,6 +44,7 @@ from counterfoil_ingest.holds import Holds
 from counterfoil_ingest.import_mappings import load_mappings
 from counterfoil_ingest.imports import ImportWorker
 from counterfoil_ingest.lake import Lake
+from counterfoil_ingest.lake_calls import LakeProcess
 from counterfoil_ingest.lake_places import lake_place
 from counterfoil_ingest.measuring import Measurer
 from counterfoil_ingest.monitoring import AT_ONCE, Monitoring
@@ -77,7 +78,7 @@ from counterfoil_ingest.snapshots import Snapshots
 from counterfoil_ingest.sql.contracts import SqlKeptContracts
 from counterfoil_ingest.sql.histories import SqlHistoryTransactions
 from counterfoil_ingest.sql.imports import SqlImportStore
-from counterfoil_ingest.sql.log import SqlLog, open_log
+from counterfoil_ingest.sql.log import SqlLog, found_at, open_log
 from counterfoil_ingest.sql.monitors import INCIDENTS, SqlMonitorTransactions
 from counterfoil_ingest.sql.monitors import TOPIC as HOLDS
 from counterfoil_ingest.sql.quarantine import SqlQuarantine
@@ -216,10 +217,14 @@ async def _reading(
         event = lake_event(workspace, dataset, shape, at=host.clock.now())
         await engines.lineage.tell(workspace=workspace, event=event)
 
+    place = lake_place(settings.lake_url, settings.lake_options_file, folder=folder)
+    writing = LakeProcess(place.address, log=found_at(settings.database_url), epoch=log.epoch)
+    stack.push_async_callback(writing.close)
     lake = Lake(
-        lake_place(settings.lake_url, settings.lake_options_file, folder=folder),
+        place,
         log,
         contracts,
+        writing,
         clock=host.clock,
         commit_seconds=settings.lake_commit_seconds,
         tell=tell,

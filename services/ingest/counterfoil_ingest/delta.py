@@ -1,9 +1,8 @@
-"""The Delta tables of one workspace and how far they have come. All of it blocks: call it from the lake's thread."""
+"""The Delta tables of one workspace and how far they have come. All of it blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transactio
 from counterfoil_ingest.arrow import ARROW_TYPES, DAY, EXTRA, RECORD_ID, LakeColumn, schema_of
 from counterfoil_ingest.lake_erasing import erase_rows
 from counterfoil_ingest.lake_places import LakePlace
+from counterfoil_ingest.lake_tables import CURSOR_FILE, LakeFile, LakeTable
 from counterfoil_ingest.registry import ColumnType
 
-CURSOR_FILE = "_cursor.json"
 _CONFIGURATION = {
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 1 days",
@@ -27,33 +26,6 @@ _SMALL_BYTES = 32 << 20
 _FILE_BYTES = 2 * _SMALL_BYTES
 _SMALL_FILES = 24  # so many small files of one day are made one
 _KEEP_REPLACED_HOURS = 1  # a query that began before a compaction still reads the files it replaced
-
-
-@dataclass(frozen=True, slots=True)
-class LakeFile:
-    """One Parquet file of a table with the range of what it holds; `version` is set when all its rows share one.
-
-    The table knows it by `name`; it is read at `path`.
-    """
-
-    name: str
-    path: str
-    day: date
-    rows: int
-    first_partition: int
-    last_partition: int
-    first_offset: int
-    last_offset: int
-    contract_version: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class LakeTable:
-    """One table at one moment: its files stay readable for an hour after a compaction has replaced them."""
-
-    dataset: str
-    schema: pa.Schema
-    files: tuple[LakeFile, ...]
 
 
 class WorkspaceTables:

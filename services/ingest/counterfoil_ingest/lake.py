@@ -1,4 +1,7 @@
-"""The lake: a consumer of the log that keeps every workspace's records as Delta tables and catches up when asked."""
+"""The lake: a consumer of the log that keeps every workspace's records as Delta tables and catches up when asked.
+
+What is to be done, and when, is decided here; the process that does it is called by `lake_calls`.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +9,33 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache, partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import msgspec
-import pyarrow as pa
 from counterfoil_chassis.clock import Clock
 from counterfoil_chassis.errors import UnavailableError
 from counterfoil_chassis.health import HEALTH
-from deltalake.exceptions import DeltaError
 
-from counterfoil_ingest import blocks
-from counterfoil_ingest.arrow import PARTITION, SYSTEM_SCHEMA, LakeColumn, LakeRecords, extras_of, read_lines
-from counterfoil_ingest.delta import CURSOR_FILE, LakeTable, WorkspaceTables
-from counterfoil_ingest.errors import BlockUnreadableError
+from counterfoil_ingest.arrow import PARTITION, SYSTEM_SCHEMA, LakeColumn
+from counterfoil_ingest.lake_calls import LakeCalls, LakeFailedError
 from counterfoil_ingest.lake_places import LakePlace
+from counterfoil_ingest.lake_tables import CURSOR_FILE, LakeTable, columns_of, table_of, told_columns
 from counterfoil_ingest.metrics import LAKE_BEHIND, LAKE_BEHIND_SECONDS
 from counterfoil_ingest.openlineage import LakeShape
 from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
-from counterfoil_ingest.registry import ColumnType, Compiled
+from counterfoil_ingest.registry import Compiled
 from counterfoil_ingest.store import Log
 
-_T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 5.0
 COMMIT_ROWS = 50_000
-_READ_BYTES = 512 << 10  # of compressed blocks: some ten thousand records
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 2.0
 _SETTLE_SECONDS = 3600.0
-_EVENT_TIME = "timestamp"  # of events; of another dataset it is the first column that is a moment
-_FAILURES = (DeltaError, OSError, pa.ArrowException)
-"""What goes wrong with the lake's disk or storage."""
 _RESERVED = {name.lower() for name in SYSTEM_SCHEMA.names}
-_LOOKED_AT = 200  # records of a block that show which undeclared properties there are
-_MOST_LEARNT = 1_000
 _COLUMN_NAME = re.compile(r"[^\s,;{}()=`\"\\/.]{1,255}\Z")  # what Parquet, Delta and SQL engines agree to read
 
 
@@ -76,12 +66,8 @@ def lake_columns(compiled: Compiled | None) -> list[LakeColumn]:
 
 @dataclass(slots=True)
 class _Progress:
-    """What the loop knows of one workspace; `tables` is used by the lake's thread only.
+    """What the loop knows of one workspace; `complete` is when the lake was last seen to have every record of it."""
 
-    `complete` is when the lake was last seen to have every record of the log.
-    """
-
-    tables: WorkspaceTables | None = None
     cursor: int = 0
     visited: float = 0.0
     complete: float = field(default_factory=time.monotonic)
@@ -92,22 +78,15 @@ class _Progress:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """Records read from the log for one round, by dataset, and the offset they lead to."""
-
-    until: int
-    records: dict[str, LakeRecords]
-
-
 class Lake:
-    """Delta tables at `place`, <workspace>/<dataset>/, written behind the log by one thread of its own."""
+    """Delta tables at `place`, <workspace>/<dataset>/, written behind the log by who takes the `calls`."""
 
     def __init__(
         self,
         place: LakePlace,
         log: Log,
         contracts: ContractSource,
+        calls: LakeCalls,
         *,
         clock: Clock,
         commit_seconds: float = COMMIT_SECONDS,
@@ -118,6 +97,7 @@ class Lake:
         self._place = place
         self._log = log
         self._contracts = contracts
+        self._calls = calls
         self._clock = clock
         self._commit_seconds = commit_seconds
         self._commit_rows = commit_rows
@@ -125,20 +105,15 @@ class Lake:
         self._told: dict[tuple[str, str], LakeShape] = {}
         self._progress: dict[str, _Progress] = {}
         self._wake = asyncio.Event()
-        self._extras: dict[tuple[LakeColumn, ...], tuple[str, ...]] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lake")
 
     async def run(self) -> None:
         """Follow the log of every workspace: a commit per interval, per `commit_rows` records, or when asked."""
-        try:
-            with (
-                HEALTH.checking("lake", self._problem),
-                LAKE_BEHIND.reading(read=self._behind),
-                LAKE_BEHIND_SECONDS.reading(read=self._waiting_seconds),
-            ):
-                await self._follow()
-        finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+        with (
+            HEALTH.checking("lake", self._problem),
+            LAKE_BEHIND.reading(read=self._behind),
+            LAKE_BEHIND_SECONDS.reading(read=self._waiting_seconds),
+        ):
+            await self._follow()
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -162,28 +137,17 @@ class Lake:
                 continue
             try:
                 async with progress.turn:
-                    more = await self._call(partial(self._settle_tables, workspace))
-            except _FAILURES as error:
-                more, progress.tables = False, None
+                    before = self._clock.now().date().isoformat()
+                    answer, _ = await self._call("settle", workspace, before=before)
+                    more = bool(answer["more"])
+            except LakeFailedError as error:
+                more = False
                 _logger.warning(
                     "the lake's files are not put in order", extra={"workspace": workspace, "error": str(error)}
                 )
             if not more:
                 progress.settle_at = loop.time() + _SETTLE_SECONDS
             return more
-        return False
-
-    def _settle_tables(self, workspace: str) -> bool:
-        tables = self._tables(workspace)
-
-        def event_time(dataset: str) -> str | None:
-            columns = lake_columns(self._contracts.in_force(workspace, dataset))
-            times = [column.name for column in columns if column.type is ColumnType.TIMESTAMPTZ]
-            return next((name for name in times if name == _EVENT_TIME), times[0] if times else None)
-
-        if tables.settle(event_time, before=self._clock.now().date()):
-            return True
-        tables.vacuum()
         return False
 
     async def _pause(self) -> None:
@@ -259,9 +223,10 @@ class Lake:
 
     async def _view(self, workspace: str, dataset: str) -> LakeTable | None:
         try:
-            return await self._call(lambda: self._tables(workspace).view(dataset))
-        except _FAILURES as error:
+            answer, schema = await self._call("view", workspace, dataset=dataset)
+        except LakeFailedError as error:
             raise _unavailable("read", error) from error
+        return table_of(answer["table"], schema) if answer["table"] else None
 
     async def erase(self, workspace: str, records: Sequence[range]) -> int:
         """Erase the rows of records that the log has erased, by ranges of offsets; return how many are left: 0.
@@ -271,10 +236,11 @@ class Lake:
         progress = self._progress.setdefault(workspace, _Progress())
         async with progress.turn:
             try:
-                return await self._call(lambda: self._tables(workspace).erase(records))
-            except _FAILURES as error:
-                progress.tables = None
+                places = [(each.start, each.stop) for each in records]
+                answer, _ = await self._call("erase", workspace, records=places)
+            except LakeFailedError as error:
                 raise _unavailable("rewritten", error) from error
+        return int(answer["left"])
 
     def _is_due(self, workspace: str, *, now: float) -> bool:
         progress = self._progress[workspace]
@@ -293,10 +259,9 @@ class Lake:
         try:
             async with progress.turn:
                 progress.cursor = await self._round(workspace)
-        except (*_FAILURES, BlockUnreadableError, UnavailableError) as error:
-            progress.tables = None  # opened afresh: after a failed commit the kept handles may not show what is on disk
+        except (LakeFailedError, OSError, UnavailableError) as error:
             progress.retry_at = loop.time() + _RETRY_SECONDS
-            progress.failure = type(error).__name__  # its text may hold what a record holds
+            progress.failure = error.kind if isinstance(error, LakeFailedError) else type(error).__name__
             _logger.warning("lake round failed", extra={"workspace": workspace, "error": str(error)})
             return
         progress.visited, progress.failure = loop.time(), ""
@@ -309,88 +274,37 @@ class Lake:
 
     async def _round(self, workspace: str) -> int:
         """Bring a workspace's tables `commit_rows` records further; return the exclusive offset reached."""
-        read = await self._call(lambda: self._read(workspace))
-        columns = {}
-        for dataset, records in read.records.items():
-            asked = records.columns is None and records.under_contract()
-            columns[dataset] = lake_columns(await self._contracts.find(workspace, dataset) if asked else None)
+        head = self._log.head(workspace, PARTITION)
+        read, _ = await self._call("read", workspace, head=head, rows=self._commit_rows)
+        wanted = {}
+        for dataset, found in read["datasets"].items():
+            columns = columns_of(found["columns"] or ())
+            if found["columns"] is None and found["under_contract"]:
+                columns = lake_columns(await self._contracts.find(workspace, dataset))
+            wanted[dataset] = told_columns(columns)
             if self._tell is not None:
-                await self._tell_shape(workspace, records, records.columns or columns[dataset])
-        return await self._call(lambda: self._write(workspace, read, columns))
+                await self._tell_shape(workspace, dataset, columns, frozenset(found["sources"]))
+        written, _ = await self._call("write", workspace, columns=wanted)
+        return int(written["cursor"])
 
-    async def _tell_shape(self, workspace: str, records: LakeRecords, columns: Sequence[LakeColumn]) -> None:
+    async def _tell_shape(
+        self, workspace: str, dataset: str, columns: Sequence[LakeColumn], sources: frozenset[str]
+    ) -> None:
         """Tell a shape that is new to this process: most commits bring the same columns from the same sources."""
-        place = (workspace, records.dataset)
+        place = (workspace, dataset)
         known = self._told.get(place, LakeShape())
         kinds = tuple((column.name, column.type.name) for column in columns)
-        shape = LakeShape(kinds or known.columns, known.sources | records.sources)
+        shape = LakeShape(kinds or known.columns, known.sources | sources)
         if shape != known and self._tell is not None:
             await self._tell(*place, shape)
             self._told[place] = shape
 
-    def _read(self, workspace: str) -> _Read:
-        tables = self._tables(workspace)
-        until = tables.cursor
-        records: dict[str, LakeRecords] = {}
-        rows = 0
-
-        @cache
-        def columns_of(dataset: str) -> tuple[LakeColumn, ...] | None:
+    async def _call(self, call: str, workspace: str, **rest: Any) -> tuple[Mapping[str, Any], bytes]:
+        def in_force(dataset: str) -> Any:
             compiled = self._contracts.in_force(workspace, dataset)
-            return tuple(tables.columns(dataset, lake_columns(compiled))) if compiled else None
+            return told_columns(lake_columns(compiled)) if compiled else None
 
-        while rows < self._commit_rows:
-            found = self._log.read(workspace, PARTITION, until, max_bytes=_READ_BYTES)
-            for block in found:
-                text, dataset = blocks.open_block(block)
-                columns = columns_of(dataset)
-                lines = read_lines(text, columns, self._extras.get(columns, ())) if columns else None
-                typed = lines is not None and all(line.d == dataset for line in lines)
-                if lines is None or not typed:
-                    lines = blocks.decode_lines(block)
-                    self._learn(columns, [line.r for line in lines[:_LOOKED_AT] if line.d == dataset])
-                for name, some in _by_dataset(lines).items():
-                    wanted = max(until, tables.done(name))
-                    fresh = some if some[0].o >= wanted else [line for line in some if line.o >= wanted]
-                    if fresh:
-                        if name not in records:
-                            records[name] = LakeRecords(name, columns_of(name))
-                        records[name].add(fresh, block.headers, typed=typed)
-                        rows += len(fresh)
-                until = block.next_offset
-            if not found:
-                break
-        return _Read(until, records)
-
-    def _learn(self, columns: tuple[LakeColumn, ...] | None, records: list[msgspec.Raw]) -> None:
-        """Have the undeclared properties of these records read with their columns from the next block on."""
-        if columns is None:
-            return
-        known = self._extras.pop(columns, ())
-        found = extras_of(records, columns)
-        self._extras[columns] = known if found <= set(known) else tuple(sorted(found))
-        if len(self._extras) > _MOST_LEARNT:
-            del self._extras[next(iter(self._extras))]
-
-    def _write(self, workspace: str, read: _Read, wanted: dict[str, list[LakeColumn]]) -> int:
-        tables = self._tables(workspace)
-        for dataset, records in read.records.items():
-            columns = records.columns or tuple(tables.columns(dataset, wanted[dataset]))
-            tables.append(dataset, records.table(columns), columns, until=read.until)
-        if read.until > tables.cursor:
-            tables.advance(read.until)
-        tables.compact()
-        return tables.cursor
-
-    def _tables(self, workspace: str) -> WorkspaceTables:
-        progress = self._progress.setdefault(workspace, _Progress())
-        if progress.tables is None or not progress.tables.intact():
-            life = f"{self._log.epoch}/0"  # 0: tables of releases that could not erase say so
-            progress.tables = WorkspaceTables(self._place.below(workspace), life=life, partition=PARTITION)
-        return progress.tables
-
-    async def _call(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._calls.call({"call": call, "workspace": workspace, **rest}, in_force)
 
 
 def _unavailable(done: str, error: Exception) -> LakeUnavailableError:
@@ -406,13 +320,3 @@ def _fetch(place: LakePlace, table: LakeTable) -> None:
     """Have the files of a table where they are read from."""
     for file in table.files:
         place.fetch(table.dataset, file.name)
-
-
-def _by_dataset(lines: list[Any]) -> dict[str, list[Any]]:
-    """Return the lines of a block by their dataset; most blocks have one."""
-    if len({line.d for line in lines}) == 1:
-        return {lines[0].d: lines}
-    found: dict[str, list[Any]] = {}
-    for line in lines:
-        found.setdefault(line.d, []).append(line)
-    return found

@@ -24,11 +24,18 @@ _OPTIONS: Final = {
 """What a file of options may hold, and how the file system of Arrow calls it."""
 
 
+Address = tuple[str, Mapping[str, str], str]
+"""A URL of storage, "" = there is none; what opens it; and the folder of the tables, or of the copies of files."""
+
+
 class LakePlace(Protocol):
     """A place with one folder per table."""
 
     options: dict[str, str] | None
     """What opens a table there."""
+
+    address: Address
+    """What `place_at` makes the same place of, in another process."""
 
     def below(self, name: str) -> Self:
         """Return the place of a workspace."""
@@ -86,6 +93,7 @@ class FolderPlace:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.address: Address = "", {}, str(folder)
 
     def below(self, name: str) -> Self:
         """Return the place of a workspace."""
@@ -158,6 +166,7 @@ class BucketPlace:
         self._url = url.rstrip("/")
         self._prefix = f"{parts.netloc}{parts.path}".rstrip("/")
         self._copies = copies
+        self.address: Address = url, {name: options[name] for name in _OPTIONS if name in options}, str(copies)
         plain = {"AWS_ALLOW_HTTP": "true"} if options.get("AWS_ENDPOINT_URL", "").startswith("http://") else {}
         self.options: dict[str, str] | None = {**options, **plain}
         self._files = files or _opened({"scheme": "http"} if plain else {}, options)
@@ -246,4 +255,9 @@ def lake_place(url: str, options_file: Path | None, *, folder: Path) -> LakePlac
     options: Any = orjson.loads(options_file.read_bytes()) if options_file else {}
     if not isinstance(options, dict) or not options.keys() <= _OPTIONS.keys():
         raise ValueError(f"{options_file} is a JSON object with any of {', '.join(_OPTIONS)}.")
-    return BucketPlace(url, options, folder)
+    return place_at(url, options, str(folder))
+
+
+def place_at(url: str, options: Mapping[str, str], folder: str) -> LakePlace:
+    """Return the place that has an address."""
+    return BucketPlace(url, options, Path(folder)) if url else FolderPlace(Path(folder))

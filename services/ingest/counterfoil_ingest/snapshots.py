@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from counterfoil_ingest.arrow import DAY, SYSTEM_SCHEMA, Chunk, chunks, schema_of
-from counterfoil_ingest.delta import LakeFile, LakeTable
 from counterfoil_ingest.entities import UNPLANNED
 from counterfoil_ingest.lake import Lake, lake_columns
+from counterfoil_ingest.lake_tables import LakeFile, LakeTable
 from counterfoil_ingest.read_errors import (
     ColumnUnknownError,
     DatasetNotFoundError,

@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 
 from counterfoil_ingest.arrow import DAY, SYSTEM_SCHEMA
-from counterfoil_ingest.delta import LakeTable
+from counterfoil_ingest.lake_tables import LakeTable
 from counterfoil_ingest.masking import Mask, MaskedField, steps
 from counterfoil_ingest.registry import ColumnType, Compiled
 from counterfoil_ingest.snapshots import Snapshot

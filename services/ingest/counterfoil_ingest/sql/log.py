@@ -23,6 +23,7 @@ from counterfoil_ingest.lineage import Predecessor, from_text
 from counterfoil_ingest.reused_ids import fingerprint
 from counterfoil_ingest.sql import erasing
 from counterfoil_ingest.sql.log_postgresql import PostgresqlConnections
+from counterfoil_ingest.sql.log_reading import Readers, block_of
 from counterfoil_ingest.sql.log_sqlite import SqliteConnections
 from counterfoil_ingest.store import Statements
 
@@ -87,15 +88,11 @@ _RECALLED_BLOCKS = 8  # of 2 MiB each, whose records duplicates are compared wit
 _NAMED_BLOCKS = 32  # blocks whose record ids are kept at hand: duplicates come in the order they were first sent
 
 
-class Connections(Protocol):
+class Connections(Readers, Protocol):
     """How an engine reads and writes."""
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query, from any thread; raise LogUnavailableError."""
-        ...
-
-    def read_blocks(self, workspace: str, partition: int, from_offset: int, *, max_bytes: int) -> list[tuple[Any, ...]]:
-        """Return the rows of the next blocks as `Log.read` does, from any thread."""
         ...
 
     def transaction(self) -> AbstractContextManager[Statements]:
@@ -146,7 +143,8 @@ class SqlLog:
         if from_offset >= self.head(workspace, partition):
             return []
         return [
-            _block(row) for row in self._connections.read_blocks(workspace, partition, from_offset, max_bytes=max_bytes)
+            block_of(row)
+            for row in self._connections.read_blocks(workspace, partition, from_offset, max_bytes=max_bytes)
         ]
 
     def at_hand(self, workspace: str, partition: int, from_offset: int) -> list[Block]:
@@ -247,7 +245,7 @@ class SqlLog:
                 "The dedup table names a record that the log does not hold. Stop ingest, delete dedup.table, start it.",
                 metadata={"offset": str(offset)},
             )
-        return _block(rows[0])
+        return block_of(rows[0])
 
     def erase(
         self,
@@ -287,7 +285,7 @@ class SqlLog:
         """Yield (sequence, block) of every block after a sequence, in the order of their commits."""
         while rows := self._connections.read(_AFTER, (sequence,)):
             for row in rows:
-                yield row[7], _block(row[:7])
+                yield row[7], block_of(row[:7])
             sequence = rows[-1][7]
 
     def records(self) -> int:
@@ -331,7 +329,12 @@ def open_log(url: str, *, lease: Lease | None, new_epoch: Callable[[], str]) -> 
         if lease is None:
             raise ValueError("the log in PostgreSQL is written under a lease")
         return SqlLog(PostgresqlConnections(url, lease), new_epoch=new_epoch)
-    return SqlLog(SqliteConnections(Path(make_url(url).database or "")), new_epoch=new_epoch)
+    return SqlLog(SqliteConnections(Path(found_at(url)[1])), new_epoch=new_epoch)
+
+
+def found_at(url: str) -> tuple[str, str]:
+    """Return which engine a database has, and where it is, for `open_blocks` of another process."""
+    return ("postgresql", url) if is_postgresql(url) else ("sqlite", make_url(url).database or "")
 
 
 class SqlLogTransaction:
@@ -426,8 +429,3 @@ def first_of(findings: tuple[Finding, ...]) -> tuple[str, str]:
     """Return reason and path of the first finding, by which quarantined records are grouped; any index is `[*]`."""
     first = findings[0]
     return first.reason, _INDEX.sub("[*]", first.path)[:_GROUP_PATH]
-
-
-def _block(row: tuple[Any, ...]) -> Block:
-    workspace, partition, first_offset, count, layout, payload, headers = row
-    return Block(workspace, partition, first_offset, count, layout, payload, blocks.decode_headers(headers))

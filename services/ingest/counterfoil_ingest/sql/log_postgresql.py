@@ -42,26 +42,16 @@ _PAUSE_SECONDS = 0.5
 _logger = logging.getLogger(__name__)
 
 
-class PostgresqlConnections:
-    """Connections to one database whose lease is held. Reading is safe from any thread, writing from one."""
+class PostgresqlReaders:
+    """Connections to one database that only read, from any thread."""
 
-    def __init__(self, url: str, lease: Lease) -> None:
-        self._lease = lease
-        idle = f"{int(lease.seconds * 3000)}"
-        self._connections = BlockingConnections(
-            url, name="counterfoil ingest log", idle_in_transaction_session_timeout=idle
-        )
+    def __init__(self, url: str, **settings: str) -> None:
+        """Take also settings of each session."""
+        self._connections = BlockingConnections(url, name="counterfoil ingest log", **settings)
         self._readers: SimpleQueue[BlockingConnection] = SimpleQueue()
-        self._writer: BlockingConnection | None = None
-        self._closed = threading.Event()
-        with self.transaction() as statements:
-            statements.execute("INSERT INTO log_state (name, value) VALUES (?1, '') ON CONFLICT DO NOTHING", (_MARK,))
 
     def close(self) -> None:
         """Close every connection."""
-        self._closed.set()
-        if self._writer is not None:
-            self._writer.close()
         while not self._readers.empty():
             self._readers.get().close()
         self._connections.close()
@@ -73,6 +63,55 @@ class PostgresqlConnections:
     def read_blocks(self, workspace: str, partition: int, from_offset: int, *, max_bytes: int) -> list[tuple[Any, ...]]:
         """Return the rows of the next blocks, at least one."""
         return self._fetch(_READ, (workspace, partition, from_offset, max_bytes))
+
+    def _fetch(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Read with a connection that is at hand; one that broke while nobody used it is replaced once."""
+        for kept in (True, False):
+            try:
+                reader = self._readers.get_nowait() if kept else self._connections.connect()
+            except Empty:
+                continue
+            except Exception as error:
+                if not is_lost(error):
+                    raise
+                raise _unavailable(error) from error
+            try:
+                rows = reader.fetch(statement, values)
+            except Exception as error:
+                reader.close()
+                if not is_lost(error):
+                    raise
+                if not kept:
+                    raise _unavailable(error) from error
+            else:
+                self._give_back(reader)
+                return rows
+        raise AssertionError("the second connection answers or raises")
+
+    def _give_back(self, reader: BlockingConnection) -> None:
+        if self._readers.qsize() < _READERS:
+            self._readers.put(reader)
+        else:
+            reader.close()
+
+
+class PostgresqlConnections(PostgresqlReaders):
+    """Connections to one database whose lease is held. Reading is safe from any thread, writing from one."""
+
+    def __init__(self, url: str, lease: Lease) -> None:
+        super().__init__(url, idle_in_transaction_session_timeout=f"{int(lease.seconds * 3000)}")
+        self._lease = lease
+        self._writer: BlockingConnection | None = None
+        self._closed = threading.Event()
+        with self.transaction() as statements:
+            statements.execute("INSERT INTO log_state (name, value) VALUES (?1, '') ON CONFLICT DO NOTHING", (_MARK,))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._closed.set()
+        if self._writer is not None:
+            self._writer.close()
+        super().close()
 
     def forget(self) -> bool:
         """Give the room of dead rows back; the server overwrites it when it is used again."""
@@ -150,36 +189,6 @@ class PostgresqlConnections:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def _fetch(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Read with a connection that is at hand; one that broke while nobody used it is replaced once."""
-        for kept in (True, False):
-            try:
-                reader = self._readers.get_nowait() if kept else self._connections.connect()
-            except Empty:
-                continue
-            except Exception as error:
-                if not is_lost(error):
-                    raise
-                raise _unavailable(error) from error
-            try:
-                rows = reader.fetch(statement, values)
-            except Exception as error:
-                reader.close()
-                if not is_lost(error):
-                    raise
-                if not kept:
-                    raise _unavailable(error) from error
-            else:
-                self._give_back(reader)
-                return rows
-        raise AssertionError("the second connection answers or raises")
-
-    def _give_back(self, reader: BlockingConnection) -> None:
-        if self._readers.qsize() < _READERS:
-            self._readers.put(reader)
-        else:
-            reader.close()
 
 
 class PostgresqlStatements:

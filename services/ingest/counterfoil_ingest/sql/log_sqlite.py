@@ -20,18 +20,17 @@ _READ = (
 )
 
 
-class SqliteConnections:
-    """Connections to one file. Reading is safe from any thread, writing from one."""
+class SqliteReaders:
+    """Connections to one file that only read, one for each thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
-        self.writer = self._connect()
 
     def close(self) -> None:
         """Close every connection."""
-        for connection in (self.writer, *self._readers):
+        for connection in self._readers:
             connection.close()
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -48,6 +47,35 @@ class SqliteConnections:
                     break
                 found.append(row)
         return found
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            connection.execute("PRAGMA query_only=ON")
+            self._readers.append(connection)
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        # Autocommit: transactions are begun by hand. All are closed by the thread that closes the log: no thread check.
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
+        return connection
+
+
+class SqliteConnections(SqliteReaders):
+    """Connections to one file. Reading is safe from any thread, writing from one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.writer = self._connect()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.writer.close()
+        super().close()
 
     def forget(self) -> bool:
         """Bring the write-ahead log into the file and empty it: deleted bytes are overwritten there (secure_delete)."""
@@ -76,22 +104,6 @@ class SqliteConnections:
             if isinstance(error, sqlite3.Error):
                 raise _unavailable(error) from error
             raise
-
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-            connection.execute("PRAGMA query_only=ON")
-            self._readers.append(connection)
-        return connection
-
-    def _connect(self) -> sqlite3.Connection:
-        # Autocommit: transactions are begun by hand. All are closed by the thread that closes the log: no thread check.
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA secure_delete=ON")
-        return connection
 
 
 class SqliteStatements:
