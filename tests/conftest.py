@@ -1,18 +1,22 @@
 """What every test can ask for: a real PostgreSQL, and the engine under which a test's services keep their data.
 
-And how a run is shared between workers (`pytest -n 2`): by files, but for those that use one installation.
+And how a run is shared between workers (`pytest -n 2`): by files, but for those that use one installation; where its
+files are; and what runs only with `--soak`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import gc
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from counterfoil_chassis import migrate
 from counterfoil_chassis.postgresql import is_postgresql
@@ -28,7 +32,12 @@ LONG = ("tests/console", "tests/gateway", "tests/system")
 """Folders whose files use one installation, or one gateway: workers begin with them, as they are long."""
 
 settings.register_profile("counterfoil", deadline=None, print_blob=True)
+settings.register_profile("soak", settings.get_profile("counterfoil"), max_examples=1000)
 settings.load_profile("counterfoil")  # a busy machine is no counterexample, and a real one can be tried again elsewhere
+
+MEMORY = Path("/dev/shm")
+ROOM = 6 << 30
+"""Bytes that must be free before a run keeps its files in memory: several times what one was seen to have at once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,9 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=ENGINES,
         help="Keep the data of tests/system there (by default SQLite); tests that know both engines run on this one.",
     )
+    parser.addoption("--soak", action="store_true", help="Run the long form of tests too, as `make soak` does.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        _keep_files_in_memory()
+    if config.getoption("--soak"):
+        settings.load_profile("soak")
+    config.addinivalue_line(
+        "markers", "soak(*engines): the long form of what others prove, for `--soak`; with engines, on these alone"
+    )
     config.addinivalue_line("markers", "sqlite: it looks into SQLite's own file; on one engine alone")
     config.addinivalue_line(
         "markers", "both_engines(*services): run on SQLite and on PostgreSQL, with fresh databases of these services"
@@ -48,6 +65,20 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "figures: what it prints is shown at the end of the run, whichever worker ran it"
     )
     config.addinivalue_line("markers", "alone: it measures time or memory; no other worker runs a test meanwhile")
+
+
+def _keep_files_in_memory() -> None:
+    """Have temporary folders in memory where there is room: most of a run's waiting is for a disk's fsync.
+
+    Processes are killed here, never the machine, so no test can tell a synchronised file from one that is not; what
+    looks for a full disk mounts one of its own. Who names a place, by TMPDIR or --basetemp, has it.
+    """
+    if "TMPDIR" in os.environ or not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK | os.X_OK):
+        return
+    found = os.statvfs(MEMORY)
+    if found.f_flag & os.ST_NOEXEC or min(found.f_bavail * found.f_frsize, psutil.virtual_memory().available) < ROOM:
+        return
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # of workers, and of what tests start, too
 
 
 def pytest_collection_finish() -> None:
@@ -87,8 +118,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        for item in items:
+            if _is_long(item):
+                item.add_marker(pytest.mark.skip("runs in `make soak`"))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+def _is_long(item: pytest.Item) -> bool:
+    engines = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    return any(not marked.args or not set(marked.args).isdisjoint(engines) for marked in item.iter_markers("soak"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -124,13 +124,13 @@ def _refusal(door: Door, name: str, request: Any, key: str | None) -> Refusal:
 
 
 @pytest.mark.parametrize("name", annotated_methods())
-@pytest.mark.parametrize("what", ["none", "unknown", "malformed", "revoked", "expired", "of a disabled principal"])
 def test_refuses_a_caller_without_a_good_key(
-    name: str, what: str, door: Door, worlds: tuple[World, World], bad_keys: dict[str, str | None]
+    name: str, door: Door, worlds: tuple[World, World], bad_keys: dict[str, str | None]
 ):
-    refused = _refusal(door, name, worlds[0].requests[name], bad_keys[what])
-    assert refused.code == "UNAUTHENTICATED"
-    assert refused.http_status in (401, None)
+    for what, key in bad_keys.items():
+        refused = _refusal(door, name, worlds[0].requests[name], key)
+        assert refused.code == "UNAUTHENTICATED", what
+        assert refused.http_status in (401, None), what
 
 
 @pytest.mark.parametrize("name", sorted(NAMES_RESOURCE))

@@ -20,7 +20,7 @@ BUSY = 60.0
 """What a busy machine may take for what takes a second."""
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)])
 def prompt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation whose monitors are evaluated every other second."""
     settings = {"COUNTERFOIL_INGEST_MONITOR_SECONDS": str(PERIOD)}

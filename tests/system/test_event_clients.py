@@ -36,6 +36,7 @@ def deliver(tenant: Tenant, write_key: str, count: int, *, compress: bool = Fals
     return failures
 
 
+@pytest.mark.soak("postgresql")  # where fewer events of other tests come the same way
 def test_segment_client_delivers_ten_thousand_events_and_resending_adds_none(tenant: Tenant):
     _, write_key = tenant.source()
     for compress in (False, True):

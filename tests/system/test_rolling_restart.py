@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.ports import free_port
 from tests.rolling import load
 from tests.system.installation import START_SECONDS, Installation, until
 from tests.system.tenant import Tenant
 
-ROUNDS = 2
+SOAK_ROUNDS = 10
 POLL_SECONDS = 0.05
 PATIENCE = 3.0
 """Seconds that a backend may take to say that it is ready; as in the readiness probe of k8s/."""
@@ -139,8 +140,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def test_gateways_are_replaced_one_by_one_under_load_and_no_request_is_lost(
-    installation: Installation, tenant: Tenant, tmp_path: Path
+    request: pytest.FixtureRequest, installation: Installation, tenant: Tenant, tmp_path: Path
 ):
+    rounds = SOAK_ROUNDS if request.config.getoption("--soak") else 1
     _, write_key = tenant.source("Rolled")
     with contextlib.ExitStack() as stack:
         running = [stack.enter_context(Gateway.running(installation, tmp_path)) for _ in range(2)]
@@ -149,7 +151,7 @@ def test_gateways_are_replaced_one_by_one_under_load_and_no_request_is_lost(
         url = f"http://{balancer.address}"
         with load(url, key=tenant.key, write_key=write_key) as working:
             working.wait_for_progress()
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 fresh = stack.enter_context(Gateway.running(installation, tmp_path))
                 running.append(fresh)
                 balancer.backends[fresh.address] = True
