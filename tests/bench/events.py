@@ -1,7 +1,7 @@
 """The way of an event: from the gateway's door until it is durable in the log, authentication and tracing on.
 
-Counted are the gateway and ingest, which the naive ones consist of, too; the graph and the trace sink follow in
-processes of their own. What the lake, which lives in ingest, costs later is a row of its own.
+Counted are the gateway and ingest, which the naive ones consist of, too; the lake, the graph and the trace sink follow
+in processes of their own. What all costs once the lake has caught up is a row of its own.
 """
 
 import base64

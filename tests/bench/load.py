@@ -21,9 +21,9 @@ class Cell:
 
     requests: int
     cpu: float
-    """Seconds of the variant's processes while they answered."""
+    """Seconds of the variant's processes while they answered, without what follows in processes that they started."""
     settled: float
-    """The same until they were quiet again."""
+    """The same with those, until all were quiet again."""
     per_second: float
     p50_ms: float
     p99_ms: float
@@ -59,9 +59,9 @@ class Variant:
         """Load it and return what it cost; end everything when an answer was not a success."""
         everybody = [*self.processes, *self.busy]
         wait_until_quiet(everybody)
-        before = cpu_seconds(self.processes)
+        before, alone = cpu_seconds(self.processes), cpu_seconds(self.processes, alone=True)
         seen = self.load(seconds)
-        cpu = cpu_seconds(self.processes) - before
+        cpu = cpu_seconds(self.processes, alone=True) - alone
         wait_until_quiet(everybody)
         settled = cpu_seconds(self.processes) - before
         rate = seen["requests"] / seen["seconds"]

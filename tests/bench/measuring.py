@@ -125,11 +125,11 @@ def in_rounds(cells: Mapping[str, Callable[[], T]], options: Options) -> list[di
     return [{name: cells[name]() for name in rotated(list(cells), number)} for number in range(options.rounds)]
 
 
-def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """Return what processes and those they started have used, system time included."""
+def cpu_seconds(processes: Iterable[psutil.Process], *, alone: bool = False) -> float:
+    """Return what processes have used, system time included; with what they started, unless `alone`."""
     total = 0.0
     for process in processes:
-        for each in (process, *process.children(recursive=True)):
+        for each in (process, *(() if alone else process.children(recursive=True))):
             times = each.cpu_times()
             total += times.user + times.system
     return total
