@@ -160,13 +160,18 @@ def disk_space(folder: Path) -> Read:
     """Return the check that a folder's file system keeps a reserve: a gigabyte, or 5 % of a small one."""
 
     def read() -> str:
-        space = shutil.disk_usage(folder)
-        reserve = min(_RESERVE_BYTES, int(space.total * _RESERVE_SHARE))
-        if space.free >= reserve:
+        if has_reserve(folder):
             return ""
-        return f"only {space.free >> 20} MiB are free on the disk of the data folder; make room or give it more"
+        free = shutil.disk_usage(folder).free
+        return f"only {free >> 20} MiB are free on the disk of the data folder; make room or give it more"
 
     return read
+
+
+def has_reserve(folder: Path) -> bool:
+    """Say whether a gigabyte is free where a folder is, or 5 % of a small disk."""
+    space = shutil.disk_usage(folder)
+    return space.free >= min(_RESERVE_BYTES, int(space.total * _RESERVE_SHARE))
 
 
 def document(service: str, version: str, checks: Sequence[Check], *, ready: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import io
 from collections.abc import AsyncIterator, Callable
 from datetime import date, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from counterfoil_ingest.errors import ContractsUnavailableError, LogBusyError
 from counterfoil_ingest.import_jobs import Format, State
-from counterfoil_ingest.read_errors import FileTooLargeError
+from counterfoil_ingest.read_errors import DiskFullError, FileTooLargeError
 from counterfoil_ingest.registry import ColumnType
 from counterfoil_ingest.uploads import Spool
 
@@ -237,6 +238,25 @@ async def test_a_broken_upload_leaves_nothing_and_a_large_one_is_refused(rig: An
     with pytest.raises(FileTooLargeError):
         await spool.receive("two", endless())
     assert not list(spool.folder.iterdir())
+
+
+async def test_an_upload_leaves_the_disk_its_reserve(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def file() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * (4 << 20)
+            free["bytes"] -= 300 << 20
+
+    free = {"bytes": 2 << 30}
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda _folder: SimpleNamespace(total=100 << 30, used=0, free=free["bytes"])
+    )
+    spool = Spool(rig.folder / "shared")
+    assert (await spool.receive("fits", file())).size == 12 << 20
+    for name in ("fills", "finds no room"):
+        with pytest.raises(DiskFullError) as refused:
+            await spool.receive(name, file())
+        assert refused.value.retry_after is not None
+    assert [path.name for path in spool.folder.iterdir()] == ["fits.file"]
 
 
 async def test_deletes_at_the_start_what_no_unfinished_import_needs(rig: Any) -> None:

@@ -53,6 +53,8 @@ schema:
         logicalType: string
 """
 
+UNFINISHED = (imports_pb2.Import.PENDING, imports_pb2.Import.RUNNING)
+
 
 @dataclass
 class Service:
@@ -292,6 +294,32 @@ async def test_a_file_is_imported_and_can_be_queried(service: Service) -> None:
     assert sum([each.rows async for each in service.queries.StreamQuery(every, **service.called())]) == 3000
     wrong = queries_pb2.RunQueryRequest(sql="DROP TABLE sales")
     assert await refused(service.queries.RunQuery(wrong, **service.called())) == "SQL_INVALID"
+
+
+async def test_uploads_of_a_workspace_have_a_bound_and_others_keep_theirs(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("counterfoil_ingest.servicers.imports.MOST_WAITING", 1)
+    end = asyncio.Event()
+
+    async def held() -> AsyncIterator[imports_pb2.UploadImportRequest]:
+        header = imports_pb2.ImportHeader(dataset="sales", format=imports_pb2.Import.CSV, file_name="a file")
+        yield imports_pb2.UploadImportRequest(header=header)
+        await end.wait()
+        yield imports_pb2.UploadImportRequest(chunk=b"sale_id\n")
+        yield imports_pb2.UploadImportRequest(end=imports_pb2.ImportEnd())
+
+    first = service.imports.UploadImport(held(), **service.called())
+    while not list((tmp_path / "imports").glob("*.part")):
+        await asyncio.sleep(0.01)
+    assert await refused(service.upload(b"x", imports_pb2.Import.CSV)) == "TOO_MANY_IMPORTS"
+    elsewhere = service.called(workspace="zeta")
+    assert await refused(service.upload(b"x", imports_pb2.Import.CSV, **elsewhere)) == "NO_CONTRACT"
+    end.set()
+    wanted = imports_pb2.GetImportRequest(import_id=(await first).import_id)
+    while (await service.imports.GetImport(wanted, **service.called())).state in UNFINISHED:
+        await asyncio.sleep(0.05)
+    assert (await service.upload(b"sale_id\n", imports_pb2.Import.CSV)).state == imports_pb2.Import.PENDING
 
 
 async def test_uploads_are_refused_before_or_while_they_arrive(service: Service) -> None:

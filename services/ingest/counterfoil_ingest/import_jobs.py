@@ -122,6 +122,10 @@ class ImportStore(Protocol):
         """Return every pending, running or reverting import of every workspace, oldest first."""
         ...
 
+    async def waiting(self, workspace: str) -> int:
+        """Return how many imports of a workspace are pending or running: their files fill the disk."""
+        ...
+
     async def save(self, changed: Import) -> None:
         """Store an import's state, totals, error and snapshot; its counters are written where they are counted."""
         ...

@@ -139,6 +139,12 @@ class FileTooLargeError(ResourceExhaustedError):
 
 
 class DiskFullError(ResourceExhaustedError):
-    """The disk has no room for the file."""
+    """The disk has no room for the file beside its reserve."""
 
     reason = "DISK_FULL"
+
+
+class TooManyImportsError(ResourceExhaustedError):
+    """As many imports of this workspace are uploaded or wait as may."""
+
+    reason = "TOO_MANY_IMPORTS"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
 
 import grpc
 import orjson
@@ -25,12 +29,17 @@ from counterfoil_ingest.read_errors import (
     ConnectionMovedError,
     ImportParameterError,
     NoContractError,
+    TooManyImportsError,
     UploadInvalidError,
 )
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.uploads import Spool
 
 Context = grpc.aio.ServicerContext[Message, Message]
+
+
+MOST_WAITING: Final = 100
+"""Imports of one workspace that are uploaded, wait or run: they are read one after the other, and fill the disk."""
 
 
 class ImportServicer(ImportServiceServicer):
@@ -60,6 +69,7 @@ class ImportServicer(ImportServiceServicer):
         self._pager = pager
         self._clock = clock
         self._ids = ids
+        self._uploading: Counter[str] = Counter()
 
     async def UploadImport(
         self, request_iterator: AsyncIterator[pb.UploadImportRequest], context: Context
@@ -81,25 +91,26 @@ class ImportServicer(ImportServiceServicer):
             await self._require_at(caller.workspace, header)
         if not caller.service:
             await self._quotas.require(caller.workspace)
-        await context.send_initial_metadata((("upload", "accepted"),))  # who waits for this may send the file
-        import_id = self._ids.new()
-        uploaded = await self._spool.receive(import_id, _chunks(messages))
-        new = Import(
-            workspace=caller.workspace,
-            import_id=import_id,
-            dataset=dataset,
-            format=Format(header.format),
-            file_name=header.file_name,
-            file_bytes=uploaded.size,
-            file_sha256=uploaded.sha256,
-            created_by=caller.principal,
-            traceparent=current_traceparent(),
-            created_at=to_micros(self._clock.now()),
-            mapping=mapping.title if mapping is not None else "",
-            parameters=orjson.dumps(list(header.parameter)).decode(),
-            connection=header.connection,
-        )
-        await self._imports.add(new)
+        with self._uploads(caller.workspace, waiting=await self._imports.waiting(caller.workspace)):
+            await context.send_initial_metadata((("upload", "accepted"),))  # who waits for this may send the file
+            import_id = self._ids.new()
+            uploaded = await self._spool.receive(import_id, _chunks(messages))
+            new = Import(
+                workspace=caller.workspace,
+                import_id=import_id,
+                dataset=dataset,
+                format=Format(header.format),
+                file_name=header.file_name,
+                file_bytes=uploaded.size,
+                file_sha256=uploaded.sha256,
+                created_by=caller.principal,
+                traceparent=current_traceparent(),
+                created_at=to_micros(self._clock.now()),
+                mapping=mapping.title if mapping is not None else "",
+                parameters=orjson.dumps(list(header.parameter)).decode(),
+                connection=header.connection,
+            )
+            await self._imports.add(new)
         self._worker.wake()
         return to_proto(new)
 
@@ -166,6 +177,23 @@ class ImportServicer(ImportServiceServicer):
                 request, method="ListImportMappings", workspace=workspace, after=[answer.mappings[-1].name]
             )
         return answer
+
+    @contextmanager
+    def _uploads(self, workspace: str, *, waiting: int) -> Iterator[None]:
+        """Count an upload while the block runs; raise TooManyImportsError when it is one too many."""
+        if waiting + self._uploading[workspace] >= MOST_WAITING:
+            raise TooManyImportsError(
+                f"{MOST_WAITING} imports of this workspace are uploaded or wait already. Upload the file again when "
+                "one has ended.",
+                retry_after=timedelta(seconds=30),
+            )
+        self._uploading[workspace] += 1
+        try:
+            yield
+        finally:
+            self._uploading[workspace] -= 1
+            if not self._uploading[workspace]:
+                del self._uploading[workspace]
 
     async def _require_at(self, workspace: str, header: pb.ImportHeader) -> None:
         """Raise when a connection no longer stands where the run of its source began."""

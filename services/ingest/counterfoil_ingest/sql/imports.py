@@ -98,6 +98,14 @@ class SqlImportStore:
         async with self._database.read() as connection:
             return [_import(row) for row in await connection.execute(some)]
 
+    async def waiting(self, workspace: str) -> int:
+        """Return how many imports of a workspace are pending or running."""
+        some = select(func.count()).where(
+            IMPORT.c.workspace == workspace, IMPORT.c.state.in_((State.PENDING, State.RUNNING))
+        )
+        async with self._database.read() as connection:
+            return (await connection.execute(some)).scalar_one()
+
     async def save(self, changed: Import) -> None:
         """Store everything but the counters."""
         one = (IMPORT.c.workspace == changed.workspace, IMPORT.c.import_id == changed.import_id)
