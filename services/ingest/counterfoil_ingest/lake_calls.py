@@ -109,7 +109,7 @@ class LakeProcess:
     async def _started(self) -> Process:
         """Start a process once the one before has ended; raise LakeFailedError when it cannot open the lake."""
         await self._end()
-        # It needs what says how to reach the storage, as ingest does: proxies, certificates, roles. Paths may be relative.
+        # It needs what says how to reach the storage, as ingest does: proxies, certificates, roles; and its paths.
         self._process = await Process.start(_MODULE, environment=os.environ, folder=".")  # noqa: TID251 - see above
         await self._process.send(self._settings)
         if "failed" in (opened := await self._process.receive()):

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Final
@@ -101,9 +102,20 @@ def _in_force(ask: Ask) -> InForce:
 
 
 def _receive(incoming: BinaryIO, calls: SimpleQueue[Any]) -> None:
-    """Take what ingest sends; end this process with it, even in the middle of a commit."""
+    """Take what ingest sends, until it ends."""
     while (message := read(incoming)) is not None:
         calls.put(message)
+
+
+def _to_the_end(work: Callable[[], None]) -> None:
+    """Do work with whose end this process ends at once, whichever thread does it and whatever the others do."""
+    try:
+        work()
+    except ConnectionError:
+        pass  # ingest has ended
+    except BaseException:  # noqa: BLE001 - its last words: nothing outlives this
+        traceback.print_exc()
+        os._exit(1)
     os._exit(0)
 
 
@@ -118,22 +130,12 @@ def _open(settings: Mapping[str, Any]) -> LakeWriter:
     return LakeWriter(place_at(*settings["place"]), open_blocks(*settings["log"]), epoch=settings["epoch"])
 
 
-def main() -> None:
-    """Write the lake until ingest ends this process, or ends."""
-    os.nice(_NICENESS)
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process of a service, which goes on for a while
-        signal.signal(number, signal.SIG_IGN)
-    keep_freed_memory()
-    outgoing = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is not taken for an answer
-    received: SimpleQueue[Any] = SimpleQueue()
-    threading.Thread(target=_receive, args=(sys.stdin.buffer, received), daemon=True).start()
-    ready(outgoing)
+def _serve(received: SimpleQueue[Any], outgoing: BinaryIO) -> None:
+    """Open the lake, and answer calls for ever."""
     try:
         writer = _open(received.get())
     except Exception as error:  # noqa: BLE001 - told; ingest ends this process then
         write(outgoing, _failure(error))
-        received.get()
         return
     write(outgoing, {"opened": True})
 
@@ -143,6 +145,21 @@ def main() -> None:
 
     while True:
         write(outgoing, *answer(writer, received.get(), ask))
+
+
+def main() -> None:
+    """Write the lake until ingest ends this process, or ends: even in the middle of a commit."""
+    os.nice(_NICENESS)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process of a service, which goes on for a while
+        signal.signal(number, signal.SIG_IGN)
+    keep_freed_memory()
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints is not taken for an answer
+    received: SimpleQueue[Any] = SimpleQueue()
+    receiving = partial(_receive, sys.stdin.buffer, received)
+    threading.Thread(target=_to_the_end, args=(receiving,), daemon=True).start()
+    ready(outgoing)
+    _to_the_end(partial(_serve, received, outgoing))
 
 
 if __name__ == "__main__":
