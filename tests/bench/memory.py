@@ -1,7 +1,8 @@
 """The memory of ingest while events pass: does it grow with what has passed?
 
-Ten million events make ten million known ids; while as many pass once more, its memory is looked at. What counts is
-what it holds for itself: the table of known ids is a file, whose pages the system may take away.
+Ten million events make ten million known ids; while as many pass once more, its memory is looked at, that of the
+lake's process included. What counts is what it holds for itself: the table of known ids is a file, whose pages the
+system may take away.
 """
 
 import tempfile
@@ -79,7 +80,7 @@ def _pass(variant: Variant, until: int, *, seconds: int, ingest: psutil.Process)
 
     def look() -> None:
         while not done.wait(LOOK_SECONDS):
-            looks.append(_memory(ingest.pid))
+            looks.append(_memory(ingest))
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -92,8 +93,12 @@ def _pass(variant: Variant, until: int, *, seconds: int, ingest: psutil.Process)
     return looks
 
 
-def _memory(pid: int) -> dict[str, float]:
-    """Return what the kernel says of a process' memory, in MiB."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    found = {name.rstrip(":"): int(size) / 1024 for name, size, *_ in map(str.split, lines)}
-    return {name: found[unit] for unit, name in _UNITS.items()}
+def _memory(process: psutil.Process) -> dict[str, float]:
+    """Return what the kernel says of the memory of a process and those that it started, in MiB."""
+    found = dict.fromkeys(_UNITS.values(), 0.0)
+    for each in (process, *process.children(recursive=True)):
+        for line in Path(f"/proc/{each.pid}/smaps_rollup").read_text().splitlines()[1:]:
+            unit, size, *_ = line.split()
+            if name := _UNITS.get(unit.rstrip(":")):
+                found[name] += int(size) / 1024
+    return found

@@ -40,6 +40,20 @@ def until(ask: Callable[[], T | None], *, seconds: float, what: str) -> T:
         time.sleep(0.05)
 
 
+def own_memory(process: psutil.Process) -> int:
+    """Return the bytes that a process holds for itself, with those that it started; raise psutil.NoSuchProcess.
+
+    Files that they map, such as the table of known ids, are not their own: the system takes those pages back.
+    """
+    memory = process.memory_info()
+    total = memory.rss - memory.shared
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            memory = child.memory_info()
+            total += memory.rss - memory.shared
+    return int(total)
+
+
 def free_offset() -> int:
     """Return an offset under which every port is free, all of them below the kernel's ephemeral range.
 

@@ -13,7 +13,7 @@ import orjson
 import psutil
 import pytest
 
-from tests.system.installation import Installation
+from tests.system.installation import Installation, own_memory
 from tests.system.tenant import ok
 
 TAKEN_AT_ONCE = 16
@@ -126,8 +126,7 @@ async def weigh(processes: dict[str, psutil.Process], sizes: dict[str, list[int]
     await asyncio.sleep(WARM_UP)
     while time.monotonic() < until:
         for name, process in processes.items():
-            memory = process.memory_info()
-            sizes[name].append(memory.rss - memory.shared)  # without the dedup table, a mapped file
+            sizes[name].append(own_memory(process))
         await asyncio.sleep(0.2)
 
 
