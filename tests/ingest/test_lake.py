@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from counterfoil_ingest import arrow
+from counterfoil_ingest import arrow, delta
 from counterfoil_ingest.arrow import LakeColumn, LakeRecords, read_lines
 from counterfoil_ingest.blocks import Line
 from counterfoil_ingest.delta import WorkspaceTables
@@ -23,6 +23,7 @@ from counterfoil_ingest.entities import UNPLANNED, Header
 from counterfoil_ingest.lake_places import FolderPlace
 from counterfoil_ingest.read_errors import LakeBehindError, LakeUnavailableError
 from counterfoil_ingest.registry import ColumnType
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
@@ -216,6 +217,36 @@ async def test_makes_one_file_of_many_small_ones_and_keeps_their_rows(rig: Any, 
     assert table is not None
     assert len(table.files) < 5
     assert [row["sale_id"] for row in rows] == list(range(9))
+
+
+async def test_a_table_of_an_older_release_takes_our_properties_and_keeps_its_rows(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    ours = dict(delta._CONFIGURATION)
+    statistics = ours.pop("delta.dataSkippingStatsColumns")
+    async with read_side(rig) as side:
+        with pytest.MonkeyPatch.context() as older:
+            older.setattr(delta, "_CONFIGURATION", ours)
+            await side.append(sale(1))
+            await side.flush()
+        assert "min.amount" in _statistics_of(rig)
+    async with read_side(rig) as side:
+        await side.append(sale(2))
+        rows = await side.rows("sales", ["sale_id", "_contract_version"])
+        table = DeltaTable(str(rig.folder / "lake/acme/sales"))
+        version = table.version()
+    assert rows == [{"sale_id": n, "_contract_version": "1.0.0"} for n in (1, 2)]
+    assert table.metadata().configuration == ours | {"delta.dataSkippingStatsColumns": statistics}
+    shutil.rmtree(rig.folder / "lake")
+    async with read_side(rig) as side:
+        assert len(await side.rows("sales", ["_offset"])) == 2
+        assert "min.amount" not in _statistics_of(rig)
+        assert {f"min.{name}" for name in statistics.split(",")} <= _statistics_of(rig)
+        await side.flush()
+    assert DeltaTable(str(rig.folder / "lake/acme/sales")).version() < version  # it is not told again
+
+
+def _statistics_of(rig: Any) -> set[str]:
+    return set(pa.table(DeltaTable(str(rig.folder / "lake/acme/sales")).get_add_actions(flatten=True)).column_names)
 
 
 async def test_a_day_that_is_over_becomes_one_file_in_the_order_of_its_events(rig: Any) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import boto3
 import orjson
+import psutil
 import pytest
+from counterfoil_ingest.lake_calls import LakeProcess
 from counterfoil_ingest.lake_places import LakePlace, lake_place
 from counterfoil_ingest.read_errors import LakeUnavailableError
 from counterfoil_ingest.registry import ColumnType
@@ -81,9 +83,12 @@ def store(server: str, tmp_path: Path) -> Iterator[Store]:
 async def test_rows_are_written_there_read_from_there_and_found_again(rig: LogRig, store: Store) -> None:
     rig.contracts.put(contract("sales", SALES))
     folder = rig.folder / "lake"
-    async with read_side(rig, place=store.place(folder)) as side:
+    async with read_side(rig, place=store.place(folder), apart=True) as side:
         await side.append(sale(1), sale(2))
         await side.flush()
+        assert isinstance(side.calls, LakeProcess)
+        command = psutil.Process(side.calls.pid).cmdline()
+        assert not any(secret in word for word in command for secret in KEYS.values())
         assert {name.rsplit(".")[-1] for name in store.names()} == {"json", "parquet"}
         assert list(folder.rglob("*.parquet")) == []
         assert [row["sale_id"] for row in await side.rows("sales", ["sale_id"])] == [1, 2]

@@ -196,9 +196,10 @@ async def test_what_fails_in_it_is_told_as_the_lakes_failure_and_by_health(
         await _until(lambda: side.lake._problem() == "")
 
 
-async def test_who_no_longer_waits_disturbs_nobody(rig: LogRig) -> None:
+async def test_who_no_longer_waits_disturbs_nobody(rig: LogRig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.contracts.put(contract("sales", SALES))
-    async with read_side(rig, apart=True) as side:
+    monkeypatch.chdir(rig.folder)  # paths are ingest's, from where it is
+    async with read_side(rig, apart=True, place=FolderPlace(Path("lake"))) as side:
         await side.append(sale(1))
         await side.flush()
         for _ in range(20):
