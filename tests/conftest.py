@@ -11,11 +11,13 @@ import gc
 import os
 import re
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx._transports.default as httpx_transports
 import psutil
 import pytest
 from counterfoil_chassis import migrate
@@ -175,6 +177,24 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(migrate, "upgrade", upgrade)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trusting() -> Iterator[None]:
+    """Have httpx read the public authorities once, not for every client: that takes 25 ms, and a run makes thousands.
+
+    Clients that trust other authorities, or name a certificate, get a context of their own.
+    """
+    make = httpx_transports.create_ssl_context
+    public = make()
+
+    def create(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+        other = trust_env and not os.environ.keys().isdisjoint(("SSL_CERT_FILE", "SSL_CERT_DIR"))
+        return public if verify is True and cert is None and not other else make(verify, cert, trust_env)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(httpx_transports, "create_ssl_context", create)
         yield
 
 
