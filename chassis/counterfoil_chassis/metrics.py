@@ -207,6 +207,12 @@ WATCH_AGE = Sampled(
     "Seconds since a watched feed was last heard of; it says something every five seconds.",
     by=["watch"],
 )
+SPANS_DROPPED = Counter(
+    "counterfoil_spans_dropped_total",
+    "Spans that no collector got: more waited for it than memory should hold (`full`), or it did not take them "
+    "(`undelivered`).",
+    ["cause"],
+)
 DATABASE_CONNECTIONS = Sampled(
     "counterfoil_database_connections", "Connections of the database pool that are in use.", by=()
 )

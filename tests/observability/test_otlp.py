@@ -1,4 +1,4 @@
-"""A collector that hears nobody out costs neither memory, nor log lines, nor a late end."""
+"""A collector that hears nobody out costs neither memory, nor log lines, nor a late end; what it misses is counted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from counterfoil_chassis.telemetry import MOST_WAITING
 
 PROGRAM = """
 import json, logging, sys, time
 import psutil
 from counterfoil_chassis import telemetry
+from counterfoil_chassis.metrics import SPANS_DROPPED
 from counterfoil_chassis.spans import HotSpan
 
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s %(message)s")
@@ -39,7 +41,8 @@ while time.monotonic() < deadline and not told:
 work(4_000)  # once told, it is not told again
 begun = time.monotonic()
 telemetry.flush()
-print(json.dumps({"grown": after - filled, "flushed": time.monotonic() - begun}))
+dropped = {cause: SPANS_DROPPED.labels(cause)._value.get() for cause in ("full", "undelivered")}
+print(json.dumps({"grown": after - filled, "flushed": time.monotonic() - begun, **dropped}))
 """
 
 
@@ -67,4 +70,7 @@ def test_a_collector_that_does_not_answer_costs_nothing(silent: str) -> None:
         measured = json.loads(output)
         assert measured["grown"] < 12 << 20, endpoint
         assert measured["flushed"] < 10, endpoint
+        assert measured["undelivered"], endpoint
+        left = 32_000 - measured["full"] - measured["undelivered"]
+        assert 0 <= left <= MOST_WAITING + 512, endpoint  # those that wait, and those that are under way
         assert errors.splitlines() == ["counterfoil_chassis.telemetry traces are not delivered"], endpoint
