@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from counterfoil_ingest import repairs
 from counterfoil_ingest.entities import Outcome, QuarantineFilter, QuarantineState
 from counterfoil_ingest.errors import QuarantineChangedError, RepairInvalidError
 from counterfoil_ingest.import_jobs import Format, State
+from counterfoil_ingest.metrics import QUARANTINED, QUARANTINED_MOST
 from counterfoil_ingest.registry import ColumnType
 from counterfoil_ingest.repairing import Deed, Repairing
 from counterfoil_ingest.repairs import Convert, Default, Drop, Kind, MisfitError, Rename, Repair, read_fix
@@ -113,6 +115,31 @@ async def test_a_stop_between_append_and_close_leaves_neither(rig: Any) -> None:
         assert (quarantine.counts(), side.log.head("acme")) == ((0, 1), 0)
         (verdict,) = await quarantine.replay()
         assert (verdict.outcome, quarantine.counts()) == (Outcome.ACCEPTED, (1, 0))
+
+
+async def test_metrics_tell_how_many_lie_open(rig: Any) -> None:
+    def told() -> list[float]:
+        families = [family for each in (QUARANTINED, QUARANTINED_MOST) for family in each.collect()]
+        return [sample.value for family in families for sample in family.samples]
+
+    for workspace in ("acme", "zeta"):
+        rig.contracts.put(contract("sales", SALES, workspace=workspace))
+    async with read_side(rig) as side:
+        quarantine = Quarantine(side)
+        await side.append(sale(1), sale(2, amount="2"), sale(3, amount="3"), sale(4, amount="x"))
+        await side.append(sale(5, amount="x"), workspace="zeta")
+        assert await side.quarantine.count_open() == (4, 3)
+        await quarantine.repair(AS_NUMBERS)
+        await quarantine.replay()
+        assert await side.quarantine.count_open() == (2, 1)
+        assert told() == []
+        counting = asyncio.create_task(quarantine.repairing.count())
+        while told() != [2, 1]:
+            await asyncio.sleep(0.01)
+        counting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await counting
+        assert told() == []
 
 
 async def test_a_repair_begins_at_the_record_as_it_was_kept(rig: Any) -> None:

@@ -148,9 +148,10 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
         lineage=lineage,
         settled=lambda: follower.settled,
     )
+    repairing = Repairing(SqlQuarantine(database), appender)
     reading, background = await _reading(settings, host, engines, stack)
     return Service(
-        servicers=[*_writing(host, engines), *reading],
+        servicers=[*_writing(host, engines, repairing), *reading],
         background=[
             follower.watch,
             follower.settle,
@@ -158,6 +159,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
             checks.watch,
             checks.run,
             follow_quotas(governance, quotas, signer=host.signer).run,
+            repairing.count,
             trail.run,
             lineage.run,
             *background,
@@ -165,7 +167,7 @@ async def build(settings: Settings, host: Host, stack: AsyncExitStack) -> Servic
     )
 
 
-def _writing(host: Host, engines: Engines) -> Registrations:
+def _writing(host: Host, engines: Engines, repairing: Repairing) -> Registrations:
     installed = protocols.installed()
     feed = Feed(engines.database, TOPIC)
     transactions = SqlSourceTransactions(engines.database, feed)
@@ -190,10 +192,9 @@ def _writing(host: Host, engines: Engines) -> Registrations:
         ids=host.ids,
         random_bytes=secrets.token_bytes,
     )
-    kept = SqlQuarantine(engines.database)
     quarantine = QuarantineServicer(
-        kept,
-        Repairing(kept, engines.appender),
+        SqlQuarantine(engines.database),
+        repairing,
         quotas=engines.quotas,
         idempotency=Idempotency(host.secret, host.clock),
         trail=engines.trail,

@@ -22,3 +22,13 @@ DATASETS_HELD = Sampled(
     "Datasets that a monitor holds, of all workspaces: nothing new is made from them until somebody resumes them.",
     by=(),
 )
+QUARANTINED = Sampled(
+    "counterfoil_ingest_quarantined_records",
+    "Records that lie open in quarantine, neither replayed nor set aside, of all workspaces.",
+    by=(),
+)
+QUARANTINED_MOST = Sampled(
+    "counterfoil_ingest_quarantined_records_most",
+    "Records that lie open in quarantine, of the dataset of a workspace that has most of them.",
+    by=(),
+)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import compress
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 import orjson
@@ -29,11 +29,13 @@ from counterfoil_ingest.entities import (
     Verdicts,
 )
 from counterfoil_ingest.errors import ContractsUnavailableError
+from counterfoil_ingest.metrics import QUARANTINED, QUARANTINED_MOST
 from counterfoil_ingest.placing import PARTITION, Judged
 from counterfoil_ingest.protocols.body import Unreadable, parse_each
 from counterfoil_ingest.repairs import MisfitError, Repair
 from counterfoil_ingest.store import QuarantineStore, Statements
 
+_COUNTED_EVERY_SECONDS: Final = 15.0
 _JUDGED_ANEW = ("CONTRACT_", "NO_CONTRACT", "MESSAGE_ID_REUSED")
 """Findings of a record as it stands. Others tell what was lost when it was read; only a repair answers them."""
 
@@ -65,6 +67,14 @@ class Repairing:
     def __init__(self, quarantine: QuarantineStore, appender: Appender) -> None:
         self._quarantine = quarantine
         self._appender = appender
+        self._open = (0, 0)
+
+    async def count(self) -> None:
+        """Have metrics tell for ever how many records lie open."""
+        with QUARANTINED.reading(read=lambda: self._open[0]), QUARANTINED_MOST.reading(read=lambda: self._open[1]):
+            while True:
+                self._open = await self._quarantine.count_open()
+                await asyncio.sleep(_COUNTED_EVERY_SECONDS)
 
     async def repair(self, records: Sequence[Quarantined], repair: Repair, deed: Deed) -> Sequence[Repaired]:
         """Return records as a repair makes them, with what still keeps each out of the log; nothing is kept.

@@ -342,6 +342,10 @@ class QuarantineStore(Protocol):
         """Return the ids of those that hold any of some texts."""
         ...
 
+    async def count_open(self) -> tuple[int, int]:
+        """Return how many are open, of all workspaces, and of the dataset that has most of them."""
+        ...
+
     async def get(self, workspace: str, quarantine_id: str) -> Quarantined:
         """Return one with its bytes; raise QuarantinedRecordNotFoundError when absent or in another workspace."""
         ...

@@ -139,6 +139,14 @@ class SqlQuarantine:
         async with self._database.read() as connection:
             return (await connection.execute(wanted)).scalar_one()
 
+    async def count_open(self) -> tuple[int, int]:
+        """Return how many are open, of all workspaces, and of the dataset that has most of them."""
+        counted = DATASET_COUNT.c.quarantined
+        both = select(func.coalesce(func.sum(counted), 0), func.coalesce(func.max(counted), 0))
+        async with self._database.read() as connection:
+            every, most = (await connection.execute(both)).one()
+        return int(every), int(most)
+
     async def holding(self, workspace: str, texts: WholeTexts) -> Sequence[str]:
         """Return the ids of those that hold any of some texts, as they arrived, as they were judged, or repaired."""
         names = ("quarantine_id", "record_id", *_RAW)
