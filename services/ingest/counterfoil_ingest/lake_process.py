@@ -33,7 +33,6 @@ from counterfoil_ingest.lake_tables import columns_of, told_columns, told_table
 from counterfoil_ingest.lake_writer import InForce, LakeWriter
 from counterfoil_ingest.sql.log_reading import open_blocks
 
-_NICENESS: Final = 5  # who waits for an acknowledgement is served before the lake
 _FAILURES: Final = (DeltaError, OSError, pa.ArrowException, BlockUnreadableError, UnavailableError)
 """What goes wrong with the lake's disk or storage, and with the log; anything else is a mistake of ours."""
 
@@ -149,7 +148,6 @@ def _serve(received: SimpleQueue[Any], outgoing: BinaryIO) -> None:
 
 def main() -> None:
     """Write the lake until ingest ends this process, or ends: even in the middle of a commit."""
-    os.nice(_NICENESS)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process of a service, which goes on for a while
         signal.signal(number, signal.SIG_IGN)
     keep_freed_memory()
