@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 from counterfoil_chassis.apart import NotStartedError
-from counterfoil_contracts.apart import Apart
+from counterfoil_contracts.apart import AT_ONCE, Apart
 from counterfoil_contracts.schema_entities import Policy
+from counterfoil_contracts.schema_errors import SchemasBusyError
 
 ONE_OF = [{"oneOf": [{"required": [f"{letter}{number}"]} for letter in "abc"]} for number in range(14)]
 """A proof of anything about it takes minutes."""
@@ -83,6 +84,23 @@ async def test_one_that_is_killed_while_it_judges_has_proven_nothing(apart: Apar
     os.kill(child.pid, signal.SIGKILL)
     [found] = await waiting
     assert found.rule == "UNPROVEN"
+    assert await apart.fault_of(TEXT) == ""
+
+
+async def test_more_questions_than_can_be_answered_in_time_are_refused_at_once(
+    apart: Apart, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("counterfoil_contracts.apart.MOST_WAITING", 1)
+    hard = {"allOf": ONE_OF}
+    waiting = [
+        asyncio.create_task(apart.breaks(hard, {**hard, "required": [f"z{number}"]}, Policy.EXACT))
+        for number in range(AT_ONCE + 1)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(SchemasBusyError) as refused:
+        await apart.fault_of(TEXT)
+    assert refused.value.retry_after is not None
+    assert {each.rule for [each] in await asyncio.gather(*waiting)} == {"UNPROVEN"}
     assert await apart.fault_of(TEXT) == ""
 
 

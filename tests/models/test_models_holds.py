@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
 from counterfoil.common.v1 import receipts_pb2
 from counterfoil.models.v1 import forecasts_pb2, models_pb2
+from counterfoil_chassis.database import StoreUnavailableError
 from counterfoil_chassis.status import RemoteFailure, failure_of
+from counterfoil_models.entities import Hold
+from counterfoil_models.holds import Holds
+from counterfoil_models.store import Stores
 
 from tests.models.shop import Client, World, demand
 from tests.models.test_models_attribution_service import create as attribute
@@ -138,17 +145,6 @@ async def test_a_hold_outlives_a_restart_and_ends_when_it_ended_meanwhile(shop: 
         await released(lambda: forecast(client))
 
 
-async def until_noted(client: Client) -> forecasts_pb2.Forecast:
-    """Forecast, each time something else, until a forecast says that its data breaks a promise."""
-    async with asyncio.timeout(60):
-        for days in range(1, 15):
-            made = await forecast(client, horizon_days=days)
-            if any(note.reason == "PROMISE_BROKEN" for note in made.completeness.notes):
-                return made
-            await asyncio.sleep(0.1)
-    raise AssertionError("nobody says that the promise is broken")
-
-
 @pytest.mark.parametrize(
     ("incident", "why"),
     [("incident-7", "incident incident-7"), ("", "which somebody has put up with")],
@@ -158,7 +154,10 @@ async def test_receipts_say_that_data_was_used_which_breaks_its_contract(
 ) -> None:
     await serve(client)
     shop.holds.hold("sales", held=False, incident=incident)
-    made = await until_noted(client)
+    shop.holds.hold("products")  # told later: once it is known, so is the other
+    await held(lambda: forecast(client))
+    shop.holds.release("products")
+    made = await released(lambda: forecast(client, horizon_days=3))
     receipt = await client(client.receipts.GetReceipt, receipts_pb2.GetReceiptRequest(receipt_id=made.receipt_id))
     (note,) = (each for each in receipt.completeness.notes if each.reason == "PROMISE_BROKEN")
     assert "'sales'" in note.detail
@@ -213,3 +212,67 @@ async def test_a_process_that_only_serves_knows_what_is_held(shop: World, postgr
         shop.holds.release("sales")
         await released(lambda: forecast(server, horizon_days=2))
     postgres.drop(url)
+
+
+class _Store:
+    """Holds in memory, in a database that is away at first."""
+
+    def __init__(self) -> None:
+        self.away = True
+        self.tries = 0
+        self.written: list[Any] = []
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Any]:
+        self.tries += 1
+        if self.away:
+            raise StoreUnavailableError("away")
+        yield SimpleNamespace(holds=self)
+
+    read = begin
+
+    async def all(self) -> list[Hold]:
+        return []
+
+    async def put(self, hold: Hold) -> None:
+        self.written.append(hold)
+
+    async def delete(self, *key: str) -> None:
+        self.written.append(key)
+
+
+class _Source:
+    """Says what is held when it is told to."""
+
+    def watch(self, on_hold: Any, on_release: Any) -> Any:
+        self.on_hold, self.on_release = on_hold, on_release
+        return self
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def current(self) -> None:
+        pass
+
+
+async def test_while_the_database_is_away_only_the_newest_of_each_hold_waits() -> None:
+    store, source = _Store(), _Source()
+    store.away = False
+    holds = Holds(cast("Stores", store), source)
+    running = asyncio.create_task(holds.run())
+    while not store.tries:
+        await asyncio.sleep(0)
+    store.away = True
+    hold = Hold("acme", "sales", "sales.latency", "incident", "late", datetime(2026, 1, 1, tzinfo=UTC))
+    for number in range(1_000):
+        source.on_hold(replace(hold, detail=str(number)))
+        source.on_release(("acme", "orders.latency"))
+        await asyncio.sleep(0)
+    assert len(holds._changes) == 2
+    store.away = False
+    while holds._changes:
+        await asyncio.sleep(0.05)
+    assert store.written == [replace(hold, detail="999"), ("acme", "orders.latency")]
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

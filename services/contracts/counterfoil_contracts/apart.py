@@ -10,6 +10,7 @@ import asyncio
 import resource
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from counterfoil_chassis.apart import EndedError, Processes, allow, be_silent, read, ready, write
@@ -17,10 +18,13 @@ from counterfoil_chassis.apart import EndedError, Processes, allow, be_silent, r
 from counterfoil_contracts.registry import judging
 from counterfoil_contracts.registry.judging import TOO_MUCH, Break
 from counterfoil_contracts.schema_entities import Policy
+from counterfoil_contracts.schema_errors import SchemasBusyError
 
 SECONDS: Final = 5.0
 """For one question; those of usual size take a thousandth of it."""
 AT_ONCE: Final = 2
+MOST_WAITING: Final = 64
+"""Questions that wait for a process: of more, those who ask something else of this service would get no turn."""
 _MEMORY: Final = 1 << 30
 
 
@@ -30,12 +34,13 @@ class Apart:
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._asked = 0
         self._processes = Processes("counterfoil_contracts.apart", str(seconds), idle=AT_ONCE)
 
     async def fault_of(self, document: Any) -> str:
         """Return why a document of draft 2020-12 is no schema, or holds references to nowhere; empty = it is one.
 
-        Raises NotStartedError, as `breaks` does.
+        Raises SchemasBusyError and NotStartedError, as `breaks` does.
         """
         try:
             fault: str = await self._ask({"schema": document})
@@ -56,15 +61,24 @@ class Apart:
         await self._processes.close()
 
     async def _ask(self, question: Any) -> Any:
-        async with self._free, self._processes.lent() as process:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await process.send(question)
-                    answer = await process.receive()
-            except TimeoutError:
-                raise EndedError from None
-            process.reusable = True
-            return answer
+        if self._asked >= AT_ONCE + MOST_WAITING:
+            raise SchemasBusyError(
+                "Too many schemas wait to be compiled or compared. Send it again after a few seconds.",
+                retry_after=timedelta(seconds=self._seconds),
+            )
+        self._asked += 1
+        try:
+            async with self._free, self._processes.lent() as process:
+                try:
+                    async with asyncio.timeout(self._seconds):
+                        await process.send(question)
+                        answer = await process.receive()
+                except TimeoutError:
+                    raise EndedError from None
+                process.reusable = True
+                return answer
+        finally:
+            self._asked -= 1
 
 
 def main() -> None:

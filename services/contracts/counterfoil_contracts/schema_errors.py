@@ -7,6 +7,7 @@ from counterfoil_chassis.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    ResourceExhaustedError,
 )
 
 
@@ -140,3 +141,9 @@ class SubjectChangedError(AbortedError):
     """Others registered under the subject meanwhile, time and again; send it again."""
 
     reason = "SUBJECT_CHANGED"
+
+
+class SchemasBusyError(ResourceExhaustedError):
+    """More schemas wait to be compiled or compared than can be in time."""
+
+    reason = "SCHEMAS_BUSY"

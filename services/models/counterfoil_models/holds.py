@@ -1,7 +1,6 @@
 """Datasets that ingest holds: nothing new is made from them, what was made before stays readable and replays."""
 
 import asyncio
-from collections import deque
 from collections.abc import Collection
 from datetime import date
 from types import MappingProxyType
@@ -72,7 +71,7 @@ class Holds:
         self._stores = stores
         self._watcher = source.watch(self._take, self._release)
         self._unconfirmed: set[Key] = set()
-        self._changes: deque[Hold | Key] = deque()
+        self._changes: dict[Key, Hold | None] = {}  # not written yet; of each hold the newest, None = released
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -88,25 +87,26 @@ class Holds:
 
     def _take(self, hold: Hold) -> None:
         self._unconfirmed.discard(hold.key)
-        self._change(hold)
+        self._change(hold.key, hold)
 
     def _release(self, key: Key) -> None:
         self._unconfirmed.discard(key)
-        self._change(key)
+        self._change(key, None)
 
-    def _change(self, change: Hold | Key) -> None:
-        self._changes.append(change)
+    def _change(self, key: Key, change: Hold | None) -> None:
+        self._changes[key] = change
         self._changed.set()
 
     async def _keep(self) -> None:
         while True:
             while self._changes:
-                change = self._changes[0]
+                key, change = next(iter(self._changes.items()))
                 async with self._stores.begin() as transaction:
-                    if isinstance(change, Hold):
+                    if change is not None:
                         await transaction.holds.put(change)
                     else:
-                        await transaction.holds.delete(*change)
-                self._changes.popleft()
+                        await transaction.holds.delete(*key)
+                if self._changes[key] is change:  # else it has changed again meanwhile
+                    del self._changes[key]
             self._changed.clear()
             await self._changed.wait()
