@@ -170,8 +170,9 @@ class Process:
 class Processes:
     """Starts processes of one module when they are needed, and keeps a few that are idle: starting one takes long."""
 
-    def __init__(self, module: str, *arguments: str, idle: int) -> None:
+    def __init__(self, module: str, *arguments: str, idle: int, environment: Mapping[str, str] | None = None) -> None:
         self._command = (module, *arguments)
+        self._environment = environment
         self._most_idle = idle
         self._idle: list[Process] = []
 
@@ -199,7 +200,7 @@ class Processes:
             if process.alive:
                 return process
             await process.end()
-        return await Process.start(*self._command)
+        return await Process.start(*self._command, environment=self._environment)
 
 
 def ready(outgoing: BinaryIO) -> None:

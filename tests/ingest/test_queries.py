@@ -144,6 +144,14 @@ async def test_refuses_a_query_that_needs_too_much_memory(side: ReadSide) -> Non
         await run(side, greedy)
 
 
+async def test_a_small_query_leaves_the_memory_to_the_next_of_its_process(side: ReadSide) -> None:
+    large = "SELECT count(*) FROM (SELECT DISTINCT hash(range) FROM range(4000000))"
+    for sql, rows in (("FROM sales SELECT max(sale_id)", b"[[9]]"), (large, b"[[4000000]]"), (large, b"[[4000000]]")):
+        assert (await run(side, sql)).rows == rows
+    processes = [each for each in psutil.Process().children() if "counterfoil_ingest.query_process" in each.cmdline()]
+    assert len(processes) == 1
+
+
 async def test_a_query_whose_process_is_killed_is_told_as_too_large(side: ReadSide) -> None:
     assert (await run(side, "SELECT 1")).rows == b"[[1]]"
     task = asyncio.create_task(run(side, "SELECT count(*) FROM range(10000000000000) t(x) WHERE x * 7 % 11 = 3"))

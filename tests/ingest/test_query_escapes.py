@@ -377,6 +377,6 @@ async def test_the_process_knows_no_secret_and_writes_no_file(monkeypatch: pytes
             await process.send({"sql": "SELECT", "seconds": 5, "hidden": str(tmp_path), "receipt": False})
             with pytest.raises(SqlInvalidError):
                 await process.receive()
-            assert told_by_the_system(process.pid) == (b"", ["0", "0"])
+            assert told_by_the_system(process.pid) == (b"ARROW_DEFAULT_MEMORY_POOL=system\0", ["0", "0"])
     finally:
         await processes.close()

@@ -18,6 +18,8 @@ from counterfoil_ingest.read_errors import QueryTooLargeError, SqlInvalidError
 _REFUSALS: Final[dict[str, type[CounterfoilError]]] = {
     each.reason: each for each in (SqlInvalidError, QueryTooLargeError, ResultTooLargeError, NotReplayableError)
 }
+_ENVIRONMENT: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+"""Arrow's own allocator takes a gibibyte at once: nearly all that a process may have, and DuckDB could have none."""
 _logger = logging.getLogger(__name__)
 
 
@@ -68,7 +70,7 @@ class QueryProcesses:
         """Take also by how much nicer than this one the processes are, from 0 to 19: others are served first."""
         self._memory = memory
         self._niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness) if niceness else None
-        self._processes = Processes("counterfoil_ingest.query_process", memory, idle=idle)
+        self._processes = Processes("counterfoil_ingest.query_process", memory, idle=idle, environment=_ENVIRONMENT)
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[QueryProcess]:
