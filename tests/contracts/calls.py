@@ -64,7 +64,7 @@ class Contracts:
     def as_principal(self, workspace: str = "default", *, scopes: frozenset[str] = SCOPES) -> dict[str, Any]:
         """Return the timeout and metadata of a principal's call."""
         token = self._signers["gateway"].mint(workspace=workspace, principal="ada", scopes=scopes)
-        return outgoing(default=20.0, token=token)
+        return outgoing(default=60.0, token=token)
 
     def as_ingest(self) -> dict[str, Any]:
         """Return the timeout and metadata of ingest's own call."""
@@ -72,7 +72,7 @@ class Contracts:
 
     def as_service(self, name: str) -> dict[str, Any]:
         """Return the timeout and metadata of a service's own call."""
-        return outgoing(default=20.0, signer=self._signers[name])
+        return outgoing(default=60.0, signer=self._signers[name])
 
     async def submit(self, text: str, *, activate: bool = False, workspace: str = "default") -> pb.ContractVersion:
         request = pb.SubmitContractRequest(document=text, activate=activate)

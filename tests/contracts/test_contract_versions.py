@@ -264,7 +264,7 @@ async def test_watchers_learn_of_changes_as_they_commit(contracts: Contracts) ->
 
     async def next_change() -> tuple[str, str]:
         while True:
-            response = await asyncio.wait_for(anext(changes), 5)
+            response = await asyncio.wait_for(anext(changes), 60)
             if (kind := response.WhichOneof("change")) != "heartbeat":
                 return str(kind), getattr(response, kind).key
 

@@ -105,7 +105,7 @@ class Governance:
     ) -> dict[str, Any]:
         """Return the timeout and metadata of a principal's call."""
         token = self.signers["gateway"].mint(workspace=workspace, principal=principal, scopes=scopes, roles=roles)
-        return outgoing(default=10.0, token=token)
+        return outgoing(default=60.0, token=token)
 
     async def hire(
         self,
@@ -132,7 +132,7 @@ class Governance:
 
     def as_service(self, name: str) -> dict[str, Any]:
         """Return the timeout and metadata of a service's own call."""
-        return outgoing(default=10.0, signer=self.signers[name])
+        return outgoing(default=60.0, signer=self.signers[name])
 
 
 @asynccontextmanager

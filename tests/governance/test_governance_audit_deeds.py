@@ -38,7 +38,7 @@ async def governance(tmp_path: Path) -> AsyncIterator[Governance]:
 
 async def deeds(governance: Governance, action: str, *, count: int) -> list[pb.AuditEntry]:
     """Wait for as many entries of an action that a principal did."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = await governance.audit.ListAuditEntries(
                 pb.ListAuditEntriesRequest(page_size=1000), **governance.as_principal(workspace=WORKSPACE)

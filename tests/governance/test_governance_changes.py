@@ -314,7 +314,7 @@ async def watching(governance: Governance) -> AsyncIterator[tuple[dict[str, pb.C
 
     watcher = client(governance).watch(on_change, on_gone)
     task = asyncio.create_task(watcher.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await watcher.current()
     yield seen, heard
     task.cancel()
@@ -322,7 +322,7 @@ async def watching(governance: Governance) -> AsyncIterator[tuple[dict[str, pb.C
 
 
 async def until(seen: dict[str, pb.Change], heard: asyncio.Event, expected: dict[str, int]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while {key: change.state for key, change in seen.items()} != expected:
             heard.clear()
             await heard.wait()

@@ -74,7 +74,7 @@ class Feed:
 
     async def next(self) -> pb.Incident | str:
         """Return the next incident, or the key of one that is told no more."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for response in self._responses:
                 if response.HasField("put"):
                     incident = pb.Incident()

@@ -126,7 +126,7 @@ async def test_watchers_learn_of_keys_as_they_come_and_go(governance: Governance
 
     async def next_change() -> WatchResponse:
         while True:
-            response = await asyncio.wait_for(anext(changes), 5)
+            response = await asyncio.wait_for(anext(changes), 60)
             if response.WhichOneof("change") != "heartbeat":
                 return response
 

@@ -42,7 +42,7 @@ forbid (principal in Counterfoil::Role::"analyst", action == Counterfoil::Action
 async def checking(governance: Governance) -> AsyncIterator[PolicyChecker]:
     checker = PolicyChecker(governance.channel, governance.signers["graph"], governance.clock)
     task = asyncio.create_task(checker.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await checker.current()
     yield checker
     task.cancel()
@@ -65,7 +65,7 @@ async def test_a_forbid_is_in_force_elsewhere_once_it_is_approved(governance: Go
     async with checking(governance) as checker:
         assert (await checker.require(ANN, EXPORT)).bundle_version == 1
         await put_in_force(governance, shipped_policies() + FORBID, approver=reviewer)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await checker.ask(ANN, EXPORT)).bundle_version == 1:
                 await asyncio.sleep(0.002)  # what arrives by the stream has no event of its own
         with pytest.raises(PolicyDeniedError) as refusal:

@@ -40,11 +40,11 @@ class IngestService:
 
     def called(self, workspace: str = "acme", scopes: tuple[str, ...] = EVERYTHING) -> dict[str, Any]:
         """Return what a principal's call carries."""
-        return outgoing(default=10.0, token=self.token(workspace, scopes=scopes))
+        return outgoing(default=60.0, token=self.token(workspace, scopes=scopes))
 
     def as_gateway(self) -> dict[str, Any]:
         """Return what the gateway's own call carries."""
-        return outgoing(default=10.0, signer=self.gateway)
+        return outgoing(default=60.0, signer=self.gateway)
 
     def item(self, body: bytes, *, source_id: str = "", workspace: str = "acme", **fields: Any) -> AppendItem:
         """Return what the gateway makes of a request with a source's write key, or with an API key."""

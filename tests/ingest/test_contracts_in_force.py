@@ -40,7 +40,7 @@ async def submit(service: IngestService, address: str, *, version: str, required
     document = ADS.format(version=version, required=str(required).lower())
     token = service.token(scopes=("contracts.read", "contracts.write"))
     await stub.SubmitContract(
-        contracts_pb2.SubmitContractRequest(document=document, activate=True), **outgoing(default=5.0, token=token)
+        contracts_pb2.SubmitContractRequest(document=document, activate=True), **outgoing(default=60.0, token=token)
     )
     await channel.close()
 
@@ -54,7 +54,7 @@ async def sent(service: IngestService, *records: dict[str, Any], dataset: str = 
 
 async def until(service: IngestService, outcome: Verdict.Outcome.ValueType) -> None:
     """Send new records until one has this outcome: nothing else tells that the watch has brought a contract."""
-    for number in range(200):
+    for number in range(1200):
         (verdict,) = await sent(service, {"message_id": f"{outcome}-{number}"})
         if verdict.outcome == outcome:
             return

@@ -76,7 +76,7 @@ class Both:
         self._checks: Any = CheckServiceStub(channel)
 
     def called(self, workspace: str = "acme") -> dict[str, Any]:
-        return outgoing(default=20.0, token=self.service.token(workspace, scopes=SCOPES))
+        return outgoing(default=60.0, token=self.service.token(workspace, scopes=SCOPES))
 
     async def activate(self, document: str) -> None:
         await self._contracts.SubmitContract(
@@ -92,7 +92,7 @@ class Both:
     async def check(self, workspace: str = "acme", **request: Any) -> pb.Check:
         """Ask for a check and wait until it is finished."""
         asked = await self._checks.CreateCheck(pb.CreateCheckRequest(**request), **self.called(workspace))
-        for _ in range(600):
+        for _ in range(1200):
             found: pb.Check = await self._checks.GetCheck(
                 pb.GetCheckRequest(check_id=asked.check_id), **self.called(workspace)
             )
@@ -233,7 +233,7 @@ async def test_a_contract_drafted_from_unplanned_records_takes_them(both: Both) 
     document = await both.draft(check.check_id)
     assert yaml.safe_load(document)["schema"][0]["name"] == "basket_seen"
     await both.activate(document)
-    for _ in range(200):
+    for _ in range(1200):
         verdicts = await both.send(*records[:3], dataset="basket_seen")
         if verdicts[0].outcome != 3:
             break
@@ -257,11 +257,11 @@ async def test_a_check_asked_for_while_ingest_is_away_is_run_when_it_comes(tmp_p
     async with contracts_in(tmp_path) as address:
         channel = connect(address)
         stub: Any = CheckServiceStub(channel)
-        called = outgoing(default=20.0, token=both.service.token(scopes=SCOPES))
+        called = outgoing(default=60.0, token=both.service.token(scopes=SCOPES))
         asked = await stub.CreateCheck(pb.CreateCheckRequest(trial=pb.TrialRequest(document=orders())), **called)
         assert (await stub.GetCheck(pb.GetCheckRequest(check_id=asked.check_id), **called)).state == 1
         async with ingest_in(tmp_path, contracts_target=address):
-            for _ in range(600):
+            for _ in range(1200):
                 found = await stub.GetCheck(pb.GetCheckRequest(check_id=asked.check_id), **called)
                 if found.state != pb.Check.State.PENDING:
                     break

@@ -149,7 +149,7 @@ async def test_watchers_see_keys_come_change_and_go(ingest: IngestService) -> No
     names = {hashlib.sha256(first.write_key.encode()).hexdigest(): "first"}
 
     async def next_change() -> tuple[str, str]:
-        kind, key = await asyncio.wait_for(changes.get(), 5)
+        kind, key = await asyncio.wait_for(changes.get(), 60)
         return kind, names.get(key, "new")
 
     assert await next_change() == ("put", "first")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -121,17 +122,24 @@ async def test_a_dataset_with_records_is_watched_by_itself_and_learns(watch: Wat
     assert await watch.told() == []
 
 
-async def test_when_everything_is_due_at_once_workspaces_take_turns_and_no_query_waits(watch: Watch) -> None:
+async def test_when_everything_is_due_at_once_workspaces_take_turns_and_no_query_waits(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, opened, most = watch.side.queries, watch.side.queries.opened, 0
+
+    @asynccontextmanager
+    async def counted(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        nonlocal most
+        most = max(most, queries.running + 1)
+        async with opened(*arguments, **options) as result:
+            yield result
+
+    monkeypatch.setattr(queries, "opened", counted)
     workspaces = [f"workspace_{number}" for number in range(AT_ONCE + 2)]
     for workspace in workspaces:
         watch.side.contracts.put(contract("sales", SALES, workspace=workspace))
         await watch.sell({}, workspace=workspace)
-    rounds = asyncio.gather(*map(watch.monitoring.do_what_is_due, workspaces))
-    most = 0
-    while not rounds.done():
-        most = max(most, watch.side.queries.running)
-        await asyncio.sleep(0.001)
-    await rounds
+    await asyncio.gather(*map(watch.monitoring.do_what_is_due, workspaces))
     assert most == AT_ONCE
     for workspace in workspaces:
         states = {each.monitor.state for each in watch.monitoring.watched(workspace)}
