@@ -1,6 +1,6 @@
 """What every test can ask for: a real PostgreSQL, and the engine under which a test's services keep their data.
 
-And how a run is shared between workers (`pytest -n 2`): by files, but for those that use one installation; where its
+And how a run is shared between workers (`pytest -n 3`): by files, but for those that use one installation; where its
 files are; and what runs only with `--soak`.
 """
 

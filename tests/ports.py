@@ -6,8 +6,13 @@ import os
 import random
 import socket
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
-"""Which of the two workers of a run this is; ports of theirs never meet, though a port is free until it is bound."""
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 3
+"""Which of the three workers of a run this is; ports of theirs never meet, though a port is free until it is bound.
+
+Modulo STEP the first worker's ports are 7 to 9, those of its installations 0 to 5, 26, 30 to 35, 47 and 48; those of
+the next two are 10 and 20 more.
+"""
+STEP = 70
 
 _given: set[int] = set()
 
@@ -16,9 +21,11 @@ def free_port() -> int:
     """Return a port that is free, was not returned before, and is below the kernel's ephemeral range.
 
     An ephemeral one can become anybody's end of a connection before it is bound, even of the connection by which
-    somebody looks whether it serves already. Modulo 20 it is 9 or 19, so that it is in no installation's way either.
+    somebody looks whether it serves already.
     """
-    for port in random.sample(range(17009 + 10 * WORKER, 32700, 20), 700):
+    first = 17017 + 10 * WORKER  # 7 modulo 70
+    known = [port + more for port in range(first, 32700, STEP) for more in range(3)]
+    for port in random.sample(known, len(known)):
         if port in _given:
             continue
         try:

@@ -18,7 +18,7 @@ import grpc
 import httpx
 import psutil
 
-from tests.ports import WORKER
+from tests.ports import STEP, WORKER
 from tests.postgres import Server, die_with_parent
 
 COMMAND = Path(sys.executable).parent / "counterfoil"
@@ -55,11 +55,8 @@ def own_memory(process: psutil.Process) -> int:
 
 
 def free_offset() -> int:
-    """Return an offset under which every port is free, all of them below the kernel's ephemeral range.
-
-    Modulo 20 the ports are 17, 18 and 0 to 6: those of two workers never meet, though a port is free until it is bound.
-    """
-    for offset in random.sample(range(100 + 10 * WORKER, 15000, 20), 200):
+    """Return an offset under which every port is free, all of them below the kernel's ephemeral range."""
+    for offset in random.sample(range(2 * STEP + 10 * WORKER, 15000, STEP), 200):
         with contextlib.ExitStack() as held:
             try:
                 for port in PORTS:
