@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
 from tests.system.installation import Installation
 from tests.system.tenant import ok
@@ -23,7 +23,13 @@ FLAGS = (
 )
 SETTLED = """() => document.querySelector('h1') && !document.querySelector('[aria-busy]')
     && [...document.querySelectorAll('.chart')].every(chart => 'drawn' in chart.dataset)"""
+INSIDE = "() => location.pathname.startsWith('/console/') && document.querySelector('#page h1') !== null"
+GO = "address => { history.pushState(null, '', address); dispatchEvent(new PopStateEvent('popstate')); }"
 SIZE = {"width": 1280, "height": 900}
+PATIENCE_MS = 60_000
+"""How long what somebody sees may take on a busy machine; by default it is 5 s for what is expected."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def find() -> str:
@@ -48,7 +54,7 @@ class Console:
         self._key = key
         self.complaints: list[str] = []
         self.foreign: list[str] = []
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         self.page = context.new_page()
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
@@ -75,9 +81,16 @@ class Console:
         self.page.goto(self.link())
         return self
 
-    def open(self, path: str) -> Page:
-        """Go to an address and wait until everything on it is there; the browser must not have complained."""
+    def load(self, path: str) -> Page:
+        """Load an address and wait until everything on it is there; the browser must not have complained."""
         self.page.goto(f"{self.url}{path}")
+        return self.settle()
+
+    def open(self, path: str) -> Page:
+        """Go to an address as links do, which load nothing anew; from anywhere else, load it."""
+        if not self.page.evaluate(INSIDE):
+            return self.load(path)
+        self.page.evaluate(GO, path)
         return self.settle()
 
     def settle(self) -> Page:
@@ -102,6 +115,18 @@ def signing_in(browser: Browser, installation: Installation) -> Callable[..., Co
         return Console(browser.new_context(viewport=SIZE, **options), installation, key)
 
     return open_console
+
+
+def unchanged(ask: Callable[[], Any], show: Callable[[], Page]) -> tuple[Page, Any]:
+    """Show a page, and return it with the answer that it is held against: one that was the same before and after.
+
+    What services tell each other goes on, so that an answer may be newer than the page.
+    """
+    for _ in range(20):
+        before, page = ask(), show()
+        if (after := ask()) == before:
+            return page, after
+    raise AssertionError(f"it changes all the time, to {after}")
 
 
 def shoot(page: Page, path: Path, *, full_page: bool = False) -> None:

@@ -171,6 +171,11 @@ def _fill(tenant: Tenant) -> Store:
     slow = {"Request-Timeout": "60"}
     attribution = ok(tenant.http.post("/v1/attribution", json={"spec": ATTRIBUTION}, headers=slow))
     lift = ok(tenant.http.post("/v1/lift", json={"spec": LIFT}, headers=slow))
+
+    def in_ledger() -> bool | None:
+        return len(ok(tenant.http.get("/v1/receipts"))["receipts"]) == 3 or None
+
+    until(in_ledger, seconds=60, what="the ledger has not three receipts")
     return Store(tenant, second_person(tenant), person["person_id"], forecast, attribution, lift, change_id)
 
 

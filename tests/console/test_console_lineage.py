@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.console.browser import Console
+from tests.console.browser import Console, unchanged
 from tests.console.shop import DATASET, Shop
 from tests.console.store import HOSTILE
 from tests.console.test_console_pages import rows, table
@@ -97,8 +97,7 @@ def _ends(page: Page) -> set[str]:
 
 
 def test_datasets_and_jobs_are_found_by_a_part_of_their_name(shop_console: Console, told: Shop):
-    page = _open(shop_console)
-    nodes = told.get("/v1/lineage/nodes", page_size=50)["nodes"]
+    page, nodes = unchanged(lambda: told.get("/v1/lineage/nodes", page_size=50)["nodes"], lambda: _open(shop_console))
     assert [row[0].split("\n")[0] for row in rows(table(page, "Datasets and jobs"))] == [one["name"] for one in nodes]
     page.get_by_label("Name", exact=True).fill(REVENUE[3:9])
     page.get_by_role("button", name="Find").click()
@@ -111,8 +110,9 @@ def test_datasets_and_jobs_are_found_by_a_part_of_their_name(shop_console: Conso
 
 
 def test_the_drawing_has_every_node_and_edge_of_the_answer_and_walks_on(shop_console: Console, told: Shop):
-    page = _open(shop_console, node=CENTRE)
-    graph = told.get("/v1/lineage", node_id=CENTRE, depth=4)
+    page, graph = unchanged(
+        lambda: told.get("/v1/lineage", node_id=CENTRE, depth=4), lambda: _open(shop_console, node=CENTRE)
+    )
     assert _ends(page) == {one["node_id"] for one in graph["nodes"]}
     assert page.locator(".board path.line").count() == len(graph["edges"])
     lefts = {

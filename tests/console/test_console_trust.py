@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.console.browser import Console
+from tests.console.browser import Console, unchanged
 from tests.console.store import SECOND_PERSON, Store
+from tests.system.installation import until
 
 
 @pytest.mark.parametrize("output", ["forecast", "attribution", "lift"])
@@ -25,7 +26,7 @@ def test_a_receipt_says_what_stands_behind_a_number_and_replays_it(console: Cons
     for text in said:
         expect(shown).to_contain_text(text)
     page.get_by_role("button", name="Replay").click()
-    expect(page.locator(".outcome")).to_have_attribute("data-outcome", "MATCH", timeout=60_000)
+    expect(page.locator(".outcome")).to_have_attribute("data-outcome", "MATCH")
     console.check()
 
 
@@ -49,6 +50,11 @@ def test_who_asked_cannot_approve_and_a_second_person_can(console: Console, seco
     page.get_by_role("button", name="Approve this payload").click()
     expect(page.locator(".votes")).to_contain_text(f"approved by {SECOND_PERSON}")
     [vote] = store.get(f"/v1/changes/{store.change_id}")["votes"]
+
+    def applied() -> bool | None:
+        return store.get(f"/v1/changes/{store.change_id}")["state"] == "APPLIED" or None
+
+    until(applied, seconds=60, what="the approval has no effect")
     assert (vote["voter"], vote["payload_sha256"]) == (SECOND_PERSON, change["payload_sha256"])
     second.check()
 
@@ -63,8 +69,10 @@ def test_the_policies_in_force_are_listed_with_their_text(console: Console, stor
 
 
 def test_the_audit_log_verifies_and_leaves_with_its_verifier(console: Console, store: Store, tmp_path: Path):
-    page = console.open("/console/trust/audit")
-    newest = store.get("/v1/audit/entries", newest_first=True)["entries"]
+    page, newest = unchanged(
+        lambda: store.get("/v1/audit/entries", newest_first=True)["entries"],
+        lambda: console.open("/console/trust/audit"),
+    )
     assert page.locator("tbody tr").count() == len(newest)
     expect(page.locator("tbody tr").first).to_contain_text(newest[0]["resource"])
     page.get_by_role("button", name="Verify").click()
