@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -217,6 +218,34 @@ async def test_makes_one_file_of_many_small_ones_and_keeps_their_rows(rig: Any, 
     assert table is not None
     assert len(table.files) < 5
     assert [row["sale_id"] for row in rows] == list(range(9))
+
+
+@pytest.mark.parametrize("event_time", ["sold_at", None])
+def test_no_file_gets_more_rows_than_can_be_erased_from_in_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event_time: str | None
+) -> None:
+    monkeypatch.setattr(delta, "_FILE_ROWS", 2_000)
+    monkeypatch.setattr(delta, "_SMALL_FILES", 4)
+    tables = WorkspaceTables(FolderPlace(tmp_path), life="a/0")
+    total = 0
+    for number in range(30):  # of some the rows are alike, of others they are not, so that their bytes differ
+        rows = 100 + number * 37 % 800
+        note = (lambda n: "x") if number % 3 else (lambda n: f"{n * 7919 % 10_007:x}" * 9)
+        new = to_table(*({"sale_id": total + n, "shop": note(n)} for n in range(rows)))
+        total += rows
+        tables.append("sales", new, COLUMNS, until=total)
+        tables.compact()
+    before = tables.view("sales")
+    rounds = 0
+    while tables.settle(lambda _: event_time, before=date(2023, 11, 15)):
+        rounds += 1
+    after = tables.view("sales")
+    assert before is not None
+    assert after is not None
+    assert rounds < 5
+    assert sum(each.rows for each in after.files) == total
+    assert max(each.rows for view in (before, after) for each in view.files) <= 2_000
+    assert total // 2_000 < len(after.files) <= total // 500
 
 
 async def test_a_table_of_an_older_release_takes_our_properties_and_keeps_its_rows(rig: Any) -> None:

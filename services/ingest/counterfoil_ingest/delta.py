@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 1 days",
     "delta.enableExpiredLogCleanup": "true",
 }
-_SMALL_BYTES = 32 << 20
-_FILE_BYTES = 2 * _SMALL_BYTES
+_FILE_BYTES = 64 << 20
+_FILE_ROWS = 2_000_000  # rows that compress well are many in few bytes, and to erase one all of its file are in memory
 _SMALL_FILES = 24  # so many small files of one day are made one
 _KEEP_REPLACED_HOURS = 1  # a query that began before a compaction still reads the files it replaced
 
@@ -126,18 +127,17 @@ class WorkspaceTables:
         deleted when no query can read it any more. Returns whether there was such a day: then there may be another.
         """
         for dataset, table in self._tables.items():
-            for day, sizes in sorted(_sizes(table).items()):
-                if day >= before or sum(size < _SMALL_BYTES for size in sizes) < 2:
+            for day, files in sorted(_days(table).items()):
+                if day >= before or files.small < 2:
                     continue
                 column = event_time(dataset)
-                here: Any = [(DAY, "=", day.isoformat())]
-                writing = _writing(())
-                if column in _schema(table).names and sum(sizes) <= _FILE_BYTES:
+                if column in _schema(table).names and files.fit_into_one:
+                    here: Any = [(DAY, "=", day.isoformat())]
                     done = table.optimize.z_order(
-                        [column], here, target_size=2 * _FILE_BYTES, writer_properties=writing
+                        [column], here, target_size=2 * _FILE_BYTES, writer_properties=_writing(())
                     )
                 else:
-                    done = table.optimize.compact(here, target_size=_FILE_BYTES, writer_properties=writing)
+                    done = _merge(table, day, files)
                 if done["numFilesRemoved"]:
                     return True
         return False
@@ -173,11 +173,11 @@ class WorkspaceTables:
         return DeltaTable(self._place.uri(dataset), storage_options=self._place.options)
 
     def _compact(self, table: DeltaTable) -> None:
-        small = (sum(size < _SMALL_BYTES for size in sizes) for sizes in _sizes(table).values())
-        if max(small, default=0) < _SMALL_FILES:
-            return
-        table.optimize.compact(target_size=_FILE_BYTES, writer_properties=_writing(()))
-        table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False)
+        crowded = {day: files for day, files in _days(table).items() if files.small >= _SMALL_FILES}
+        for day, files in crowded.items():
+            _merge(table, day, files)
+        if crowded:
+            table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False)
 
     def _transaction(self, until: int) -> CommitProperties:
         return CommitProperties(app_transactions=[Transaction(self._app_id, until)])
@@ -206,12 +206,43 @@ def _schema(table: DeltaTable) -> pa.Schema:
     return pa.schema(exported)
 
 
-def _sizes(table: DeltaTable) -> dict[date, list[int]]:
-    """Return the sizes of a table's files by the day of receipt."""
-    found: dict[date, list[int]] = {}
+@dataclass(slots=True)
+class _Files:
+    """The files of one day of receipt: (bytes, rows) of each."""
+
+    each: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def target(self) -> int:
+        """How many bytes a file may have, so that it has no more than `_FILE_ROWS` wherever its rows come from."""
+        least = min((size / rows for size, rows in self.each if rows), default=float(_FILE_BYTES))
+        return max(1, min(_FILE_BYTES, int(least * _FILE_ROWS)))
+
+    @property
+    def small(self) -> int:
+        """How many can be made one with another."""
+        target = self.target
+        return sum(size < target / 2 for size, _ in self.each)
+
+    @property
+    def fit_into_one(self) -> bool:
+        """Whether all of them can be one file."""
+        return sum(size for size, _ in self.each) <= _FILE_BYTES and sum(rows for _, rows in self.each) <= _FILE_ROWS
+
+
+def _days(table: DeltaTable) -> dict[date, _Files]:
+    """Return a table's files by the day of receipt."""
+    found: dict[date, _Files] = {}
     for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        found.setdefault(action[f"partition.{DAY}"], []).append(action["size_bytes"])
+        of_day = found.setdefault(action[f"partition.{DAY}"], _Files())
+        of_day.each.append((action["size_bytes"], action["num_records"]))
     return found
+
+
+def _merge(table: DeltaTable, day: date, files: _Files) -> dict[str, Any]:
+    """Make few files of the small ones of a day; return what was done."""
+    here: Any = [(DAY, "=", day.isoformat())]
+    return table.optimize.compact(here, target_size=files.target, writer_properties=_writing(()))
 
 
 def _keep_type(column: LakeColumn, present: pa.DataType | None) -> LakeColumn:
