@@ -84,12 +84,12 @@ async def gateway_and_backend(keys_dir: Path, **others: float | str) -> AsyncIte
     targets = {f"{name}_target": address for name in ("ingest", "contracts", "graph", "models", "governance")}
     fixed = {"data_dir": keys_dir, "listen": "127.0.0.1:0", "grpc_listen": "127.0.0.1:0", "drain_seconds": 1}
     unlimited = {"requests_per_second": 0, "failed_sign_ins_per_second": 0}
-    settings = Settings(**fixed, **targets, **unlimited | others)
+    settings = Settings(**fixed | targets | unlimited | others)
     key = load_private_key(keys_dir / "keys" / "gateway.pem")
     signer = TokenSigner("gateway", key, clock)
     async with serving(settings, Identity(signer, derive_secret(key), clock)) as gateway:
         url = f"http://{gateway.rest}"
-        async with httpx.AsyncClient(base_url=url, timeout=20) as http, grpc.aio.insecure_channel(gateway.grpc) as rpc:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http, grpc.aio.insecure_channel(gateway.grpc) as rpc:
             yield Doors(http, rpc, backend, imports, url, address, signer, gateway.grpc)
     await server.stop(0)
 

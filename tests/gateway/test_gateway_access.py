@@ -74,7 +74,7 @@ async def sessions(running: Doors) -> dict[str, str]:
     opened = {"ada": ADMIN, "reader": READER, "denied": DENIED, "withdrawn": WITHDRAWN}
     cookies: dict[str, str] = {}
     for name, key in opened.items():
-        async with httpx.AsyncClient(base_url=running.url) as browser:
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as browser:
             made = await browser.post("/console/sign-in-links", headers=with_key(key))
             await browser.get(made.json()["url"])
             cookies[name] = f"{COOKIE}={browser.cookies[COOKIE]}"
@@ -163,7 +163,7 @@ async def refusal(doors: Doors, name: str, headers: dict[str, str]) -> tuple[grp
 
     kind = f"{'stream' if declared.client_streaming else 'unary'}_{'stream' if declared.server_streaming else 'unary'}"
     request = none() if declared.client_streaming else b""
-    call = getattr(doors.rpc, kind)(name)(request, metadata=tuple(headers.items()), timeout=10)
+    call = getattr(doors.rpc, kind)(name)(request, metadata=tuple(headers.items()), timeout=60)
     try:
         if declared.server_streaming:
             async for _ in call:

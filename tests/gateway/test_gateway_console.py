@@ -25,7 +25,7 @@ EXPIRES_SOON = "cfk_" + "s" * 43
 @pytest_asyncio.fixture(loop_scope="session")
 async def browser(doors: Doors) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who opened a link: no key, but what the gateway set."""
-    async with httpx.AsyncClient(base_url=doors.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=doors.url, timeout=60) as client:
         answer = await client.get(await link(doors, ADMIN))
         assert (answer.status_code, answer.headers["location"]) == (303, "/console/")
         yield client
@@ -140,7 +140,7 @@ async def test_signing_out_ends_the_session_and_not_only_its_cookie(doors: Doors
 
 async def test_a_revoked_key_ends_its_sessions_at_once(doors: Doors):
     doors.backend.api_keys.put(REVOKED_LATER, Credential(scopes=SCOPES, workspace="w", principal="ada"))
-    async with httpx.AsyncClient(base_url=doors.url) as client:
+    async with httpx.AsyncClient(base_url=doors.url, timeout=60) as client:
         await client.get(await link(doors, REVOKED_LATER))
         assert (await client.get("/v1/workspaces/mine")).status_code == 200
         doors.backend.api_keys.delete(REVOKED_LATER)
@@ -150,13 +150,13 @@ async def test_a_revoked_key_ends_its_sessions_at_once(doors: Doors):
 
 
 async def test_an_expired_key_ends_its_sessions(doors: Doors):
-    soon = to_timestamp(datetime.now(UTC) + timedelta(seconds=1))
+    soon = to_timestamp(datetime.now(UTC) + timedelta(seconds=3))  # before that the link is opened
     short = Credential(scopes=SCOPES, workspace="w", principal="ada", expires_at=soon)
     doors.backend.api_keys.put(EXPIRES_SOON, short)
-    async with httpx.AsyncClient(base_url=doors.url) as client:
+    async with httpx.AsyncClient(base_url=doors.url, timeout=60) as client:
         await client.get(await link(doors, EXPIRES_SOON))
         while (answer := await client.get("/v1/workspaces/mine")).status_code == 200:
-            pass  # until its second is over
+            pass  # until its seconds are over
         assert (answer.status_code, answer.json()["reason"]) == (401, "CREDENTIAL_EXPIRED")
     doors.backend.api_keys.delete(EXPIRES_SOON)
 

@@ -42,7 +42,7 @@ async def test_a_reader_who_leaves_is_not_exported_to(doors: Doors, admin: dict)
     async with doors.http.stream("GET", URL, headers=admin) as answer:
         async for _ in answer.aiter_bytes():
             break
-    await asyncio.wait_for(doors.backend.asked.wait(), 5)
+    await asyncio.wait_for(doors.backend.asked.wait(), 60)
 
 
 async def test_other_verbs_are_not_served(doors: Doors, admin: dict):

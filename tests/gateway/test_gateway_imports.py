@@ -71,10 +71,10 @@ async def test_a_broken_off_upload_is_no_import(doors: Doors, admin: dict):
         await doors.backend.asked.wait()
         raise ConnectionError("the cable was cut")
 
-    async with httpx.AsyncClient(base_url=doors.url) as client:
+    async with httpx.AsyncClient(base_url=doors.url, timeout=60) as client:
         with pytest.raises(ConnectionError):
             await client.post(URL, content=pieces(), headers=admin)
-    await asyncio.wait_for(doors.backend.refused.wait(), 5)
+    await asyncio.wait_for(doors.backend.refused.wait(), 60)
     assert doors.imports.kept == []
 
 
@@ -89,9 +89,9 @@ async def test_an_upload_of_which_nothing_more_comes_is_no_import(
         yield b"x" * (3 << 20)
         await go.wait()
 
-    async with httpx.AsyncClient(base_url=doors.url) as client:
+    async with httpx.AsyncClient(base_url=doors.url, timeout=60) as client:
         uploading = asyncio.create_task(client.post(URL, content=pieces(), headers=admin))
-        await asyncio.wait_for(doors.backend.refused.wait(), 5)
+        await asyncio.wait_for(doors.backend.refused.wait(), 60)
         go.set()
         await asyncio.gather(uploading, return_exceptions=True)
     assert doors.imports.kept == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -176,20 +178,22 @@ async def test_a_workspace_with_a_quota_is_bound_over_all_of_its_keys(keys_dir: 
         for _ in range(5):
             assert (await _ask(doors, ADMIN)).status_code == 200
         doors.backend.set_quotas("w", requests_per_second=1)
-        refused = None
-        for key in (ADMIN, READER) * 50:
-            answer = await _ask(doors, key)
-            if answer.status_code == 429:
-                refused = answer
-                break
-        assert refused is not None
+        refused = await _until(doors, 429, keys=(ADMIN, READER))
         assert refused.json()["reason"] == "RATE_LIMITED"
         assert refused.json()["metadata"] == {"limit": "requests of the workspace"}
         assert (await _ask(doors, DENIED)).status_code == 403, "another workspace has its own"
         doors.backend.set_quotas("w", requests_per_second=0)
-        for _ in range(50):
-            last = await _ask(doors, ADMIN)
-        assert last.status_code == 200
+        await _until(doors, 200, keys=(ADMIN,))
+        assert {(await _ask(doors, ADMIN)).status_code for _ in range(20)} == {200}
+
+
+async def _until(doors: Doors, status: int, *, keys: tuple[str, ...]) -> httpx.Response:
+    """Ask with each key in turn until the watch has brought what makes this the answer."""
+    async with asyncio.timeout(60):
+        for key in itertools.cycle(keys):
+            if (answer := await _ask(doors, key)).status_code == status:
+                return answer
+    raise AssertionError("unreachable")
 
 
 async def _ask(doors: Doors, key: str) -> httpx.Response:

@@ -22,6 +22,7 @@ from counterfoil_gateway.serving import FAMILIES, SERVING
 
 from tests.gateway import backends
 from tests.gateway.conftest import ADMIN, Doors, gateway_and_backend
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SERVICES = ("ingest", "contracts", "graph", "models", "governance")
@@ -52,7 +53,7 @@ class Fleet:
 async def fleet(keys_dir: Path) -> AsyncIterator[Fleet]:
     verifier = TokenVerifier(load_trusted_keys(keys_dir / "keys" / "trusted"), SystemClock())
     serving = [backends.Backend(verifier) for _ in range(2)]
-    started = [await backends.serve(each) for each in serving]
+    started = [await backends.serve(each, address=f"127.0.0.1:{free_port()}") for each in serving]
     servers, addresses = [each[0] for each in started], [each[1] for each in started]
     async for doors in gateway_and_backend(keys_dir, model_serving_target=f"ipv4:{','.join(addresses)}"):
         yield Fleet(doors, serving, servers, addresses)
@@ -136,7 +137,7 @@ async def test_calls_go_round_those_that_are_there_and_none_fails_when_one_leave
     assert counts() == [before[0], before[1] + 20]
     back, _, _ = await backends.serve(fleet.serving[0], address=fleet.addresses[0])
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while counts()[0] == before[0]:
                 assert await statuses(2) == {200}
                 await asyncio.sleep(0.05)

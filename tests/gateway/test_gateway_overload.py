@@ -41,10 +41,10 @@ async def filled(doors: Doors) -> list[asyncio.Task[object]]:
     request = workspaces_pb2.GetWorkspaceRequest(workspace_id="slow")
 
     async def by_grpc() -> object:
-        return await stub.GetWorkspace(request, metadata=(("x-api-key", ADMIN),), timeout=20)
+        return await stub.GetWorkspace(request, metadata=(("x-api-key", ADMIN),), timeout=60)
 
     slow = [asyncio.ensure_future(by_grpc()), asyncio.ensure_future(doors.http.get("/v1/workspaces/slow", headers=KEY))]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(doors.backend.requests) < 2:
             await asyncio.sleep(0.01)
     return slow
@@ -69,7 +69,7 @@ async def test_both_doors_refuse_what_is_one_too_many_and_answer_probes(small: D
     for task in slow:
         task.cancel()
     await asyncio.gather(*slow, return_exceptions=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await small.http.get("/v1/workspaces/w", headers=KEY)).status_code != 200:
             await asyncio.sleep(0.01)
 
@@ -119,7 +119,7 @@ async def test_a_request_that_does_not_get_on_loses_its_place(monkeypatch: pytes
     app = admission.guard(reads)
     watching = asyncio.create_task(admission.watch())
     never = asyncio.Event()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert (await call(app, release=never))[0] == 408
     assert (admission.load.running, admission.bytes) == (0, 0)
     left = asyncio.create_task(call(app, release=never))
@@ -145,7 +145,7 @@ async def test_a_gateway_that_stops_under_load_cuts_off_no_request_that_it_took(
     doors = await anext(made)
 
     async def sender(name: str) -> None:
-        async with httpx.AsyncClient(base_url=doors.url, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=doors.url, timeout=60) as http:
             for number in range(10**6):
                 mark = f"{name}.{number}"
                 batch = [{"type": "track", "event": "E", "userId": "u", "messageId": mark}]
@@ -158,7 +158,7 @@ async def test_a_gateway_that_stops_under_load_cuts_off_no_request_that_it_took(
                 answered.add(mark)
 
     senders = [asyncio.create_task(sender(str(number))) for number in range(10)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(answered) < 200:
             await asyncio.sleep(0.01)
     backend = doors.backend

@@ -48,7 +48,7 @@ def _until_alive(url: str) -> httpx.Response:
     end = time.monotonic() + 60
     while True:
         try:
-            return httpx.get(f"{url}/healthz")
+            return httpx.get(f"{url}/healthz", timeout=30)
         except httpx.TransportError:
             assert time.monotonic() < end, "it does not come up"
             time.sleep(0.05)
@@ -57,11 +57,11 @@ def _until_alive(url: str) -> httpx.Response:
 def test_lives_before_its_services_do_and_leaves_when_told(environment: dict[str, str], process: subprocess.Popen[str]):
     url = f"http://{environment['COUNTERFOIL_GATEWAY_LISTEN']}"
     assert _until_alive(url).status_code == 200
-    ready = httpx.get(f"{url}/readyz")
+    ready = httpx.get(f"{url}/readyz", timeout=30)
     assert ready.status_code == 503
     assert ready.json()["checks"]["governance"].startswith("does not answer")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def test_finishes_what_runs_before_it_leaves(environment: dict[str, str], process: subprocess.Popen[str]):
@@ -74,9 +74,9 @@ def test_finishes_what_runs_before_it_leaves(environment: dict[str, str], proces
         time.sleep(1)  # longer than the pause in which the door still takes requests
         yield b"]"
 
-    answer = httpx.post(f"{url}/v1/batch", content=body(), timeout=10)
+    answer = httpx.post(f"{url}/v1/batch", content=body(), timeout=60)
     assert (answer.status_code, answer.json()["reason"]) == (401, "CREDENTIAL_MISSING")
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def _said(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

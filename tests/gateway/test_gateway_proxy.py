@@ -28,7 +28,9 @@ async def test_metadata_goes_through_but_for_what_is_ours(doors: Doors):
         ("x-raw-bin", b"\x00\xff"),
         ("traceparent", f"00-{trace}-00f067aa0ba902b7-01"),
     )
-    call = stub.GetWorkspace(workspaces_pb2.GetWorkspaceRequest(workspace_id="mine"), metadata=(*KEY, *mine), timeout=5)
+    call = stub.GetWorkspace(
+        workspaces_pb2.GetWorkspaceRequest(workspace_id="mine"), metadata=(*KEY, *mine), timeout=30
+    )
     answer = await call
     assert answer.workspace_id == "w"
     seen = doors.backend.metadata[-1]
@@ -36,7 +38,7 @@ async def test_metadata_goes_through_but_for_what_is_ours(doors: Doors):
     assert "x-api-key" not in seen
     assert seen["authorization"].startswith("Bearer ey")
     assert seen["traceparent"].split("-")[1] == trace
-    assert 4 < doors.backend.remaining[-1] <= 5.1
+    assert 20 < doors.backend.remaining[-1] <= 30.1
     assert dict(await call.trailing_metadata())["x-answered-by"] == "backend"
 
 
@@ -44,7 +46,7 @@ async def test_a_key_may_come_as_bearer_and_no_deadline_becomes_a_minute(doors: 
     stub: Any = workspaces_pb2_grpc.WorkspaceServiceStub(doors.rpc)
     request = workspaces_pb2.GetWorkspaceRequest(workspace_id="mine")
     await stub.GetWorkspace(request, metadata=(("authorization", f"Bearer {ADMIN}"),))
-    assert 55 < doors.backend.remaining[-1] <= 60.1
+    assert 45 < doors.backend.remaining[-1] <= 60.1
 
 
 async def test_rich_errors_go_through(doors: Doors):
@@ -59,17 +61,17 @@ async def test_rich_errors_go_through(doors: Doors):
 async def test_a_deadline_ends_the_call_behind(doors: Doors):
     stub: Any = workspaces_pb2_grpc.WorkspaceServiceStub(doors.rpc)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await stub.GetWorkspace(workspaces_pb2.GetWorkspaceRequest(workspace_id="slow"), metadata=KEY, timeout=0.3)
+        await stub.GetWorkspace(workspaces_pb2.GetWorkspaceRequest(workspace_id="slow"), metadata=KEY, timeout=1)
     assert failure.value.code() is C.DEADLINE_EXCEEDED
-    await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+    await asyncio.wait_for(doors.backend.cancelled.wait(), 60)
 
 
 async def test_a_cancelled_call_is_cancelled_behind(doors: Doors):
     stub: Any = workspaces_pb2_grpc.WorkspaceServiceStub(doors.rpc)
     call = stub.GetWorkspace(workspaces_pb2.GetWorkspaceRequest(workspace_id="slow"), metadata=KEY)
-    await asyncio.wait_for(doors.backend.asked.wait(), 5)
+    await asyncio.wait_for(doors.backend.asked.wait(), 60)
     call.cancel()
-    await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+    await asyncio.wait_for(doors.backend.cancelled.wait(), 60)
 
 
 async def test_streams_go_through_and_end_with_their_reader(doors: Doors):
@@ -85,7 +87,7 @@ async def test_streams_go_through_and_end_with_their_reader(doors: Doors):
     async for _ in call:
         break
     call.cancel()
-    await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+    await asyncio.wait_for(doors.backend.cancelled.wait(), 60)
 
 
 async def test_uploads_go_through(doors: Doors):
@@ -110,9 +112,9 @@ async def test_a_broken_off_upload_is_not_passed_on_as_a_whole_one(doors: Doors)
         call = stub.UploadImport(metadata=KEY)
         await call.write(imports_pb2.UploadImportRequest(header={"dataset": "sales", "format": "CSV"}))
         await call.write(imports_pb2.UploadImportRequest(chunk=b"x" * 1000))
-        await asyncio.wait_for(doors.backend.asked.wait(), 5)
+        await asyncio.wait_for(doors.backend.asked.wait(), 60)
         call.cancel()
-        await asyncio.wait_for(doors.backend.refused.wait(), 5)
+        await asyncio.wait_for(doors.backend.refused.wait(), 60)
     assert doors.imports.kept == []
 
 

@@ -214,9 +214,9 @@ async def test_raw_text_is_strict_utf_8_and_query_sets_the_rest(doors: Doors, ad
 
 
 async def test_deadlines_come_from_the_caller_within_bounds(doors: Doors, admin: dict):
-    for text, longest in (("2.5", 2.5), ("1000", 60), (None, 10)):
+    for text, longest in (("25.5", 25.5), ("1000", 60), (None, 10)):
         await doors.http.get("/v1/workspaces/mine", headers=admin | ({"request-timeout": text} if text else {}))
-        assert longest - 1 < doors.backend.remaining[-1] <= longest + 0.1
+        assert longest * 0.6 < doors.backend.remaining[-1] <= longest + 0.1
     for text in ("0", "-1", "nan", "inf", "soon"):
         answer = await doors.http.get("/v1/workspaces/mine", headers=admin | {"request-timeout": text})
         problem(answer, 400, "BAD_FIELD")
@@ -226,8 +226,8 @@ async def test_deadlines_come_from_the_caller_within_bounds(doors: Doors, admin:
 
 async def test_a_caller_that_leaves_cancels_the_backends_work(doors: Doors, admin: dict):
     with pytest.raises(httpx.ReadTimeout):
-        await doors.http.get("/v1/workspaces/slow", headers=admin, timeout=0.6)
-    await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+        await doors.http.get("/v1/workspaces/slow", headers=admin, timeout=1.5)
+    await asyncio.wait_for(doors.backend.cancelled.wait(), 60)
 
 
 async def test_receipts_come_from_the_ledger_then_from_the_producer(doors: Doors, admin: dict):
@@ -239,8 +239,8 @@ async def test_receipts_come_from_the_ledger_then_from_the_producer(doors: Doors
     assert (await doors.http.get("/v1/receipts/models.2", headers=admin)).json()["purpose"] == "producer"
     for unknown in ("models.3", "nobody.1", "x"):
         problem(await doors.http.get(f"/v1/receipts/{unknown}", headers=admin), 404, "NOT_FOUND")
-    await doors.http.get("/v1/receipts/models.2", headers=admin | {"request-timeout": "3"})
-    assert 2 < doors.backend.remaining[-1] <= 3.1, "both calls share one deadline"
+    await doors.http.get("/v1/receipts/models.2", headers=admin | {"request-timeout": "30"})
+    assert 20 < doors.backend.remaining[-1] <= 30.1, "both calls share one deadline"
 
 
 async def test_replay_goes_to_the_producer_that_the_id_names(doors: Doors, admin: dict):

@@ -109,14 +109,14 @@ forbid (principal, action == Counterfoil::Action::"call", resource == Counterfoi
 """
     doors.backend.policies.activate(shipped_policies() + forbids)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (answer := await register(doors)).status_code != 403:
                 await asyncio.sleep(0)
         assert (answer.json()["error_code"], "schemas-are-frozen" in answer.json()["message"]) == (403, True)
         await asked(doors, "GET", "/subjects")
     finally:
         doors.backend.policies.activate(shipped_policies())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await register(doors)).status_code != 200:
                 await asyncio.sleep(0)
 
@@ -145,7 +145,7 @@ async def test_schemas_are_read_by_id_together_whatever_the_query_says(doors: Do
     doors.backend.held = asyncio.Event()
     paths = [f"{BASE}/schemas/ids/{n}?subject=orders-{n}" for n in range(1, 31)]
     tasks = [asyncio.create_task(doors.http.get(path, headers=headers)) for path in paths]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not doors.backend.shared:
             await asyncio.sleep(0.005)
     doors.backend.held.set()

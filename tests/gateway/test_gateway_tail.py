@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ async def test_records_are_events_whose_ids_are_offsets(doors: Doors, admin: dic
     assert orjson.loads(second["data"])["next_offset"] == 9
     assert quiet == {"": "nothing new", "id": "16"}
     assert doors.backend.requests[-1].dataset == "events"
-    await asyncio.wait_for(doors.backend.cancelled.wait(), 5)
+    await asyncio.wait_for(doors.backend.cancelled.wait(), 60)
 
 
 async def test_a_browser_goes_on_where_it_was(doors: Doors, admin: dict):
@@ -73,7 +72,7 @@ async def test_without_asking_for_events_records_are_lines(doors: Doors, admin: 
 
 
 async def test_a_session_opens_the_stream_since_a_browser_cannot_send_a_key(doors: Doors):
-    async with httpx.AsyncClient(base_url=doors.url) as browser:
+    async with httpx.AsyncClient(base_url=doors.url, timeout=60) as browser:
         made = await doors.http.post("/console/sign-in-links", headers={"x-api-key": ADMIN})
         await browser.get(made.json()["url"])
         async with browser.stream("GET", URL, headers=EVENTS) as answer:
@@ -91,9 +90,9 @@ async def test_failures_are_told_before_and_after_the_stream_began(doors: Doors,
 
 
 async def test_a_drain_ends_every_tail_at_once_and_cleanly(keys_dir: Path, admin: dict):
-    running = gateway_and_backend(keys_dir)
+    running = gateway_and_backend(keys_dir, drain_seconds=50)
     doors = await anext(running)
-    async with httpx.AsyncClient(timeout=10) as http, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+    async with httpx.AsyncClient(timeout=60) as http, grpc.aio.insecure_channel(doors.grpc_address) as channel:
         stub: Any = records_pb2_grpc.RecordServiceStub(channel)
         call = stub.TailRecords(records_pb2.TailRecordsRequest(), metadata=(("x-api-key", ADMIN),))
         answers = aiter(call)
@@ -112,10 +111,9 @@ async def test_a_drain_ends_every_tail_at_once_and_cleanly(keys_dir: Path, admin
 
         readers = asyncio.gather(read_on(), until_refused(), return_exceptions=True)
         await began.wait()
-        since = time.monotonic()
-        with pytest.raises(StopAsyncIteration):
-            await anext(running)
-        assert time.monotonic() - since < 0.9, "the second that calls may still take was not used up"
+        async with asyncio.timeout(30):  # the time that calls may still take is not used up
+            with pytest.raises(StopAsyncIteration):
+                await anext(running)
         text, refusal = await readers
     assert isinstance(text, str)
     assert text.endswith("\n\n")

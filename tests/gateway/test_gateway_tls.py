@@ -38,7 +38,7 @@ async def test_both_doors_serve_by_their_certificate_and_sessions_are_for_tls_al
     files = authority.issue("door", ["localhost", "127.0.0.1"])
     async for doors in gateway_and_backend(keys_dir, door_cert_file=files.certificate, door_key_file=files.key):
         url = doors.url.replace("http:", "https:")
-        async with httpx.AsyncClient(base_url=url, verify=context(authority), trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, verify=context(authority), trust_env=False, timeout=60) as client:
             assert (await client.get("/v1/sources", headers={"x-api-key": ADMIN})).status_code == 200
             link, cookie = await sign_in(client)
         assert link.startswith("https://")
@@ -46,14 +46,14 @@ async def test_both_doors_serve_by_their_certificate_and_sessions_are_for_tls_al
         credentials = grpc.ssl_channel_credentials(authority.file.read_bytes())
         async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
             call = SourceServiceStub(channel).ListSources(
-                ListSourcesRequest(), metadata=(("x-api-key", ADMIN),), timeout=10
+                ListSourcesRequest(), metadata=(("x-api-key", ADMIN),), timeout=60
             )
             await call
         stranger = Authority(tmp_path, "stranger")
-        async with httpx.AsyncClient(base_url=url, verify=context(stranger), trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, verify=context(stranger), trust_env=False, timeout=60) as client:
             with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
                 await client.get("/healthz")
-        async with httpx.AsyncClient(base_url=doors.url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=doors.url, trust_env=False, timeout=60) as client:
             with pytest.raises(httpx.TransportError):  # plain HTTP
                 await client.get("/healthz")
 
@@ -67,7 +67,7 @@ async def test_a_changed_certificate_counts_at_both_doors_without_a_restart(
     files, changed = (each.issue("door", ["localhost", "127.0.0.1"]) for each in (now, later))
 
     async def served(url: str, authority: Authority) -> bool:
-        async with httpx.AsyncClient(base_url=url, verify=context(authority), trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, verify=context(authority), trust_env=False, timeout=60) as client:
             try:
                 return (await client.get("/healthz")).status_code == 200
             except httpx.ConnectError:
@@ -78,20 +78,20 @@ async def test_a_changed_certificate_counts_at_both_doors_without_a_restart(
         assert await served(url, now)
         shutil.copy(changed.key, files.key)
         shutil.copy(changed.certificate, files.certificate)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await served(url, later):
                 await asyncio.sleep(0.02)
         credentials = grpc.ssl_channel_credentials(later.file.read_bytes())
         async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
             metadata = (("x-api-key", ADMIN),)
-            await SourceServiceStub(channel).ListSources(ListSourcesRequest(), metadata=metadata, timeout=10)
+            await SourceServiceStub(channel).ListSources(ListSourcesRequest(), metadata=metadata, timeout=60)
 
 
 FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.7"}
 
 
 async def test_a_proxy_that_is_not_trusted_cannot_say_that_it_ended_tls(doors: Doors) -> None:
-    async with httpx.AsyncClient(base_url=doors.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=doors.url, trust_env=False, timeout=60) as client:
         link, cookie = await sign_in(client, **FORWARDED)
     assert link.startswith("http://")
     assert "; Secure" not in cookie
@@ -99,7 +99,7 @@ async def test_a_proxy_that_is_not_trusted_cannot_say_that_it_ended_tls(doors: D
 
 async def test_a_trusted_proxy_says_how_people_came(keys_dir: Path) -> None:
     async for doors in gateway_and_backend(keys_dir, trusted_proxies="127.0.0.0/8"):
-        async with httpx.AsyncClient(base_url=doors.url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=doors.url, trust_env=False, timeout=60) as client:
             link, cookie = await sign_in(client, **FORWARDED)
             plain, _ = await sign_in(client)
     assert link.startswith("https://")
