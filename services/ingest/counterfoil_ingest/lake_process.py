@@ -23,7 +23,6 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 from counterfoil_chassis.apart import read, ready, write
 from counterfoil_chassis.errors import UnavailableError
-from counterfoil_chassis.memory import keep_freed_memory
 from deltalake.exceptions import DeltaError
 
 from counterfoil_ingest.arrow import LakeColumn
@@ -150,7 +149,6 @@ def main() -> None:
     """Write the lake until ingest ends this process, or ends: even in the middle of a commit."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process of a service, which goes on for a while
         signal.signal(number, signal.SIG_IGN)
-    keep_freed_memory()
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is not taken for an answer
     received: SimpleQueue[Any] = SimpleQueue()
