@@ -296,6 +296,23 @@ async def test_a_file_is_imported_and_can_be_queried(service: Service) -> None:
     assert await refused(service.queries.RunQuery(wrong, **service.called())) == "SQL_INVALID"
 
 
+async def test_a_query_whose_process_cannot_start_is_answered_as_something_to_send_again(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "apart" / "duckdb.py"
+    broken.parent.mkdir()
+    broken.write_text("import a_library_that_nobody_has")
+    asked = queries_pb2.RunQueryRequest(sql="SELECT 1")
+    with monkeypatch.context() as found:
+        found.setenv("PYTHONPATH", str(broken.parent))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.queries.RunQuery(asked, **service.called())
+    failure = failure_of(caught.value)
+    assert (caught.value.code(), failure.reason) == (grpc.StatusCode.UNAVAILABLE, "PROCESS_NOT_STARTED")
+    assert failure.retry_after is not None
+    assert (await service.queries.RunQuery(asked, **service.called())).rows == b"[[1]]"
+
+
 async def test_uploads_of_a_workspace_have_a_bound_and_others_keep_theirs(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
