@@ -249,7 +249,7 @@ class AuditRoom(audit_pb2_grpc.AuditServiceServicer):
 
     async def next(self, action: str) -> audit_pb2.NewAuditEntry:
         """Wait for the next entry of an action."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 entry = await self.entries.get()
                 if entry.action == action:

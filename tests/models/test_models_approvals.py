@@ -60,7 +60,7 @@ async def version_of(client: Client, version: int = 1) -> models_pb2.ModelVersio
 
 
 async def reaches(client: Client, state: V.State.ValueType, version: int = 1) -> models_pb2.ModelVersion:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             found = await version_of(client, version)
             if found.state == state:
@@ -262,7 +262,7 @@ async def test_a_report_that_cannot_be_delivered_is_tried_again(shop, client):
     waiting = await asked(client)
     shop.office.changes.reachable = False
     shop.office.changes.move(waiting.change_id, C.APPROVED)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while shop.office.changes.refusals == 0:
             await asyncio.sleep(0.02)
     assert (await version_of(client)).state == V.PENDING_APPROVAL

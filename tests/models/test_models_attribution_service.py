@@ -150,7 +150,7 @@ async def test_an_attribution_shows_the_models_side_by_side_with_cost_and_receip
     assert receipt.policy_bundle.version == 1
     assert receipt.completeness == made.completeness
     assert len(receipt.trace_id) == 32
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert receipts_pb2.Receipt.FromString(await market.office.receipts.get()) == receipt
 
 

@@ -84,7 +84,7 @@ class Governed:
 
     async def entry(self, action: str) -> audit_pb2.AuditEntry:
         """Wait for the newest audit entry of an action."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 request = audit_pb2.ListAuditEntriesRequest(page_size=100)
                 page = await self.governance.audit.ListAuditEntries(request, **self.governance.as_principal())

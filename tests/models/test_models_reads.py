@@ -52,7 +52,7 @@ async def test_contracts_knows_what_the_models_of_each_workspace_read(world: Wor
     async with contracts_in(world.data_dir, governance_target=world.settings.governance_target) as contracts:
         room = world.settings.model_copy(update={"contracts_target": contracts.address})
         told = replace(world, settings=room)
-        async with told.serving() as running, told.client(running) as client, asyncio.timeout(30):
+        async with told.serving() as running, told.client(running) as client, asyncio.timeout(60):
             while await known(contracts, "acme") != wanted:
                 await asyncio.sleep(0.02)  # it is said in the background
             another = models_pb2.CreateModelRequest()

@@ -114,7 +114,7 @@ async def test_a_forecast_follows_the_season_and_comes_with_its_receipt(shop, cl
 async def test_the_receipt_reaches_the_ledger_with_the_same_bytes(shop, client):
     await serve(client)
     made = await forecast(client)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         delivered = receipts_pb2.Receipt.FromString(await shop.office.receipts.get())
     assert delivered == await receipt_of(client, made)
 

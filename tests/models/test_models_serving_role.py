@@ -140,7 +140,7 @@ async def test_the_same_question_at_every_process_at_once_has_one_answer_and_one
         assert [int(row[0]) for row in database.execute("SELECT count(*) FROM forecast")] == [1]
         assert [int(row[0]) for row in database.execute("SELECT count(*) FROM receipt")] == [1]
         assert [int(row[0]) for row in database.execute("SELECT count(*) FROM output")] == [1]
-    async with asyncio.timeout(30):  # the one that trains delivers what the others left for it
+    async with asyncio.timeout(60):  # the one that trains delivers what the others left for it
         kept = {await fleet.world.office.receipts.get() for _ in range(2)}
     ids = {receipts_pb2.Receipt.FromString(each).receipt_id for each in kept}
     assert ids == {answers[0].receipt_id, answers[3].receipt_id}
@@ -191,7 +191,7 @@ async def test_who_is_second_with_an_answer_waits_for_the_first_and_gives_the_fi
             assert await transaction.outputs.add(output("1"), receipt=b"1")
             adding = asyncio.create_task(add_second())
             with direct(shared.settings.database_url) as database:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while not database.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'transactionid'"):
                         await asyncio.sleep(0.01)
         added, found = await adding
