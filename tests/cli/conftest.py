@@ -40,7 +40,7 @@ def counterfoil(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
             [COMMAND, *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             cwd=tmp_path,
             env=running.clean_environment() | variables,

@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+import psutil
 from counterfoil_cli.env import DOORS, TRACE_DOORS
 from counterfoil_cli.traces.__main__ import Sink, serve
 from counterfoil_cli.traces.settings import TracesSettings
@@ -45,7 +46,7 @@ class Program:
                 return self.lines[-1]
         raise AssertionError(f"no line {start!r} among {self.lines}")
 
-    def end(self, seconds: float = 30) -> int:
+    def end(self, seconds: float = 90) -> int:
         """Read what is left and return the exit code."""
         rest, _ = self.process.communicate(timeout=seconds)
         self.lines += rest.splitlines()
@@ -54,6 +55,19 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the parent alone."""
         self.process.send_signal(number)
+
+
+def outlived(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Return which processes are still there half a minute later; one that nobody waits for has ended, too."""
+    _, alive = psutil.wait_procs(list(processes), timeout=30)
+    return [each for each in alive if not _has_ended(each)]
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,8 @@ import yaml
 from click.testing import CliRunner
 from counterfoil_cli.__main__ import COMMANDS, LazyGroup, main
 
-from tests.cli.running import COMMAND, Program, clean_environment, free_listens
+from tests.cli.running import COMMAND, Program, clean_environment, free_listens, outlived
+from tests.system.installation import until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -46,7 +47,7 @@ class Up:
             [COMMAND, *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             env=clean_environment() | known | variables,
         )
@@ -67,7 +68,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         children = psutil.Process(made.program.process.pid).children(recursive=True)
         made.program.send(signal.SIGINT)
         assert made.program.end() == 0, made.program.lines
-        assert not [child for child in children if child.is_running()]
+        assert not outlived(children)
     finally:
         made.program.process.kill()
         made.program.process.communicate()
@@ -94,11 +95,11 @@ def test_the_console_is_opened_by_a_link_that_works_once(up: Up):
     [shown] = [line for line in up.program.lines if line.startswith("  Console")]
     for url in (shown.split()[1], up.run("console").stdout.strip()):
         assert url.startswith(f"{up.url}/console/sign-in?code=")
-        with httpx.Client() as browser:
+        with httpx.Client(timeout=60) as browser:
             assert browser.get(url).headers["location"] == "/console/"
             assert browser.get(f"{up.url}/console/session").json()["principal"] == "admin"
             assert browser.get(f"{up.url}/v1/sources").status_code == 200
-        assert httpx.get(url).status_code == 410
+        assert httpx.get(url, timeout=60).status_code == 410
     assert "CREDENTIAL_INVALID" in failed(up.run("console", "--key", "cfk_nobody"))
 
 
@@ -120,7 +121,12 @@ def test_a_key_is_created_used_listed_and_revoked(up: Up):
     assert key not in listed.stdout
     assert "SCOPE_MISSING" in failed(up.run("keys", "create", "--principal", "admin", "--key", key))
     assert up.run("keys", "revoke", key_id).returncode == 0
-    line = failed(up.run("keys", "list", COUNTERFOIL_API_KEY=key))
+
+    def refused() -> subprocess.CompletedProcess[str] | None:
+        listed = up.run("keys", "list", COUNTERFOIL_API_KEY=key)
+        return listed if listed.returncode else None
+
+    line = failed(until(refused, seconds=60, what="the gateway has not heard of it"))
     assert "HTTP 401" in line
     assert "trace " in line
 
@@ -198,7 +204,7 @@ def test_checking_a_contract_says_who_would_be_refused_and_shows_a_record(up: Up
         head = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "checked", "version": version, "status": "active"}
         (tmp_path / f"{version}.yaml").write_text(yaml.safe_dump({**head, "schema": schema}))
     key = (up.data / "admin.key").read_text().strip()
-    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}) as client:
+    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}, timeout=60) as client:
         answer = client.post(
             "/v1/contracts",
             params={"activate": "true"},
@@ -231,7 +237,7 @@ def contracts_of_a_shop(folder: Path) -> tuple[Path, Path]:
 def test_a_pipeline_is_told_whom_a_change_breaks_and_passes_once_they_have_left(up: Up, tmp_path: Path):
     now, _ = contracts_of_a_shop(tmp_path)
     key = (up.data / "admin.key").read_text().strip()
-    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}) as client:
+    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}, timeout=60) as client:
         submitted = client.post(
             "/v1/contracts",
             params={"activate": "true"},
@@ -266,7 +272,7 @@ def test_a_check_tells_how_many_recent_records_would_be_refused(up: Up, tmp_path
         schema = [{"name": "tried_orders", "properties": [{**total, **option}]}]
         (tmp_path / f"{version}.yaml").write_text(yaml.safe_dump({**head, "version": version, "schema": schema}))
     key = (up.data / "admin.key").read_text().strip()
-    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+    with httpx.Client(base_url=up.url, headers={"authorization": f"Bearer {key}"}, timeout=60) as client:
         submitted = client.post(
             "/v1/contracts",
             params={"activate": "true"},
@@ -330,7 +336,7 @@ def test_something_else_behind_the_address_is_one_line(counterfoil: Run):
         connection.recv(4096)
         connection.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
         connection.close()
-        _, text = process.communicate(timeout=30)
+        _, text = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "broke off" in text
     assert len(text.splitlines()) == 1
@@ -370,7 +376,7 @@ def test_help_imports_no_command():
         "heavy = {'grpc', 'httpx', 'rich', 'counterfoil_cli.launcher', 'pydantic'} & sys.modules.keys()\n"
         "assert not heavy, heavy\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "nonsense"])

@@ -48,7 +48,7 @@ def run(repository: Path, *arguments: str, code: int, listens: dict[str, str]) -
         [COMMAND, "demo", *arguments, "--data", repository / "data"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
         cwd=repository / "deeper",
         env=clean_environment() | listens,
@@ -113,7 +113,7 @@ def test_says_where_the_packs_are_looked_for(tmp_path: Path):
         [COMMAND, "demo", "--data", tmp_path / "data"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         cwd=tmp_path,
     )

@@ -186,12 +186,12 @@ def test_no_shared_library_starts_a_thread_when_it_is_imported():
         f"for name in {SHARED_LIBRARIES!r}: importlib.import_module(name)\n"
         "assert len(os.listdir('/proc/self/task')) == 1, os.listdir('/proc/self/task')\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_a_child_of_the_parent_that_imported_them_serves_grpc():
     program = PARENT.replace("LIBRARIES", repr(SHARED_LIBRARIES))
-    result = subprocess.run([sys.executable, "-c", program], check=False, timeout=60, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", program], check=False, timeout=120, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "b'pong'\n" * 2), result.stderr
 
 

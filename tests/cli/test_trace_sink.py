@@ -33,7 +33,7 @@ EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 @pytest.fixture
 async def api(sink: Sink) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the pages' and Jaeger's door."""
-    async with httpx.AsyncClient(base_url=f"http://{sink.pages}", trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://{sink.pages}", trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -254,7 +254,7 @@ def request_bytes(**changes: Any) -> bytes:
 async def post(sink: Sink, content: bytes, **headers: str) -> httpx.Response:
     """Send an export request over HTTP."""
     names = {"content-type": "application/x-protobuf"} | {key.replace("_", "-"): text for key, text in headers.items()}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return await client.post(f"http://{sink.otlp_http}/v1/traces", content=content, headers=names)
 
 
@@ -306,9 +306,9 @@ async def test_grpc_refuses_malformed_bytes_and_goes_on(sink: Sink):
     async with grpc.aio.insecure_channel(sink.otlp_grpc) as channel:
         export = channel.unary_unary(EXPORT)
         with pytest.raises(grpc.aio.AioRpcError) as failure:
-            await export(b"\xff\xff\xff", timeout=10)
+            await export(b"\xff\xff\xff", timeout=60)
         assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert await export(request_bytes(), timeout=10) == b""
+        assert await export(request_bytes(), timeout=60) == b""
 
 
 @pytest.mark.parametrize(
@@ -355,10 +355,10 @@ async def test_leading_zeros_of_a_trace_id_may_be_left_away(api: httpx.AsyncClie
 
 
 async def test_only_the_newest_spans_are_kept(tmp_path: Path):
-    async with sink_in(tmp_path, max_spans=10) as sink, httpx.AsyncClient(trust_env=False) as client:
+    async with sink_in(tmp_path, max_spans=10) as sink, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         for number in range(30):
             await post(sink, request_bytes(trace_id=bytes([number + 1] * 16)))
-    async with sink_in(tmp_path, max_spans=10) as sink, httpx.AsyncClient(trust_env=False) as client:
+    async with sink_in(tmp_path, max_spans=10) as sink, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await post(sink, request_bytes(trace_id=b"new" + bytes(13)))
         kept = (await client.get(f"http://{sink.pages}/api/traces", params={"limit": 100})).json()["data"]
     assert len(kept) == 10
@@ -368,7 +368,7 @@ async def test_only_the_newest_spans_are_kept(tmp_path: Path):
 async def test_old_spans_go_and_with_them_their_operations(tmp_path: Path):
     async with sink_in(tmp_path) as sink:
         await post(sink, request_bytes(name="old"))
-    async with sink_in(tmp_path, max_days=1e-9) as sink, httpx.AsyncClient(trust_env=False) as client:
+    async with sink_in(tmp_path, max_days=1e-9) as sink, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await post(sink, request_bytes(trace_id=b"n" * 16, name="new"))
         assert (await client.get(f"http://{sink.pages}/api/traces")).json()["data"] == []
         assert (await client.get(f"http://{sink.pages}/api/services")).json()["data"] == []
@@ -384,7 +384,7 @@ async def test_a_broken_file_is_put_aside_and_the_sink_starts(tmp_path: Path):
 async def test_spans_survive_a_restart(tmp_path: Path):
     async with sink_in(tmp_path) as sink:
         await post(sink, request_bytes(trace_id=b"k" * 16))
-    async with sink_in(tmp_path) as sink, httpx.AsyncClient(trust_env=False) as client:
+    async with sink_in(tmp_path) as sink, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         assert (await client.get(f"http://{sink.pages}/api/traces/{b'k'.hex() * 16}")).status_code == 200
 
 

@@ -196,6 +196,20 @@ def test_the_migration_makes_the_tables_as_they_are_declared(tmp_path: Path) -> 
     engine.dispose()
 
 
+async def ended(exporter: InMemorySpanExporter) -> Any:
+    """Return the consumer's one span, which ends a moment after what it did can be read."""
+
+    def found() -> list[Any]:
+        return [each for each in exporter.get_finished_spans() if each.name == SPAN_CONSUME]
+
+    async def is_there() -> bool:
+        return bool(found())
+
+    await until(is_there)
+    [span] = found()
+    return span
+
+
 async def test_a_requests_trace_goes_on_in_the_graph_and_a_rebuild_links_to_it(client: Client) -> None:
     exporter = InMemorySpanExporter()
     provider: Any = trace.get_tracer_provider()
@@ -203,13 +217,13 @@ async def test_a_requests_trace_goes_on_in_the_graph_and_a_rebuild_links_to_it(c
     with trace.get_tracer("test").start_as_current_span("a request") as request:
         await client.append("events", {"message_id": "m", "type": "page", "user_id": "u", "timestamp": AT})
         trace_id = request.get_span_context().trace_id
-    (span,) = [each for each in exporter.get_finished_spans() if each.name == SPAN_CONSUME]
+    span = await ended(exporter)
     assert span.context is not None
     assert span.context.trace_id == trace_id
     exporter.clear()
     await client.rebuild()
     await client.caught_up(1)
-    (again,) = [each for each in exporter.get_finished_spans() if each.name == SPAN_CONSUME]
+    again = await ended(exporter)
     assert again.context is not None
     assert again.context.trace_id != trace_id
     assert [link.context.trace_id for link in again.links] == [trace_id]

@@ -326,6 +326,6 @@ async def peers_in(folder: Path) -> AsyncIterator[Peers]:
 
 async def until(reached: Any) -> None:
     """Wait until an awaited condition holds, asking again: for what has no event to wait for."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await reached():
             await asyncio.sleep(0.02)
