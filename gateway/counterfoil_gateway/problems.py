@@ -35,8 +35,8 @@ HTTP: Mapping[grpc.StatusCode, int] = {
     C.UNAVAILABLE: 503,
     C.DATA_LOSS: 500,
 }
-HTTP_OF_REASON: Mapping[str, int] = {"ETAG_MISMATCH": 412}
-"""Reasons whose HTTP status is finer than their code's."""
+HTTP_OF_REASON: Mapping[str, int] = {"ETAG_MISMATCH": 412, "FILE_TOO_LARGE": 413}
+"""Reasons whose HTTP status is finer than their code's: what sending again does not mend is no 429."""
 HIDDEN = frozenset({C.UNKNOWN, C.INTERNAL, C.DATA_LOSS})
 """Codes whose text is for our logs, not for callers."""
 HIDDEN_DETAIL = "Something failed on our side; quote the trace_id."
