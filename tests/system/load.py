@@ -25,7 +25,8 @@ LATER = (429, 503, 504)
 class Sender(ABC, threading.Thread):
     """Sends one thing after the other until stopped, each until it is acknowledged."""
 
-    pause = 0.0
+    pause = 0.05
+    """Seconds after each: what is under load has to go on, not to give all that it can."""
 
     def __init__(self, name: str, installation: Installation) -> None:
         super().__init__(name=name, daemon=True)
