@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counterfoil_chassis import migrate
 from counterfoil_chassis.errors import StartError
-from counterfoil_chassis.migrate import upgrade
 from counterfoil_chassis.stores import stores
 from counterfoil_cli.backups import erasing, manifest
 from counterfoil_cli.backups.cut import cut
@@ -51,7 +51,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("original")
     golden_folder.unpack(data)
     for service, store in stores().items():
-        upgrade(f"sqlite+aiosqlite:///{data / f'{service}.db'}", store.migrations)
+        migrate.upgrade(f"sqlite+aiosqlite:///{data / f'{service}.db'}", store.migrations)
     return data
 
 

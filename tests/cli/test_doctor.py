@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from counterfoil_chassis import migrate
 from counterfoil_chassis.identity import write_key_pair
-from counterfoil_chassis.migrate import upgrade
 from counterfoil_cli.commands.doctor import examined
 from counterfoil_cli.doctor import places, processes, programs, redaction
 from counterfoil_cli.doctor.findings import SERVICES, Finding, Patient
@@ -87,7 +87,7 @@ def test_keys_that_others_can_read_or_that_do_not_fit_are_named(patient: Patient
 def test_a_database_of_another_revision_or_that_is_none_is_named(patient: Patient) -> None:
     assert {each.outcome for each in places.databases(patient)} == {"warn"}  # none is there yet
     for service in ("contracts", "graph", "models"):
-        upgrade(f"sqlite:///{patient.data / service}.db", f"counterfoil_{service}")
+        migrate.upgrade(f"sqlite:///{patient.data / service}.db", f"counterfoil_{service}")
     (patient.data / "ingest.db").write_text("no database, but long enough to be read as one" * 50)
     for service, revision in (("graph", "0000"), ("models", "9999")):
         with closing(sqlite3.connect(patient.data / f"{service}.db")) as connection:

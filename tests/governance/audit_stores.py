@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from counterfoil_chassis import audit_verify
+from counterfoil_chassis import audit_verify, migrate
 from counterfoil_chassis.clock import SystemIds
 from counterfoil_chassis.database import Database
-from counterfoil_chassis.migrate import upgrade
 from counterfoil_chassis.watch import Feed
 from counterfoil_governance import audit, audit_checkpoints, audit_export
 from counterfoil_governance.audit_checkpoints import CheckpointSigner
@@ -48,7 +47,7 @@ async def opened(file: Path) -> AsyncIterator[SqlTransactions]:
 
 async def write_log(file: Path, *, deeds: list[str], checkpoints: tuple[int, ...] = (), signer: Any = SIGNER) -> None:
     """Make a log: one entry for each deed, and a checkpoint at each of these sizes."""
-    await asyncio.to_thread(upgrade, f"sqlite+aiosqlite:///{file}", "counterfoil_governance")
+    await asyncio.to_thread(migrate.upgrade, f"sqlite+aiosqlite:///{file}", "counterfoil_governance")
     async with opened(file) as transactions:
         for number, deed in enumerate(deeds, 1):
             async with transactions.begin() as stores:

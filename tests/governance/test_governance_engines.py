@@ -7,7 +7,7 @@ from sqlite3 import IntegrityError
 
 import pytest
 from asyncpg import PostgresError
-from counterfoil_chassis.migrate import upgrade
+from counterfoil_chassis import migrate
 from counterfoil_governance.settings import Settings
 
 from tests.postgres import direct
@@ -26,7 +26,7 @@ WRITE = {
 @pytest.mark.parametrize("table", WRITE)
 def test_what_is_written_once_can_be_neither_changed_nor_deleted(tmp_path: Path, table: str) -> None:
     url = Settings(data_dir=tmp_path).database_url
-    upgrade(url, "counterfoil_governance")
+    migrate.upgrade(url, "counterfoil_governance")
     with direct(url.replace("+aiosqlite", "")) as database:
         database.execute(f"INSERT INTO {table} VALUES {WRITE[table]}")
         for statement in (f"UPDATE {table} SET workspace = 'zeta'", f"DELETE FROM {table}"):

@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 import pytest
+from counterfoil_chassis import migrate
 from counterfoil_chassis.clock import from_micros
 from counterfoil_chassis.database import Database
 from counterfoil_chassis.health import HEALTH
-from counterfoil_chassis.migrate import upgrade
 from counterfoil_graph.absorbing import Absorber
 from counterfoil_graph.entities import EventKind, Name
 from counterfoil_graph.extraction import Extractor
@@ -148,7 +148,7 @@ async def test_the_sql_engine_comes_to_the_same_persons_in_every_state(
     lines: list[dict[str, Any]], block: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('graph')}/graph.db"
-    await asyncio.to_thread(upgrade, url, "counterfoil_graph")
+    await asyncio.to_thread(migrate.upgrade, url, "counterfoil_graph")
     database = Database(url)
     mapping, _ = read_mapping(identity.MAPPING)
     assert mapping is not None
@@ -182,7 +182,7 @@ async def test_the_sql_engine_comes_to_the_same_persons_in_every_state(
 
 
 def test_the_migration_makes_the_tables_as_they_are_declared(tmp_path: Path) -> None:
-    upgrade(f"sqlite+aiosqlite:///{tmp_path}/graph.db", "counterfoil_graph")
+    migrate.upgrade(f"sqlite+aiosqlite:///{tmp_path}/graph.db", "counterfoil_graph")
     engine = create_engine(f"sqlite:///{tmp_path}/graph.db")
     made = inspect(engine)
     for table in METADATA.sorted_tables:

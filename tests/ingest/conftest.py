@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counterfoil_chassis import migrate
 from counterfoil_chassis.clock import SystemClock, SystemIds
 from counterfoil_chassis.lease import Lease, lease_of
-from counterfoil_chassis.migrate import upgrade
 from counterfoil_ingest.append import Appender, open_appender
 from counterfoil_ingest.registry import Contracts
 from counterfoil_ingest.settings import Settings
@@ -53,7 +53,7 @@ async def open_log(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         while opened:
             await close(opened[0])
         url = Settings(data_dir=tmp_path).database_url
-        upgrade(url, "counterfoil_ingest")
+        migrate.upgrade(url, "counterfoil_ingest")
         lease = lease_of("ingest", url, seconds=10)
         assert await lease.taken()
         contracts = Contracts(nothing_more, monotonic=time.monotonic)

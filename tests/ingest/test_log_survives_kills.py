@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from counterfoil_chassis.migrate import upgrade
+from counterfoil_chassis import migrate
 from counterfoil_ingest import blocks
 from counterfoil_ingest.entities import Outcome
 from counterfoil_ingest.settings import Settings
@@ -39,7 +39,7 @@ async def acknowledged_until_killed(folder: Path, run: str, *, lines: int) -> li
 async def test_every_acknowledged_record_is_there_once_after_kills(
     tmp_path: Path, open_log: Callable[[], Awaitable[LogRig]]
 ) -> None:
-    upgrade(Settings(data_dir=tmp_path).database_url, "counterfoil_ingest")
+    migrate.upgrade(Settings(data_dir=tmp_path).database_url, "counterfoil_ingest")
     chance = random.Random(7)
     told: list[str] = []
     for run in range(ROUNDS):
