@@ -118,7 +118,7 @@ class LakeThread:
     async def call(self, request: Mapping[str, Any], in_force: InForce) -> tuple[dict[str, Any], bytes]:
         """Return the answer to a call, having told both as JSON does."""
         asked = orjson.loads(orjson.dumps(request))
-        work = partial(answer, self.writer, asked, lambda question: _told(in_force(question["in_force"])))
+        work = partial(answer, self.writer, asked, lambda question: {"columns": _told(in_force(question["in_force"]))})
         told, data = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         if "failed" in told:
             raise failure(told)

@@ -65,6 +65,18 @@ async def _append(side: ReadSide, first: int, count: int) -> None:
     await side.append(*(record("other", f"o{n}", {"sale_id": n}) for n in range(first, first + count)))
 
 
+async def test_a_dataset_without_a_contract_gets_there_too(rig: LogRig) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig, apart=True) as side:
+        await side.append(sale(1), sale(2))
+        await side.append(record("unplanned", "u1", {"sale_id": 3}))
+        await side.flush()
+        for dataset, rows in (("sales", 2), ("unplanned", 1)):
+            request = {"call": "view", "workspace": "acme", "dataset": dataset}
+            found, _ = await side.calls.call(request, lambda _: None)
+            assert [file["rows"] for file in found["table"]["files"]] == [rows]
+
+
 @pytest.mark.both_engines("ingest")
 async def test_each_row_is_there_once_whenever_the_process_is_killed(
     rig: LogRig, monkeypatch: pytest.MonkeyPatch

@@ -103,7 +103,7 @@ class LakeProcess:
             process = await self._started()
         await process.send(request)
         while "in_force" in (message := await process.receive()):
-            await process.send(in_force(message["in_force"]))
+            await process.send({"columns": in_force(message["in_force"])})
         return message, await process.read(message.get("size", 0))
 
     async def _started(self) -> Process:

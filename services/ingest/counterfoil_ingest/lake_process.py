@@ -93,7 +93,7 @@ _CALLS: Final = {"read": _read, "write": _write, "settle": _settle, "erase": _er
 
 def _in_force(ask: Ask) -> InForce:
     def known(dataset: str) -> list[LakeColumn] | None:
-        told = ask({"in_force": dataset})
+        told = ask({"in_force": dataset})["columns"]
         return None if told is None else columns_of(told)
 
     return known
