@@ -28,6 +28,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).resolve().parent.parent
+_REASON = re.compile(r"[A-Z]{2,}(?:_[A-Z]+)+")
 PAGES = ROOT / "docs" / "reference"
 PACKAGES = ("chassis", "governance", "contracts", "ingest", "graph", "models", "gateway", "cli")
 
@@ -112,15 +113,30 @@ def errors_page() -> str:
 
 
 def reasons_in(folder: Path) -> set[str]:
-    """Return what looks like a reason among the string literals below a folder, settings and SQL left out."""
-    files = [
-        p
-        for p in sorted(folder.rglob("*.py"))
-        if not {"sql", "migrations"} & set(p.parts) and p.stem not in ("settings", "sql_guard")
-    ]
-    text = "\n".join(p.read_text() for p in files)
-    codes = {each.name for each in Code}
-    return set(re.findall(r'"([A-Z]{2,}(?:_[A-Z]+)+)"', text)) - codes
+    """Return what looks like a reason among the strings that code below a folder tells; settings and SQL left out."""
+    found: set[str] = set()
+    for file in sorted(folder.rglob("*.py")):
+        if {"sql", "migrations"} & set(file.parts) or file.stem in ("settings", "sql_guard"):
+            continue
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        aside = {id(each) for node in nodes for each in not_told(node)}
+        texts = (node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in aside)
+        found.update(text for text in texts if isinstance(text, str) and _REASON.fullmatch(text))
+    return found - {each.name for each in Code}
+
+
+def not_told(node: ast.AST) -> Iterator[ast.expr | None]:
+    """Yield the strings of a node that are looked for or looked up, and the names that a module offers."""
+    if isinstance(node, ast.Dict):
+        yield from node.keys
+    elif isinstance(node, ast.Compare):
+        yield from (node.left, *node.comparators)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+        yield from node.args
+    elif (
+        isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" and isinstance(node.value, ast.List)
+    ):
+        yield from node.value.elts
 
 
 def told_by(folder: Path) -> set[str]:
