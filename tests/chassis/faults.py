@@ -121,10 +121,10 @@ class FaultProxy:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            before.transport.abort()  # first: who is cancelled once more while it ends would leave it open
             for each in tasks:
                 each.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            before.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: _Way) -> None:
         while data := await reader.read(65536):

@@ -81,9 +81,10 @@ class House:
         task.add_done_callback(self._connections.discard)
 
     async def _hand_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(HERE, self._port)
-        with contextlib.suppress(OSError):  # either side left
-            await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        with contextlib.closing(writer), contextlib.suppress(OSError):  # either side left
+            there, back = await asyncio.open_connection(HERE, self._port)
+            with contextlib.closing(back):
+                await asyncio.gather(_copy(reader, back), _copy(there, writer))
 
     def open(self) -> None:
         """Let the database server and the names be found."""
