@@ -43,8 +43,9 @@ up: setup ## Start every process on this machine; Ctrl-C stops them. ARGS are th
 demo: setup ## A grocer's real year and a synthetic store: forecast, attribution beside lift, consent, approvals. ARGS=--exit ends it.
 	@$(BIN)/counterfoil demo $(ARGS)
 
-test: setup ## Run the tests, in three processes, as some wait. ARGS are those of pytest, which runs them in one.
-	@$(BIN)/python -m pytest $(or $(ARGS),-n 3)
+test: setup ## Run the tests, in three processes, as some wait; what fails among others once more alone. ARGS are those of pytest, which runs them in one.
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 3) || { [ $$? = 1 ] && [ -z "$(ARGS)" ] && echo "What failed among others is run once more, alone:" && \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures=none; }
 
 soak: setup ## What `make test` runs in short, at length: 50 kills of every process, 20,000 pairs of schemas, every fault to every SDK, a gigabyte (over an hour). SOAK_ROUNDS=n, COMPATIBILITY_PAIRS=n for fewer.
 	@SOAK_ROUNDS=$${SOAK_ROUNDS:-50} COMPATIBILITY_PAIRS=$${COMPATIBILITY_PAIRS:-20000} CLIENT_FAULTS=all IMPORT_MB=$${IMPORT_MB:-1024} $(BIN)/python -m pytest -s --soak \

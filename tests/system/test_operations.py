@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.certificates import Authority, Files
 from tests.cli.running import COMMAND, Program, clean_environment
-from tests.system.installation import free_offset
+from tests.system.installation import free_offset, until
 
 SERVICES = ("gateway", "models", "graph", "ingest", "contracts", "governance")
 EMAIL = "canary.ada@example.com"
@@ -135,8 +135,13 @@ def check(channel: grpc.Channel) -> str:
 def test_every_process_tells_how_it_is_and_that_its_certificate_is_good(secured: Secured) -> None:
     ports = {"gateway": 9100, "ingest": 9101, "contracts": 9102, "graph": 9103, "models": 9104, "governance": 9105}
     for service, port in ports.items():
-        told = secured.health(service, port)
-        assert told["status"] == "ok", told
+        told = until(  # who follows another may just have lost it
+            lambda service=service, port=port: (
+                found if (found := secured.health(service, port))["status"] == "ok" else None
+            ),
+            seconds=60,
+            what=f"{service} is not well",
+        )
         assert "certificate" in {each["name"] for each in told["checks"]}
 
 

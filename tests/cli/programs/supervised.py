@@ -14,9 +14,8 @@ QUICK = Restarts(first_seconds=0.02, longest_seconds=0.1)
 
 
 def say(text):
-    """Print a line by one write, since several processes share the pipe."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Print a line by one write: several processes share the pipe, and a signal may come in the midst of another."""
+    os.write(1, f"{text}\n".encode())
 
 
 def wait(name):
