@@ -78,9 +78,11 @@ async def test_a_caller_who_leaves_ends_the_work(apart: Apart):
 async def test_one_that_is_killed_while_it_judges_has_proven_nothing(apart: Apart):
     assert await apart.fault_of(TEXT) == ""
     hard = {"allOf": ONE_OF}
-    waiting = asyncio.create_task(apart.breaks(hard, {**hard, "required": ["z"]}, Policy.EXACT))
-    await asyncio.sleep(0.2)
     [child] = children()
+    used = sum(child.cpu_times()[:2])
+    waiting = asyncio.create_task(apart.breaks(hard, {**hard, "required": ["z"]}, Policy.EXACT))
+    while sum(child.cpu_times()[:2]) < used + 0.05:  # it judges
+        await asyncio.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     [found] = await waiting
     assert found.rule == "UNPROVEN"

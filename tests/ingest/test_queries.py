@@ -154,9 +154,11 @@ async def test_a_small_query_leaves_the_memory_to_the_next_of_its_process(side: 
 
 async def test_a_query_whose_process_is_killed_is_told_as_too_large(side: ReadSide) -> None:
     assert (await run(side, "SELECT 1")).rows == b"[[1]]"
-    task = asyncio.create_task(run(side, "SELECT count(*) FROM range(10000000000000) t(x) WHERE x * 7 % 11 = 3"))
-    await asyncio.sleep(0.2)
     [child] = [each for each in psutil.Process().children() if "counterfoil_ingest.query_process" in each.cmdline()]
+    used = sum(child.cpu_times()[:2])
+    task = asyncio.create_task(run(side, "SELECT count(*) FROM range(10000000000000) t(x) WHERE x * 7 % 11 = 3"))
+    while sum(child.cpu_times()[:2]) < used + 0.05:  # it works on the query
+        await asyncio.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     with pytest.raises(QueryTooLargeError):
         await task
