@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -23,31 +21,6 @@ from counterfoil_governance.scopes import GOVERNANCE_WRITE, bounded, require_wit
 from counterfoil_governance.store import Stores
 
 PREFIX: Final = "cfk_"
-RANDOM_BYTES: Final = 32
-
-
-@dataclass(frozen=True)
-class Secret:
-    """A key as its owner sees it once: `text` is never kept."""
-
-    text: str
-
-    @property
-    def sha256(self) -> bytes:
-        """Return what is kept of it."""
-        return hashlib.sha256(self.text.encode()).digest()
-
-    @property
-    def last_four(self) -> str:
-        """Return the end that tells keys apart."""
-        return self.text[-4:]
-
-
-def make_secret(random: bytes) -> Secret:
-    """Return the API key made of 32 random bytes: `cfk_` and 43 URL-safe characters."""
-    if len(random) != RANDOM_BYTES:
-        raise ValueError("an API key is made of 32 random bytes")
-    return Secret(PREFIX + base64.urlsafe_b64encode(random).rstrip(b"=").decode())
 
 
 async def create_key(stores: Stores, key: Key, *, asked: Collection[str], recorder: Recorder) -> Key:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
+
+from counterfoil_chassis.key_secrets import Secret
 
 from counterfoil_ingest.entities import Source, SourceMapping, WriteKey
 from counterfoil_ingest.errors import WriteKeyNotFoundError
 from counterfoil_ingest.store import SourceStore
 
 PREFIX: Final = "cfw_"
-RANDOM_BYTES: Final = 32
 SCOPE: Final = "ingest.append"
 """All that a write key may do."""
 
@@ -22,30 +21,6 @@ DEFAULT_MAPPINGS: Final = (SourceMapping("", "", "events"),)
 DEFAULT_OVERLAP: Final = timedelta(hours=24)
 
 _PRINCIPAL = "source:"
-
-
-@dataclass(frozen=True)
-class Secret:
-    """A write key as its owner sees it once; `text` is never kept."""
-
-    text: str
-
-    @property
-    def sha256(self) -> bytes:
-        """What is kept of it."""
-        return hashlib.sha256(self.text.encode()).digest()
-
-    @property
-    def last_four(self) -> str:
-        """The end that tells keys apart."""
-        return self.text[-4:]
-
-
-def make_secret(random: bytes) -> Secret:
-    """Return the write key made of 32 random bytes: `cfw_` and 43 URL-safe characters."""
-    if len(random) != RANDOM_BYTES:
-        raise ValueError("a write key is made of 32 random bytes")
-    return Secret(PREFIX + base64.urlsafe_b64encode(random).rstrip(b"=").decode())
 
 
 def principal_of(source_id: str) -> str:

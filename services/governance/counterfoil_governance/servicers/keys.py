@@ -10,6 +10,7 @@ from counterfoil.governance.v1.keys_pb2_grpc import KeyServiceServicer
 from counterfoil_chassis.clock import Clock, Ids, from_timestamp, to_timestamp
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
+from counterfoil_chassis.key_secrets import RANDOM_BYTES, make_secret
 from counterfoil_chassis.paging import Pager
 from google.protobuf.message import Message
 
@@ -85,7 +86,7 @@ class KeyServicer(KeyServiceServicer):
     async def _create(
         self, stores: Stores, request: pb.CreateKeyRequest, *, workspace: str, granted: tuple[str, ...]
     ) -> pb.CreateKeyResponse:
-        secret = keys.make_secret(self._random_bytes(keys.RANDOM_BYTES))
+        secret = make_secret(keys.PREFIX, self._random_bytes(RANDOM_BYTES))
         key = Key(
             workspace=workspace,
             key_id=self._ids.new(),

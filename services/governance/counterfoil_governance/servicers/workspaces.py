@@ -11,6 +11,7 @@ from counterfoil.governance.v1.workspaces_pb2_grpc import WorkspaceServiceServic
 from counterfoil_chassis.clock import Clock, Ids, from_timestamp
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
+from counterfoil_chassis.key_secrets import RANDOM_BYTES, make_secret
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.watch import Feed
 from google.protobuf.message import Message
@@ -115,7 +116,7 @@ class WorkspaceServicer(WorkspaceServiceServicer):
 
     async def _create(self, stores: Stores, request: pb.CreateWorkspaceRequest) -> pb.CreateWorkspaceResponse:
         now = self._clock.now()
-        secret = keys.make_secret(self._random_bytes(keys.RANDOM_BYTES))
+        secret = make_secret(keys.PREFIX, self._random_bytes(RANDOM_BYTES))
         workspace = await workspaces.create_workspace(
             stores,
             workspace_id=request.workspace_id,

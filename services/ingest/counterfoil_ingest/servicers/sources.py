@@ -15,6 +15,7 @@ from counterfoil_chassis.audit import AuditTrail
 from counterfoil_chassis.clock import Clock, Ids, from_micros, to_micros, to_timestamp
 from counterfoil_chassis.idempotency import Idempotency
 from counterfoil_chassis.identity import current_caller
+from counterfoil_chassis.key_secrets import RANDOM_BYTES, Secret, make_secret
 from counterfoil_chassis.paging import Pager
 from counterfoil_chassis.watch import Feed
 from google.protobuf.message import Message
@@ -148,8 +149,8 @@ class SourceServicer(SourceServiceServicer):
             details=details,
         )
 
-    def _secret(self) -> sources.Secret:
-        return sources.make_secret(self._random_bytes(sources.RANDOM_BYTES))
+    def _secret(self) -> Secret:
+        return make_secret(sources.PREFIX, self._random_bytes(RANDOM_BYTES))
 
 
 def to_proto(source: Source) -> pb.Source:
