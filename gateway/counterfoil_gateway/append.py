@@ -147,7 +147,7 @@ _ITEM, _BODY = _tag(AppendManyRequest, "items"), _tag(AppendItem, "body")
 def _check(result: AppendResult) -> None:
     if result.code in _SENDERS_FAULT:
         if result.reason == "BODY_TOO_LARGE":
-            raise too_large()
+            raise too_large("20 MiB once decompressed")
         raise Problem(C.INVALID_ARGUMENT, result.detail, result.reason or "BAD_JSON")
     if result.code:
         wait = math.ceil(result.retry_after.ToTimedelta().total_seconds()) if result.HasField("retry_after") else 1

@@ -12,6 +12,7 @@ from counterfoil_gateway.problems import C, Problem
 
 MAX_BODY = 4 << 20
 MAX_DEPTH = 64
+_DISCARDED = 64 << 20
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 _OPEN = (dict, list)
@@ -33,6 +34,8 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     """Return the whole body; raise Problem above 4 MiB and CallerLeftError."""
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > MAX_BODY:
+        if b"expect" not in headers:  # who asks first has sent nothing yet
+            await _discard(receive)
         raise too_large()
     body, whole = await read_beginning(receive)
     if not whole:
@@ -41,7 +44,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
 
 
 async def read_beginning(receive: Receive) -> tuple[bytes, bool]:
-    """Return the body and True, or its first 4 MiB and False; raise CallerLeftError."""
+    """Return the body and True, or its first 4 MiB and False, the rest of it read; raise CallerLeftError."""
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -52,14 +55,29 @@ async def read_beginning(receive: Receive) -> tuple[bytes, bool]:
         size += len(chunk)
         chunks.append(chunk)
         if size > MAX_BODY:
+            if event.get("more_body"):
+                await _discard(receive)
             return b"".join(chunks)[:MAX_BODY], False
         if not event.get("more_body"):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks), True
 
 
-def too_large() -> Problem:
+async def _discard(receive: Receive) -> None:
+    """Read what is left of a body, up to 64 MiB, and keep nothing.
+
+    An answer before its end would be lost with the connection: senders read none until all is sent, and try again.
+    """
+    size = 0
+    while size < _DISCARDED:
+        event = await receive()
+        size += len(event.get("body", b""))
+        if not event.get("more_body"):
+            return
+
+
+def too_large(most: str = f"{MAX_BODY} bytes") -> Problem:
     """Return the problem of a body over the limit."""
-    text = f"the body is over {MAX_BODY} bytes; send less at once, or a file to /v1/imports"
+    text = f"the body is over {most}; send less at once, or a file to /v1/imports"
     return Problem(C.INVALID_ARGUMENT, text, "BODY_TOO_LARGE", http=413)
 
 

@@ -7,11 +7,12 @@ import contextlib
 import logging
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import uvicorn
@@ -33,6 +34,8 @@ from counterfoil_gateway.settings import Settings
 
 DRAIN_PAUSE = 0.3
 """Seconds between saying "not ready" and refusing, for balancers to notice."""
+HEAD_SECONDS: Final = 20.0
+"""How long a connection may take to send the head of a request."""
 _RENEW_SECONDS = 60.0
 _STREAMS = 256  # of one connection; its further calls wait at the caller's side
 log = logging.getLogger(__name__)
@@ -84,6 +87,7 @@ async def serving(
         stack.push_async_callback(stop_grpc, settings.drain_seconds)
         server = _Server(uvicorn.Config(gateway.app, **_uvicorn(settings)))
         http = asyncio.create_task(server.serve([listener]))
+        tasks.append(asyncio.create_task(server.let_go()))
         stack.push_async_callback(_stop_doors, server, http, partial(stop_grpc, settings.drain_seconds))
         ready = asyncio.create_task(_announce(gateway.readiness, health_of_door))
         stack.push_async_callback(_end, [ready])
@@ -148,6 +152,28 @@ class _Server(uvicorn.Server):
     async def accepting(self) -> None:
         """Wait until requests are taken."""
         await self._accepting.wait()
+
+    async def let_go(self) -> None:
+        """Close for ever the connections that take longer than 20 seconds to send the head of a request.
+
+        uvicorn itself bounds only those that send nothing after an answer; bodies are bounded once they have a place.
+        """
+        since: dict[tuple[Any, Any], float] = {}
+        while True:
+            await asyncio.sleep(HEAD_SECONDS / 4)
+            now = time.monotonic()
+            connections: set[Any] = set(self.server_state.connections)
+            owing = [(each, each.cycle) for each in connections if _owes_a_head(each)]
+            since = {each: since.get(each, now) for each in owing}
+            for (connection, _), begun in since.items():
+                if now - begun >= HEAD_SECONDS:
+                    connection.transport.close()
+
+
+def _owes_a_head(connection: Any) -> bool:
+    """Tell whether a connection has sent no request yet, or has begun its next one and not said which."""
+    cycle = connection.cycle
+    return cycle is None or (cycle.response_complete and connection.timeout_keep_alive_task is None)
 
 
 async def _grpc_door(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import httpx
 import pytest
 from counterfoil.common.v1.receipts_pb2 import Receipt
 
-from tests.gateway.conftest import Doors
+from tests.gateway.conftest import ADMIN, WRITE, Doors
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 JSON = {"content-type": "application/json"}
@@ -86,6 +87,27 @@ async def test_bodies_over_the_limit_are_refused_declared_or_not(doors: Doors, a
             yield b"x" * (1 << 20)
 
     problem(await doors.http.post("/v1/sql", content=pieces(), headers=admin | JSON), 413, "BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize("path", ["/v1/sql", "/v1/batch", "/com.snowplowanalytics.snowplow/tp2"])
+@pytest.mark.parametrize("declared", [True, False])
+async def test_who_sends_too_much_hears_so_and_sees_no_broken_connection(doors: Doors, path: str, declared: bool):
+    """SDKs read no answer before all is sent, and send again when the connection breaks."""
+    body = b'{"data":[{"aid":"' + WRITE.encode() + b'","x":"' + b"x" * (12 << 20) + b'"}]}'
+    size = f"Content-Length: {len(body)}" if declared else "Transfer-Encoding: chunked"
+    if not declared:
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\n{size}\r\nX-Api-Key: {ADMIN}\r\nContent-Type: application/json\r\n"
+    key = f"X-Write-Key: {WRITE}\r\n" if path == "/v1/batch" else ""
+
+    def send() -> bytes:
+        host, _, port = doors.url.rpartition("/")[2].partition(":")
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(f"{head}{key}\r\n".encode() + body)
+            return connection.recv(65536)
+
+    status = (await asyncio.to_thread(send)).split(b" ", 2)[1]
+    assert status == (b"200" if path.endswith("tp2") else b"413")
 
 
 async def test_unread_media_types_and_encodings_are_refused(doors: Doors, admin: dict):

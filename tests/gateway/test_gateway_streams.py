@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import httpx
@@ -109,3 +110,38 @@ async def test_more_streams_than_may_go_on_are_refused_until_one_ends(http: http
     async with asyncio.timeout(60):
         while (await http.post("/v1/sql:stream", json={"sql": "1"})).status_code == 503:
             await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_never_says_what_it_asks_for_is_closed(
+    unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+):
+    """One that asks, whose answer takes longer, is not."""
+
+    async def slow(_scope: object, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            """The body is read to its end."""
+        await asyncio.sleep(1)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    monkeypatch.setattr("counterfoil_gateway.doors.HEAD_SECONDS", 0.4)
+    options = {"port": unused_tcp_port, "lifespan": "off", "log_config": None, "http": "httptools"}
+    server = _Server(uvicorn.Config(slow, **options))
+    serving, letting = asyncio.create_task(server.serve()), asyncio.create_task(server.let_go())
+    await server.accepting()
+    silent, slow_head, second, asking = [await asyncio.open_connection("127.0.0.1", unused_tcp_port) for _ in range(4)]
+    slow_head[1].write(b"GET / HTTP/1.1\r\nHost: a")
+    second[1].write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    asking[1].write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n1")
+    async with asyncio.timeout(10):
+        assert await silent[0].read() == await slow_head[0].read() == b""
+        assert (await second[0].readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        second[1].write(b"GET / HT")
+        assert await second[0].read() == b""
+        asking[1].write(b"2")
+        assert (await asking[0].readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+    for _, writer in (silent, slow_head, second, asking):
+        writer.close()
+    letting.cancel()
+    server.should_exit = True
+    await serving

@@ -7,6 +7,7 @@ is no 413 here: the beginning of such a body goes to quarantine. Source: Snowplo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ _KEPT = 64 << 10
 """Bytes of a body that is too large."""
 _TOO_LARGE = 413
 _DONE = Reply(200, b"ok", [(b"content-type", b"text/plain")])
+_APP_ID_MEMBER = re.compile(rb'"aid"\s*:\s*"([A-Za-z0-9_-]{1,200})"')
 _APP_ID: Mapping[str, str] = {"aid": "The source's write key, unless the path or a header has it."}
 
 
@@ -31,7 +33,7 @@ async def _post(door: EventDoor, request: EventRequest) -> Reply:
     received_at = door.appender.now()
     body, whole = await read_beginning(request.receive)
     key = request.path_key or write_keys.outside(request.headers, request.query)
-    signed_in = await door.sign_in(request, key or (_app_id(body) if whole else ""))
+    signed_in = await door.sign_in(request, key or (_app_id(body) if whole else _first_app_id(body)))
     declared = request.headers.get(b"content-type", b"").decode("latin-1")
     send = partial(door.appender.append, signed_in, protocol=PROTOCOL, content_type=declared, received_at=received_at)
     try:
@@ -72,6 +74,12 @@ def _app_id(body: bytes) -> str:
         if isinstance(app_id, str) and app_id:
             return app_id
     return ""
+
+
+def _first_app_id(beginning: bytes) -> str:
+    """Return the first app id in the beginning of a body, which is no JSON any more; "" when none is there."""
+    found = _APP_ID_MEMBER.search(beginning)
+    return found[1].decode() if found else ""
 
 
 def _routes(before: str, suffix: str, parameters: Mapping[str, str]) -> list[EventRoute]:
