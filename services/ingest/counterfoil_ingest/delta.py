@@ -10,19 +10,29 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Schema,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 
 from counterfoil_ingest.arrow import ARROW_TYPES, DAY, EXTRA, RECORD_ID, LakeColumn, schema_of
+from counterfoil_ingest.lake_commits import STATISTICS, commit
 from counterfoil_ingest.lake_erasing import erase_rows
 from counterfoil_ingest.lake_places import LakePlace
 from counterfoil_ingest.lake_tables import CURSOR_FILE, LakeFile, LakeTable
 from counterfoil_ingest.registry import ColumnType
 
+_CHECKPOINT_VERSIONS = 100
 _CONFIGURATION = {
-    # Every commit reads the statistics of all files of its table: those of other columns, which nobody here asks for,
-    # made a commit to a hundred files take twice as long.
-    "delta.dataSkippingStatsColumns": "_partition,_offset,_contract_version",
-    "delta.checkpointInterval": "100",
+    # A handle holds the statistics of all files of its table: those of other columns, which nobody here asks for, made
+    # a commit of deltalake's to a hundred files take twice as long.
+    "delta.dataSkippingStatsColumns": ",".join(STATISTICS),
+    "delta.checkpointInterval": str(_CHECKPOINT_VERSIONS),
     "delta.logRetentionDuration": "interval 1 days",
     "delta.enableExpiredLogCleanup": "true",
 }
@@ -45,6 +55,8 @@ class WorkspaceTables:
         self._life = life
         self._app_id = f"log/{life}/{partition}"
         self._tables: dict[str, DeltaTable] = {}
+        self._committed: dict[str, int] = {}
+        """The last version of a table that was committed past its handle, which is read anew where it is asked."""
         self._done: dict[str, int] = {}
         self._writes: dict[str, int] = {}
         self.cursor = 0
@@ -97,16 +109,41 @@ class WorkspaceTables:
                 commit_properties=self._transaction(0),
             )
             self._tables[dataset] = table
-        write_deltalake(
-            table,
-            rows,
-            mode="append",
-            schema_mode="merge",
-            commit_properties=self._transaction(until),
-            writer_properties=_writing(columns),
-        )
+        if self._place.options is None:
+            self._commit(dataset, rows, columns, until=until)
+        else:
+            write_deltalake(
+                table,
+                rows,
+                mode="append",
+                schema_mode="merge",
+                commit_properties=self._transaction(until),
+                writer_properties=_writing(columns),
+            )
         self._done[dataset] = until
         self._writes[dataset] = self._writes.get(dataset, 0) + 1
+
+    def _commit(self, dataset: str, rows: pa.Table, columns: Sequence[LakeColumn], *, until: int) -> None:
+        """Commit rows to a table in a folder, once it has their columns."""
+        known = _schema(self._tables[dataset]).names
+        fresh = [field for field in rows.schema if field.name not in known]
+        if fresh:
+            self._handle(dataset).alter.add_columns(Schema.from_arrow(pa.schema(fresh)).fields)
+        version = 1 + max(self._tables[dataset].version(), self._committed.get(dataset, 0))
+        transaction = (self._app_id, until)
+        commit(Path(self._place.uri(dataset)), version, rows, transaction=transaction, unlike=_unlike(columns))
+        self._committed[dataset] = version
+        if (version + 1) % _CHECKPOINT_VERSIONS == 0:  # at those that deltalake, which commits too, makes them
+            table = self._handle(dataset)
+            table.create_checkpoint()
+            table.cleanup_metadata()
+
+    def _handle(self, dataset: str) -> DeltaTable:
+        """Return the handle of a table once it knows every commit."""
+        table = self._tables[dataset]
+        if table.version() < self._committed.get(dataset, 0):
+            table.update_incremental()
+        return table
 
     def advance(self, until: int) -> None:
         """Note that every table has come to an offset."""
@@ -117,7 +154,7 @@ class WorkspaceTables:
         """Make one file of many small ones, where a table was written often enough to have them."""
         for dataset, writes in self._writes.items():
             if writes >= _SMALL_FILES:
-                self._compact(self._tables[dataset])
+                self._compact(self._handle(dataset))
                 self._writes[dataset] = 0
 
     def settle(self, event_time: Callable[[str], str | None], *, before: date) -> bool:
@@ -126,7 +163,8 @@ class WorkspaceTables:
         `event_time` names the column of a dataset that says when something happened, if any. What is replaced is
         deleted when no query can read it any more. Returns whether there was such a day: then there may be another.
         """
-        for dataset, table in self._tables.items():
+        for dataset in self._tables:
+            table = self._handle(dataset)
             for day, files in sorted(_days(table).items()):
                 if day >= before or files.small < 2:
                     continue
@@ -147,24 +185,27 @@ class WorkspaceTables:
 
         A query that began when they were part of a table has an hour to end.
         """
-        for dataset, table in self._tables.items():
-            table.vacuum(retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False)
+        for dataset in self._tables:
+            table = self._handle(dataset)
+            table.vacuum(
+                retention_hours=_KEEP_REPLACED_HOURS, dry_run=False, enforce_retention_duration=False, full=True
+            )
             present = [action["path"] for action in pa.table(table.get_add_actions(flatten=True)).to_pylist()]
             self._place.forget(dataset, but=present, older_than=_KEEP_REPLACED_HOURS * 3600)
 
     def erase(self, records: Sequence[range]) -> int:
         """Erase the rows at ranges of offsets from every table and file; return how many are left: 0."""
         left = 0
-        for dataset, table in self._tables.items():
-            left += erase_rows(table, self._place, dataset, records)
+        for dataset in self._tables:
+            left += erase_rows(self._handle(dataset), self._place, dataset, records)
             self._tables[dataset] = self._opened(dataset)  # the old handle knows log entries that are gone
         return left
 
     def view(self, dataset: str) -> LakeTable | None:
         """Return a table as it is now; None when there is none. Its files may have to be fetched."""
-        table = self._tables.get(dataset)
-        if table is None:
+        if dataset not in self._tables:
             return None
+        table = self._handle(dataset)
         actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
         files = tuple(_lake_file(action, self._place.path(dataset, action["path"])) for action in actions)
         return LakeTable(dataset, _schema(table), files)
@@ -194,11 +235,16 @@ class WorkspaceTables:
         self._place.write(CURSOR_FILE, orjson.dumps(claims))
 
 
+def _unlike(columns: Sequence[LakeColumn]) -> list[str]:
+    """Return the columns whose values, ids and objects, differ from row to row."""
+    return [RECORD_ID, EXTRA, *(column.name for column in columns if column.type is ColumnType.JSON)]
+
+
 def _writing(columns: Sequence[LakeColumn]) -> WriterProperties:
-    # Ids and objects differ from row to row: a dictionary of them is made in vain, and nobody looks for the least one.
-    unlike = [RECORD_ID, EXTRA, *(column.name for column in columns if column.type is ColumnType.JSON)]
+    """Return how deltalake writes files: as `commit` does."""
     plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
-    return WriterProperties(compression="ZSTD", compression_level=1, column_properties=dict.fromkeys(unlike, plain))
+    named = dict.fromkeys(_unlike(columns), plain)
+    return WriterProperties(compression="ZSTD", compression_level=1, column_properties=named)
 
 
 def _schema(table: DeltaTable) -> pa.Schema:

@@ -40,7 +40,7 @@ def erase_rows(table: DeltaTable, place: LakePlace, dataset: str, records: Seque
     for start in range(0, len(held), _AT_ONCE):
         some = held[start : start + _AT_ONCE]
         table.delete(_condition(low[some].tolist(), high[some].tolist()))
-    table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
     place.forget(dataset, but=[path for path, _, _ in _files(table)], older_than=0)
     _forget_log(table, place, dataset)
     _, _, left = _held(table, place, dataset, wanted)

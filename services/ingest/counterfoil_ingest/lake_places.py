@@ -14,6 +14,7 @@ import orjson
 import pyarrow.fs as pafs
 
 _LOG: Final = "_delta_log"
+_PARTS: Final = ".parquet#*"  # as deltalake calls a file of Parquet that is not whole yet
 _OPTIONS: Final = {
     "AWS_ACCESS_KEY_ID": "access_key",
     "AWS_SECRET_ACCESS_KEY": "secret_key",
@@ -74,7 +75,10 @@ class LakePlace(Protocol):
         ...
 
     def forget(self, dataset: str, *, but: Collection[str], older_than: float) -> None:
-        """Delete the copies of a table's files but for some, and those made in the last seconds."""
+        """Delete what is left of a table's files that no reader needs, but for what was written in the last seconds.
+
+        Those are the copies of all files but some, or parts of files that were being written when a process died.
+        """
         ...
 
     def log_entries(self, dataset: str) -> list[str]:
@@ -141,7 +145,11 @@ class FolderPlace:
         return self.path(dataset, file)
 
     def forget(self, dataset: str, *, but: Collection[str], older_than: float) -> None:
-        """Do nothing: there are no copies."""
+        """Delete the parts of files that were being written when a process died."""
+        since = time.time() - older_than
+        for path in (self._folder / dataset).glob(f"*/*{_PARTS}"):
+            if path.stat().st_mtime <= since:
+                path.unlink()
 
     def log_entries(self, dataset: str) -> list[str]:
         """Return the names of the files of a table's log."""
