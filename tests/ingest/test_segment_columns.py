@@ -9,8 +9,9 @@ import msgspec
 import orjson
 import pytest
 from counterfoil_ingest.entities import MAX_DEPTH, Columns, SourceMapping
-from counterfoil_ingest.protocols import Request, segment
+from counterfoil_ingest.protocols import Request, body, segment
 from counterfoil_ingest.registry import validator_of
+from counterfoil_ingest.validation import deeper_than
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -197,6 +198,61 @@ def test_what_all_read_alike_stays_the_text_that_was_sent(value: bytes) -> None:
 
 def test_many_small_objects_are_no_deep_one() -> None:
     assert columns(batch(*[EVENT | {"properties": {"items": [{"n": n} for n in range(8)]}}] * 100)) is not None
+    assert columns(batch(EVENT | {"properties": {"text": "a;" * 100}})) is not None
+
+
+TOKENS = st.one_of(
+    st.sampled_from(
+        [
+            *(b"1e309", b"-1E+400", b"1.5e999", b"7" * 400, b"0." + b"3" * 290 + b"e99", b"2e-400", b"1e9", b"3e07"),
+            *(b"true", b"null", b'"3f4e1234-12e4"', b'"\\u001b"', b'"a;b[{"', b"{}", b"[]", b" 1 ", b'"\xc3\xa9=e12"'),
+        ]
+    ),
+    st.builds(lambda depth: b"[" * depth + b"]" * depth, st.integers(1, 70)),
+    st.builds(lambda depth: b'{"a":' * depth + b"1" + b"}" * depth, st.integers(1, 70)),
+)
+TEXTS_OF_OBJECTS = st.one_of(
+    st.builds(
+        lambda values: b"{%b}" % b",".join(b'"%d":%b' % each for each in enumerate(values)),
+        st.lists(TOKENS, max_size=3),
+    ),
+    TOKENS,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(TEXTS_OF_OBJECTS, max_size=4))
+@example([])
+@example([b"{}"])
+@example([b"5", b"{}"])
+@example([b'{"a":1}', b"[{}]"])
+def test_objects_are_said_to_be_read_alike_only_when_json_reads_each(texts: list[bytes]) -> None:
+    if body.read_alike([msgspec.Raw(each) for each in texts]) is not None:
+        values = [orjson.loads(each) for each in texts]
+        assert all(type(each) is dict and not deeper_than(each, MAX_DEPTH - 1) for each in values)
+
+
+@pytest.mark.parametrize(
+    ("member", "usual"),
+    [
+        *((b'"writeKey":"k"', True), (b'"timestamp":"then"', True), (b'"sequence":7', True), (b'"context":{}', True)),
+        *((b'"sequence":1e309', False), (b'"other":1', False), (b'"other":1e309', False)),
+        (b'"context":{"a":1}', False),
+    ],
+)
+def test_a_batch_that_says_more_than_sdks_do_is_looked_at_event_by_event(member: bytes, *, usual: bool) -> None:
+    assert (columns(b'{"batch":[%b],%b}' % (orjson.dumps(EVENT), member)) is not None) is usual
+
+
+@pytest.mark.parametrize("kinds", [["Seen"], ["Order Completed"], ["Order Refunded", "Seen", "Order Completed"]])
+def test_orders_get_what_they_do_not_state(kinds: list[str]) -> None:
+    told: list[dict[str, Any]] = [{"total": 5, "tax": 1}, {"revenue": None, "value": 3}, {"revenue": 7, "total": 8}, {}]
+    events: list[dict[str, Any]] = [EVENT | {"event": kind} for kind in kinds]
+    events += [EVENT | {"event": kind, "properties": each} for each in told for kind in kinds]
+    for some in (events, events[len(kinds) :]):
+        found = columns(batch(*some))
+        assert found is not None
+        assert records(found) == [each.value for each in segment.parse(batch(*some), request())]
 
 
 def test_an_event_alone_and_batches_for_several_datasets_go_event_by_event() -> None:
@@ -251,6 +307,7 @@ def test_a_batch_with_one_broken_record_is_not_said_to_keep_its_contract(
     assert not keeps(schema, good, bad, good)
     if broken:
         assert keeps(schema, good, good)
+        assert keeps(schema, good, good | {"userId": ""})
 
 
 @pytest.mark.parametrize(

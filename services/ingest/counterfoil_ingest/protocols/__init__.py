@@ -31,6 +31,11 @@ class Request:
     mappings: tuple[SourceMapping, ...]
     new_id: Callable[[], str]
 
+    def only_dataset(self) -> str:
+        """Return the dataset of everything, as it is of most sources; "" where it depends on the event."""
+        first = self.mappings[0] if self.mappings else None
+        return first.dataset if first and not first.type and not first.event else ""
+
     def dataset_of(self, type_: str, event: str) -> str:
         """Return the dataset of the first mapping that fits an event; `unplanned` when none does."""
         for mapping in self.mappings:

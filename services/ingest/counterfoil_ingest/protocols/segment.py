@@ -145,9 +145,7 @@ class _Mapper:
         self._sent_at = envelope.get("sentAt")
         self._timestamp = envelope.get("timestamp")
         self._datasets: dict[tuple[str, str], str] = {}
-        first = request.mappings[0] if request.mappings else None
-        # Of most sources everything goes to one dataset.
-        self._only = first.dataset if first and not first.type and not first.event else ""
+        self._only = request.only_dataset()
 
     def candidates(self, events: list[Any]) -> list[Candidate]:
         """Return one candidate per event, in order."""

@@ -7,8 +7,8 @@ that needs more than this knows is left to `segment.parse`; the records of both 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from operator import itemgetter
+from functools import lru_cache
+from itertools import chain, compress
 from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
@@ -17,7 +17,7 @@ import orjson
 
 from counterfoil_ingest.entities import MAX_RECORD_BYTES, Columns
 from counterfoil_ingest.protocols import Request, landing
-from counterfoil_ingest.protocols.body import MAX_ID, is_utf8, reads_alike
+from counterfoil_ingest.protocols.body import MAX_ID, is_utf8, read_alike
 
 MAX_EVENTS = 5_000
 """Of one batch."""
@@ -26,7 +26,6 @@ IMPORT = "import"
 """The route of batches of the past: their times are not corrected."""
 
 _EMPTY = (b"{}", b"null")
-_OPENS_OBJECT = {ord("{")}
 _UNSET = msgspec.UNSET
 
 Type = Literal["track", "page", "screen", "identify", "group", "alias"]
@@ -90,11 +89,17 @@ class _Stated(msgspec.Struct, gc=False):
     revenue: Any = None
 
 
-class _Batch(msgspec.Struct, gc=False):
+class _Batch(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A batch; another key than these makes it an unusual one, since what is skipped is not read as others read it."""
+
     batch: list[_Event]
     sentAt: Text = None  # noqa: N815
     context: Object = _UNSET
     integrations: Object = _UNSET
+    writeKey: Any = None  # noqa: N815
+    timestamp: Any = None
+    messageId: Any = None  # noqa: N815
+    sequence: Any = None
 
 
 _NAMES = _Record.__struct_fields__
@@ -119,7 +124,6 @@ def _form(template: str) -> tuple[list[int], Any, int]:
 _SECONDS = "????-??-??T??:??:??"
 _FORMS = {len(each): _form(each) for each in (_SECONDS + "Z", _SECONDS + ".???Z", _SECONDS + ".??????+00:00")}
 """How SDKs write times in UTC, by length."""
-_FIRST = itemgetter(0)
 
 
 def columns(body: bytes, request: Request) -> Columns | None:
@@ -132,10 +136,10 @@ def columns(body: bytes, request: Request) -> Columns | None:
         return None
     # What the batch says is said by every record of it, each of its characters as six where it has to be escaped.
     size = len(body) + len(batch.batch) * 6 * len(batch.sentAt or "")
-    shares = any(each is not _UNSET and each not in _EMPTY for each in (batch.context, batch.integrations))
+    shares = any(each is not _UNSET and bytes(each) not in _EMPTY for each in (batch.context, batch.integrations))
     if shares or not 0 < len(batch.batch) <= MAX_EVENTS or size > MAX_RECORD_BYTES:
         return None
-    return _columns(batch.batch, body, request, size=size, sent_at=batch.sentAt, arrived=(request.received_at,))
+    return _columns(batch.batch, request, size=size, sent_at=batch.sentAt, arrived=(request.received_at,))
 
 
 def singles(bodies: Sequence[bytes], request: Request, arrived: Sequence[int]) -> tuple[list[int], Columns] | None:
@@ -149,9 +153,8 @@ def singles(bodies: Sequence[bytes], request: Request, arrived: Sequence[int]) -
     if not found:
         return None
     taken, events = [index for index, _ in found], [event for _, event in found]
-    text = b" ".join([bodies[index] for index in taken])
-    size, times = len(text) + len(taken) * _LONGER, [arrived[index] for index in taken]
-    columns = _columns(events, text, request, size=size, sent_at=None, arrived=times)
+    size, times = sum(len(bodies[index]) + _LONGER for index in taken), [arrived[index] for index in taken]
+    columns = _columns(events, request, size=size, sent_at=None, arrived=times)
     return None if columns is None else (taken, columns)
 
 
@@ -170,27 +173,19 @@ def _single(body: bytes, route: str) -> _Single | None:
 
 
 def _columns(
-    events: Sequence[_Event],
-    text: bytes,
-    request: Request,
-    *,
-    size: int,
-    sent_at: str | None,
-    arrived: Sequence[int],
+    events: Sequence[_Event], request: Request, *, size: int, sent_at: str | None, arrived: Sequence[int]
 ) -> Columns | None:
-    """Return usual events as columns; `text` is what they were decoded from, `arrived` when, each or all of them."""
+    """Return usual events as columns; `arrived` is when, each or all of them."""
     every = map(list, zip(*map(msgspec.structs.astuple, events), strict=True))
     by_name: dict[str, list[Any]] = dict(zip(_NAMES, every, strict=True))
     objects = _objects(by_name)
-    views: list[memoryview] = list(map(cast("Any", memoryview), chain.from_iterable(objects.values())))
-    are_objects = set(map(_FIRST, views)) <= _OPENS_OBJECT
-    if not (are_objects and reads_alike(text, max(map(len, views), default=0)) and _complete(by_name, sent_at)):
+    told = read_alike(chain.from_iterable(objects.values()))
+    if told is None or not _complete(by_name, sent_at):
         return None
-    kinds = set(zip(by_name["type"], by_name["event"], strict=True))
-    datasets = {request.dataset_of(type_, event or "") for type_, event in kinds}
-    if len(datasets) > 1:
+    dataset = request.only_dataset() or _one_dataset(by_name, request)
+    if not dataset:
         return None
-    lacking = _lacking(by_name, text, arrived, corrects=request.route != IMPORT)
+    lacking = _lacking(by_name, told, arrived, corrects=request.route != IMPORT)
     if lacking:
         grown = _land(by_name, sorted(lacking), arrived, corrects=request.route != IMPORT)
         if grown is None or size + grown > MAX_RECORD_BYTES:
@@ -198,7 +193,7 @@ def _columns(
         size += grown
         objects = _objects(by_name)
     return Columns(
-        dataset=datasets.pop(),
+        dataset=dataset,
         ids=by_name["message_id"],
         records=list(map(_Record, *by_name.values())),
         size=size,
@@ -207,28 +202,42 @@ def _columns(
     )
 
 
+def _one_dataset(by_name: dict[str, list[Any]], request: Request) -> str:
+    """Return the dataset of all events; "" when they are not of one."""
+    kinds = set(zip(by_name["type"], by_name["event"], strict=True))
+    datasets = {request.dataset_of(type_, event or "") for type_, event in kinds}
+    return datasets.pop() if len(datasets) == 1 else ""
+
+
 def _objects(by_name: dict[str, list[Any]]) -> dict[str, list[msgspec.Raw]]:
     return {name: found for name in _OBJECTS if (found := _present(by_name[name]))}
 
 
-def _lacking(by_name: dict[str, list[Any]], text: bytes, arrived: Sequence[int], *, corrects: bool) -> set[int]:
-    """Return the indexes of the events that `landing.land` may have something to add to."""
+def _lacking(by_name: dict[str, list[Any]], told: bytes, arrived: Sequence[int], *, corrects: bool) -> set[int]:
+    """Return the indexes of events that `landing.land` may have something to add to; `told` are all their objects."""
     found: set[int] = set()
     if corrects:
         found.update(_by_another_clock(by_name, min(arrived), max(arrived)))
-    if landing.may_name_a_click(text):
+    if landing.may_name_a_click(told):
         places = enumerate(zip(by_name["type"], by_name["context"], by_name["properties"], strict=True))
         found.update(
             index
             for index, (type_, context, properties) in places
             if _may_name_a_click(context) or (type_ in _LANDINGS and _may_name_a_click(properties))
         )
-    if not landing.ORDERS.isdisjoint(set(by_name["event"])):
-        events = zip(by_name["event"], by_name["properties"], strict=True)
-        orders = [index for index, (event, told) in enumerate(events) if event in landing.ORDERS and told is not _UNSET]
-        stated = _stated_decoder.decode(b"[%b]" % b",".join([by_name["properties"][index] for index in orders]))
-        found.update(index for index, each in zip(orders, stated, strict=True) if each.revenue is None)
+    if not landing.ORDERS.isdisjoint(by_name["event"]):
+        found.update(_without_revenue(by_name["event"], by_name["properties"]))
     return found
+
+
+def _without_revenue(events: Sequence[str | None], properties: Sequence[Any]) -> list[int]:
+    """Return the indexes of the orders that do not state what they bring."""
+    are_orders: list[bool] = list(map(landing.ORDERS.__contains__, events))
+    if not all(properties):
+        are_orders = [each and told is not _UNSET for each, told in zip(are_orders, properties, strict=True)]
+    stated = _stated_decoder.decode(b"[%b]" % b",".join(compress(properties, are_orders)))
+    orders = compress(range(len(events)), are_orders)
+    return [index for index, each in zip(orders, stated, strict=True) if each.revenue is None]
 
 
 def _by_another_clock(by_name: dict[str, list[Any]], first: int, last: int) -> list[int]:
@@ -237,12 +246,18 @@ def _by_another_clock(by_name: dict[str, list[Any]], first: int, last: int) -> l
     apart = {each for each in set(sent) if landing.differs(each, first) or landing.differs(each, last)}
     found = [index for index, each in enumerate(sent) if each in apart] if apart else []
     # A text of a time that is not past begins with a day that is not: no zone is further away.
-    today, latest = landing.written(first - _A_DAY), first + landing.TOLERANCE
+    today, latest = _begin(first // _A_DAY - 1), first + landing.TOLERANCE
     newest = max(times)
     if newest >= today and not _are_past(times, newest, latest):
         recent = [(index, landing.moment(each)) for index, each in enumerate(times) if each >= today]
         found += [index for index, each in recent if each is not None and each > latest]
     return found
+
+
+@lru_cache(maxsize=16)
+def _begin(day: int) -> str:
+    """Return the text of the time at which a day begins."""
+    return landing.written(day * _A_DAY)
 
 
 def _are_past(times: Sequence[str], newest: str, latest: int) -> bool:
@@ -286,10 +301,7 @@ def _land(
 
 
 def _present(values: list[Any]) -> list[msgspec.Raw]:
-    absent = values.count(_UNSET)
-    if absent == len(values):
-        return []
-    return [each for each in values if each is not _UNSET] if absent else values
+    return values if all(values) else [each for each in values if each is not _UNSET]  # which is falsy, as no text is
 
 
 def _complete(by_name: dict[str, list[Any]], sent_at: str | None) -> bool:
@@ -299,7 +311,7 @@ def _complete(by_name: dict[str, list[Any]], sent_at: str | None) -> bool:
         _name_pages(by_name)
     if "identify" in types and not all(map(_has_its_traits, by_name["type"], by_name["traits"], by_name["context"])):
         return False
-    if None in by_name["timestamp"] and not _take_original_times(by_name):
+    if not all(by_name["timestamp"]) and not _take_original_times(by_name):
         return False
     if sent_at is not None:
         by_name["sent_at"] = [sent_at if each is None else each for each in by_name["sent_at"]]
