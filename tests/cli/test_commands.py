@@ -1,5 +1,6 @@
 """The commands against a whole Counterfoil that `counterfoil up` started."""
 
+import gzip
 import json
 import os
 import re
@@ -164,8 +165,8 @@ def test_an_import_that_fails_ends_with_1_and_says_why(up: Up, tmp_path: Path):
 
 
 def test_an_import_need_not_be_waited_for(up: Up, tmp_path: Path):
-    (tmp_path / "events.jsonl").write_text('{"message_id":"later","type":"track","event":"x"}\n')
-    result = up.run("import", tmp_path / "events.jsonl", "--dataset", "events", "--no-wait")
+    (tmp_path / "events.jsonl.gz").write_bytes(gzip.compress(b'{"message_id":"later","type":"track","event":"x"}\n'))
+    result = up.run("import", tmp_path / "events.jsonl.gz", "--dataset", "events", "--no-wait")
     assert result.returncode == 0
     assert f"{up.url}/v1/imports/" in result.stdout
 

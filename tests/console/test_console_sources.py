@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -183,6 +184,19 @@ def test_a_mapping_asks_for_what_the_file_does_not_say(desk: Console, tenant: Te
     page.get_by_role("button", name="Import", exact=True).click()
     assert page.get_by_label("Into the dataset").evaluate("field => !field.validity.valid"), "it says what is missing"
     desk.settle()
+
+
+def test_a_packed_file_is_looked_into_and_its_numbers_are_read_as_said(desk: Console, tenant: Tenant):
+    page = desk.open("/console/sources/imports?dataset=returns")
+    packed = gzip.compress(f"order_id;returned_at;amount\ngz1;{AT};1.234,5\n".encode())
+    page.set_input_files("#file", {"name": "returns.csv.gz", "mimeType": "application/gzip", "buffer": packed})
+    assert rows(table(page, "First rows")) == [["gz1", AT, "1.234,5"]]
+    page.get_by_label("Its numbers are written").select_option(",")
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.wait_for_url("**/console/sources/imports/*")
+    expect(page.locator(".verdict .badge")).to_have_text("done")
+    desk.settle()
+    assert tenant.sql("SELECT amount FROM returns WHERE order_id = 'gz1'") == [[1234.5]]
 
 
 def test_a_dataset_tells_what_came_and_what_is_missing_in_it(desk: Console, tenant: Tenant):

@@ -78,6 +78,7 @@ async def test_what_is_no_csv_at_all_fails_with_a_reason(rig: Any, text: str) ->
     async with read_side(rig) as side:
         done = await side.import_file("sales", text.encode(), Format.CSV)
     assert (done.state, done.error_reason) == (State.FAILED, "HEADER_UNKNOWN")
+    assert "such as" in done.error_detail
 
 
 async def test_an_apostrophe_is_no_quote(rig: Any) -> None:
@@ -93,6 +94,7 @@ async def test_a_file_without_a_header_is_refused_and_none_of_its_values_told(ri
     async with read_side(rig) as side:
         done = await side.import_file("sales", b"1,ada@example.com,1.5\n", Format.CSV)
     assert (done.state, done.error_reason) == (State.FAILED, "HEADER_UNKNOWN")
+    assert "such as" in done.error_detail
     assert "ada" not in done.error_detail
 
 
@@ -102,3 +104,69 @@ async def test_a_late_byte_that_is_not_utf8_changes_the_encoding_of_the_whole_fi
     async with read_side(rig) as side:
         done = await side.import_file("sales", data, Format.CSV)
     assert (done.csv_encoding, done.rows_accepted) == ("cp1252", 400_001)
+
+
+async def test_reads_numbers_as_people_write_them_by_the_sign_before_decimals(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    text = "sale_id;shop;amount\n1;Köln;1.234,56\n2;Größe;-0,5\n1.003;x;12\n4;x;1.5\n5;x;12,34,5\n6;x;\n"
+    async with read_side(rig) as side:
+        refused = await side.import_file("sales", text.encode("cp1252"), Format.CSV)
+        assert refused.rows_accepted == 2
+        await side.revert(refused.import_id)
+        done = await side.import_file("sales", text.encode("cp1252"), Format.CSV, parameters='["decimal=,"]')
+        rows = await side.rows("sales", ["sale_id", "amount"])
+    assert (done.rows_accepted, done.rows_quarantined) == (4, 2)
+    assert [tuple(row.values()) for row in rows] == [(1, 1234.56), (2, -0.5), (1003, 12.0), (6, None)]
+
+
+async def test_names_of_a_header_are_known_with_blanks_around_them(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES, required=["sale_id"]))
+    async with read_side(rig) as side:
+        done = await side.import_file("sales", b"sale_id , shop\n1, x\n", Format.CSV)
+        rows = await side.rows("sales", ["sale_id", "shop"])
+        twice = await side.import_file("sales", b"sale_id, sale_id\n1, 2\n", Format.CSV)
+    assert (done.rows_accepted, rows) == (1, [{"sale_id": 1, "shop": " x"}])
+    assert twice.error_reason == "COLUMN_REPEATED"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    ("last", "accepted"),
+    [
+        (b'3,"a quote\n4,that nobody closes\n', 2),
+        (b'3,"a quote', 2),
+        (b'3,"a ""quote""\n', 2),
+        (b'3,"a quote\n4,that is closed"\n', 3),
+        (b'3,"a ""quote"""', 3),
+        (b'3,5" wide\n', 3),
+        (b'3,""\n', 3),
+    ],
+)
+async def test_a_row_whose_quote_is_never_closed_takes_nothing_in_silently(
+    rig: Any, last: bytes, accepted: int, encoding: str
+) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    data = (b"sale_id,shop\n1,caf\xe9\n2,x\n" + last).decode("latin-1").encode(encoding)
+    async with read_side(rig) as side:
+        done = await side.import_file("sales", data, Format.CSV)
+        kept = [await side.kept(each) for each in await side.imports.quarantined(done)]
+    assert (done.state, done.rows_accepted, done.rows_quarantined) == (State.SUCCEEDED, accepted, 3 - accepted)
+    assert [each.findings[0].reason for each in kept] == ["CSV_QUOTE_OPEN"] * (3 - accepted)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind", "told"),
+    [
+        (b"PK\x03\x04", Format.CSV, "Excel"),
+        (b"PK\x03\x04", Format.JSONL, "Excel"),
+        (b"\r\n<!DOCTYPE html><title>Sign in</title>", Format.CSV, "web page"),
+        (b"PAR1\x15\x04", Format.JSONL, "Parquet"),
+        (b"\x28\xb5\x2f\xfd", Format.CSV, "gzip"),
+    ],
+)
+async def test_says_what_a_file_is_that_is_no_text(rig: Any, start: bytes, kind: Format, told: str) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig) as side:
+        done = await side.import_file("sales", start + bytes(100), kind)
+    assert (done.error_reason, done.rows_quarantined) == ("FILE_UNREADABLE", 0)
+    assert told in done.error_detail

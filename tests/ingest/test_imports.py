@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import os
 from collections.abc import AsyncIterator, Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from counterfoil_ingest.errors import ContractsUnavailableError, LogBusyError
+from counterfoil_ingest.errors import BadGzipError, ContractsUnavailableError, LogBusyError
 from counterfoil_ingest.import_jobs import Format, State
 from counterfoil_ingest.read_errors import DiskFullError, FileTooLargeError
 from counterfoil_ingest.registry import ColumnType
@@ -237,6 +239,60 @@ async def test_a_broken_upload_leaves_nothing_and_a_large_one_is_refused(rig: An
         await spool.receive("one", broken())
     with pytest.raises(FileTooLargeError):
         await spool.receive("two", endless())
+    assert not list(spool.folder.iterdir())
+
+
+async def test_a_gzip_archive_is_the_file_that_is_in_it(rig: Any) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    plain = HEADER + b"1,a,1.5,true,,\n2,b,2,true,,\n"
+    packed = gzip.compress(plain[:50]) + gzip.compress(b"") + gzip.compress(plain[50:])
+    async with read_side(rig) as side:
+        first = await side.import_file("sales", packed, Format.CSV)
+        again = await side.import_file("sales", plain, Format.CSV)
+    assert (first.state, first.rows_accepted, first.file_bytes) == (State.SUCCEEDED, 2, len(plain))
+    assert (again.rows_duplicate, again.file_sha256) == (2, first.file_sha256)
+
+
+@pytest.mark.parametrize("size", [1, 1000, 10 << 20])
+async def test_an_archive_is_unpacked_however_it_is_cut(rig: Any, size: int) -> None:
+    async def file() -> AsyncIterator[bytes]:
+        for start in range(0, len(packed), size):
+            yield packed[start : start + size]
+
+    plain = os.urandom(5 << 20) if size > 1 else os.urandom(5000)
+    plain += b"a row like many\n" * (1 << 20)
+    packed = gzip.compress(plain, 1)
+    spool = Spool(rig.folder / "cut")
+    assert (await spool.receive("one", file())).size == len(plain)
+    assert (spool.folder / "one.file").read_bytes() == plain
+
+
+@pytest.mark.parametrize("fault", ["cut", "checksum", "data", "trailer"])
+async def test_an_archive_that_is_broken_leaves_nothing(rig: Any, fault: str) -> None:
+    packed = bytearray(gzip.compress(os.urandom(1000)))
+    broken = {
+        "cut": packed[:-1],
+        "checksum": packed[:-6] + b"\0\0" + packed[-4:],
+        "data": packed[:10] + b"\xff" * 20,
+        "trailer": packed + b"more",
+    }
+
+    async def file() -> AsyncIterator[bytes]:
+        yield bytes(broken[fault])
+
+    spool = Spool(rig.folder / "broken")
+    with pytest.raises(BadGzipError):
+        await spool.receive("one", file())
+    assert not list(spool.folder.iterdir())
+
+
+async def test_an_archive_that_holds_too_much_is_not_unpacked_to_its_end(rig: Any) -> None:
+    async def bomb() -> AsyncIterator[bytes]:
+        yield gzip.compress(b"\0" * (64 << 20))
+
+    spool = Spool(rig.folder / "bombed", max_bytes=10 << 20)
+    with pytest.raises(FileTooLargeError, match="unpacked"):
+        await spool.receive("one", bomb())
     assert not list(spool.folder.iterdir())
 
 

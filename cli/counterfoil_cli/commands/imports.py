@@ -47,12 +47,14 @@ def import_file(
 ) -> None:
     """Import a file into a dataset.
 
-    The same file again adds nothing. Rows that break the dataset's contract are kept in quarantine.
+    It may be packed by gzip. The same file again adds nothing. Rows that break the dataset's contract are kept in
+    quarantine.
     """
     if file_format == "auto":
-        if file.suffix.lower() not in FORMATS:
-            raise click.UsageError(f"{file.name} does not end in {', '.join(FORMATS)}; say --format.")
-        file_format = FORMATS[file.suffix.lower()]
+        ending = Path(file.name.lower().removesuffix(".gz")).suffix
+        if ending not in FORMATS:
+            raise click.UsageError(f"{file.name} does not end in {', '.join(FORMATS)}, or these and .gz; say --format.")
+        file_format = FORMATS[ending]
     if not dataset and not mapping and file_format != "airbyte":
         raise click.UsageError("Say which --dataset the file goes to, or a --mapping that names one.")
     console = Console(stderr=True)

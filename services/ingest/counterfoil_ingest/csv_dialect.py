@@ -23,6 +23,7 @@ DELIMITERS: Final = (",", ";", "\t", "|")
 _SAMPLE_BYTES: Final = 1 << 20
 _CHUNK: Final = 1 << 20
 _SNIFFED_LINES: Final = 1_000
+_NAMES_TOLD: Final = 10
 _HEADER_LINES: Final = 20  # vendors put a title and a period above the header
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -41,9 +42,15 @@ _AS_LIKELY: Final = 0.02  # of `chaos`, which charset-normalizer measures from 0
 
 
 def detect(
-    path: Path, known: Callable[[str], bool], *, anywhere: bool, encoding: str = "", delimiter: str = ""
+    path: Path,
+    known: Callable[[str], bool],
+    *,
+    anywhere: bool,
+    names: Sequence[str] = (),
+    encoding: str = "",
+    delimiter: str = "",
 ) -> CsvDialect:
-    """Return how a file is to be read; `known` tells the names that a header may have.
+    """Return how a file is to be read; `known` tells the names that a header may have, `names` are some of them.
 
     The header is the first line or, `anywhere`, that of the first 20 which names most of the known. What is given is
     taken as it is. Raises FileUnreadableError.
@@ -62,7 +69,9 @@ def detect(
     if not best:
         where = f"one of its first {_HEADER_LINES} lines" if anywhere else "its first line"
         raise FileUnreadableError(
-            "HEADER_UNKNOWN", f"The file has no header in {where}: no name in it is one that is expected there."
+            "HEADER_UNKNOWN",
+            f"The file has no header in {where}: no name in it is one that is expected there"
+            f"{', such as ' if names else ''}{', '.join(names[:_NAMES_TOLD])}.",
         )
     return replace(found, quote=_quote(lines[found.header_line - 1 :], found.delimiter, folder=path.parent))
 

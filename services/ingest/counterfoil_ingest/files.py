@@ -6,8 +6,9 @@ batches, since a row's record id is made of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import eq
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -53,6 +54,8 @@ class CsvDialect:
     delimiter: str = ","
     quote: str = '"'
     header_line: int = 1
+    decimal: str = ""
+    """The sign before decimals, where numbers are as people write them; "" = as programs do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class Rows:
 
 Batches = Iterator[Rows]
 _RFC_4180 = CsvDialect()
+_LEFT_OPEN = Finding(
+    "CSV_QUOTE_OPEN", "$", "A quote is never closed, so the row took in the rest of the file: mend and import that."
+)
 
 
 def read_parquet(path: Path, types: Types, *, skip: int) -> Batches:
@@ -129,13 +135,16 @@ def read_csv(path: Path, types: Types, *, skip: int, dialect: CsvDialect = _RFC_
         )
         number = 1
         for batch in reader:
-            for piece in _pieces(batch):
+            for piece in _pieces(batch.rename_columns(list(map(str.strip, names)))):
                 places = _places(number, piece.num_rows, broken)
                 for start in range(0, len(places), BATCH_ROWS):
                     some = places[start : start + BATCH_ROWS]
                     left_out = max(0, min(len(some), skip + 1 - number))
                     if left_out < len(some):
-                        yield _csv_rows(piece, types, number + left_out, some[left_out:], broken)
+                        rows = _csv_rows(piece, types, number + left_out, some[left_out:], broken, dialect=dialect)
+                        if start + len(some) == len(places) and _ends_open(path, piece, dialect):
+                            rows = replace(rows, broken={**rows.broken, len(rows.datas) - 1: _LEFT_OPEN})
+                        yield rows
                     number += len(some)
                 for done in [each for each in broken if each < number]:
                     del broken[done]
@@ -250,7 +259,13 @@ def _places(number: int, good: int, broken: Mapping[int, pv.InvalidRow]) -> list
 
 
 def _csv_rows(
-    piece: pa.RecordBatch, types: Types, first: int, places: Sequence[int], broken: Mapping[int, pv.InvalidRow]
+    piece: pa.RecordBatch,
+    types: Types,
+    first: int,
+    places: Sequence[int],
+    broken: Mapping[int, pv.InvalidRow],
+    *,
+    dialect: CsvDialect,
 ) -> Rows:
     """Return the rows at some places of a piece, from the number `first` on."""
     if len(places) == piece.num_rows and -1 not in places:
@@ -258,7 +273,10 @@ def _csv_rows(
     else:
         indices = pa.array([None if each < 0 else each for each in places], pa.int64())
         texts = [array.take(indices) for array in piece.columns]
-    columns = {name: csv_column(array, types.get(name)) for name, array in zip(piece.schema.names, texts, strict=True)}
+    columns = {
+        name: csv_column(array, types.get(name), dialect.decimal)
+        for name, array in zip(piece.schema.names, texts, strict=True)
+    }
     datas = json_columns.lines(columns, len(places))
     findings = {}
     for index in [index for index, place in enumerate(places) if place < 0]:
@@ -276,8 +294,21 @@ def _csv_header(path: Path, dialect: CsvDialect) -> list[str]:
     parsing = _parse_options(dialect, lambda _: "skip")
     with pv.open_csv(path, read_options=_read_options(dialect), parse_options=parsing) as reader:
         names: list[str] = reader.schema.names
-    _refuse_repeated(names)
+    _refuse_repeated(list(map(str.strip, names)))
     return names
+
+
+def _ends_open(path: Path, piece: pa.RecordBatch, dialect: CsvDialect) -> bool:
+    """Tell whether the last value of a piece goes to the end of the file because nothing closes its quote."""
+    text = piece.column(-1)[-1].as_py() if piece.num_rows else None
+    if not text:
+        return False
+    written = dialect.quote + text.replace(dialect.quote, dialect.quote * 2)
+    encodings = ("utf-16-le", "utf-16-be") if dialect.encoding == "utf-16" else (dialect.encoding,)
+    ends = tuple(written.encode(each) for each in encodings)
+    with path.open("rb") as stream:
+        stream.seek(-min(path.stat().st_size, len(ends[0])), os.SEEK_END)
+        return stream.read().endswith(ends)
 
 
 def _read_options(dialect: CsvDialect) -> pv.ReadOptions:

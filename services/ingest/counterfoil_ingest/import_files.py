@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from counterfoil_ingest.airbyte import AirbyteFile
 from counterfoil_ingest.csv_dialect import detect
-from counterfoil_ingest.files import Batches, CsvDialect, Types, read_csv, read_jsonl, read_parquet
+from counterfoil_ingest.files import Batches, CsvDialect, FileUnreadableError, Types, read_csv, read_jsonl, read_parquet
 from counterfoil_ingest.import_jobs import Connection
 from counterfoil_ingest.import_mappings import ImportMapping
 from counterfoil_ingest.mapped_rows import Given, map_rows
+
+_PARQUET: Final = b"PAR1\x15"
+_KINDS: Final = {
+    b"PK\x03\x04": "an Excel workbook or another ZIP archive: save its sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save its sheet as CSV",
+    b"%PDF-": "a PDF: export the table as CSV",
+    b"<!DOCTYPE": "a web page, as a site gives whose sign-in has ended: export it again",
+    b"<!doctype": "a web page, as a site gives whose sign-in has ended: export it again",
+    b"<html": "a web page, as a site gives whose sign-in has ended: export it again",
+    b"\x28\xb5\x2f\xfd": "packed by Zstandard: unpack it, or pack it by gzip",
+    b"BZh91AY&SY": "packed by bzip2: unpack it, or pack it by gzip",
+    b"\xfd7zXZ": "packed by xz: unpack it, or pack it by gzip",
+    _PARQUET: "Parquet: say so as its format",
+}
+"""What files begin with that people send as another format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +41,7 @@ class Layout:
     given: Given | None
     encoding: str
     delimiter: str
+    decimal: str = ""
     connection: Connection | None = None
 
 
@@ -42,6 +59,7 @@ def open_file(path: Path, layout: Layout, *, skip: int) -> OpenFile:
 
     A mapping leaves rows out, so what comes before it reads the file from its beginning.
     """
+    _refuse_another_kind(path, layout.kind)
     mapping, given = layout.mapping, layout.given
     types: Types = layout.types if mapping is None else {}
     csv = airbyte = None
@@ -60,9 +78,26 @@ def open_file(path: Path, layout: Layout, *, skip: int) -> OpenFile:
     return OpenFile(map_rows(read(0), mapping, given, skip=skip), csv, airbyte)
 
 
+def _refuse_another_kind(path: Path, kind: str) -> None:
+    """Raise FileUnreadableError for what is no file of rows, or is one of another format than was said."""
+    with path.open("rb") as stream:
+        start = stream.read(16)
+    for sign, what in _KINDS.items():
+        if start.lstrip().startswith(sign) and (sign, kind) != (_PARQUET, "PARQUET"):
+            raise FileUnreadableError("FILE_UNREADABLE", f"The file is {what}, and not {kind}.")
+
+
 def _dialect(path: Path, layout: Layout) -> CsvDialect:
     mapping = layout.mapping
     known: Callable[[str], bool] = mapping.knows if mapping is not None else layout.types.__contains__
     if mapping is None and not layout.types:
         known = bool  # the contract declares nothing: the separator that makes most names is right
-    return detect(path, known, anywhere=mapping is not None, encoding=layout.encoding, delimiter=layout.delimiter)
+    found = detect(
+        path,
+        known,
+        anywhere=mapping is not None,
+        names=list(layout.types) if mapping is None else mapping.names,
+        encoding=layout.encoding,
+        delimiter=layout.delimiter,
+    )
+    return replace(found, decimal=layout.decimal)

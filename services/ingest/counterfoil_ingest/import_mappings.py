@@ -112,6 +112,12 @@ class ImportMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Name and version, as an import shows them."""
         return f"{self.mapping}@{self.version}"
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The columns that are read, but for patterns, the required ones first."""
+        rules = [*map(self.fields.__getitem__, self.required), *self.fields.values()]
+        return list(dict.fromkeys(name for rule in rules for name in rule.columns() if not name.startswith("^")))
+
     def parameters_of_files(self) -> Mapping[str, Parameter]:
         """Return every parameter that an import by it may be given."""
         return {**self.parameters, **BUILT_IN, **(READING if "csv" in self.formats else {})}
@@ -122,13 +128,16 @@ class ImportMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(name) and any(fits(each, name) for each in _names(self))
 
 
+_DECIMAL: Final = Parameter("The sign before decimals in the file's numbers, `.` or `,`; else `.`.")
+
 BUILT_IN: Final[Mapping[str, Parameter]] = {
     "snapshot_at": Parameter("When the file was exported, RFC 3339; else when it was uploaded."),
-    "decimal": Parameter("The sign before decimals in the file's numbers, `.` or `,`; else `.`."),
+    "decimal": _DECIMAL,
 }
 """What every mapping takes."""
 
 READING: Final[Mapping[str, Parameter]] = {
+    "decimal": _DECIMAL,
     "encoding": Parameter("The encoding of a CSV file; else it is found out."),
     "delimiter": Parameter("What separates the values of a CSV file; else it is found out."),
 }

@@ -153,6 +153,7 @@ class ImportWorker:
             given=given,
             encoding=job.given.get("encoding", ""),
             delimiter=job.given.get("delimiter", ""),
+            decimal=job.given.get("decimal", ""),
             connection=await self._imports.connection(job.workspace, job.connection) if job.connection else None,
         )
         return await asyncio.to_thread(open_file, path, layout, skip=job.rows_read)

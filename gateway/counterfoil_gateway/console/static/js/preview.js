@@ -12,15 +12,24 @@ export const DELIMITERS = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "b
 const FORMATS = { csv: "CSV", tsv: "CSV", txt: "CSV", jsonl: "JSONL", ndjson: "JSONL", json: "JSONL", parquet: "PARQUET" };
 
 /** The format that a file's name tells, CSV when it tells none. */
-export const formatOf = (name) => FORMATS[name.split(".").pop().toLowerCase()] ?? "CSV";
+export const formatOf = (name) => FORMATS[name.toLowerCase().replace(/\.gz$/, "").split(".").pop()] ?? "CSV";
 
 /** What a file begins with. */
 export async function preview(file, format) {
   if (!file.size) return nothing("The file is empty.");
   if (format === "PARQUET") return h("p", { class: "faint" }, "Parquet says itself what its columns are. They are read when the file is sent.");
-  const bytes = new Uint8Array(await file.slice(0, LOOKED_AT).arrayBuffer());
-  const { text, encoding } = decoded(bytes);
+  const { text, encoding } = decoded(await beginning(file));
   return format === "CSV" ? csvView(text, encoding) : linesView(text);
+}
+
+/** The first bytes of a file, of an archive those of what is in it. */
+async function beginning(file) {
+  const start = new Uint8Array(await file.slice(0, LOOKED_AT).arrayBuffer());
+  if (start[0] !== 0x1f || start[1] !== 0x8b) return start;
+  const reader = file.stream().pipeThrough(new DecompressionStream("gzip")).getReader();
+  const { value } = await reader.read().catch(() => ({}));
+  reader.cancel().catch(() => {});
+  return (value ?? new Uint8Array()).slice(0, LOOKED_AT);
 }
 
 function decoded(bytes) {

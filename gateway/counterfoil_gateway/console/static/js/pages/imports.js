@@ -10,6 +10,7 @@ import { at, badge, card, heading, nothing, paged, pending, table } from "../par
 import { session } from "../session.js";
 
 const FORMATS = [["CSV", "CSV"], ["JSONL", "JSON lines"], ["PARQUET", "Parquet"], ["AIRBYTE", "Airbyte messages"]];
+const DECIMALS = [["", "as programs write them: 1234.5"], [",", "with a comma: 1.234,5"], [".", "with thousands apart: 1,234.5"]];
 const EXAMPLE = "counterfoil import sales.csv --dataset sales";
 
 export function imports({ query, signal, go }) {
@@ -50,7 +51,7 @@ function begin(known, context) {
   const zone = h(
     "label",
     { class: "drop", for: "file", ondragover: over, ondragleave: out, ondrop: drop },
-    icon("upload"), h("span", {}, "Drop a file here, or choose one"), input,
+    icon("upload"), h("span", {}, "Drop a file here, or choose one: CSV, JSON lines, Parquet or what an Airbyte source wrote, packed by gzip or not"), input,
   );
   function over(event) {
     event.preventDefault();
@@ -77,6 +78,7 @@ function sending(file, { datasets, mappings }, { dataset: wanted, signal, go }) 
   const format = h("select", { name: "format", onchange: formed }, FORMATS.map(([value, text]) => h("option", { value }, text)));
   const mapping = h("select", { name: "mapping", onchange: mapped });
   const dataset = h("select", { name: "dataset" });
+  const decimal = h("label", {}, "Its numbers are written", h("select", { name: "decimal" }, DECIMALS.map(([value, text]) => h("option", { value }, text))));
   const parameters = h("div", { class: "form parameters" });
   const about = h("p", { class: "faint about" });
   const looked = h("div", { class: "stack" });
@@ -94,12 +96,14 @@ function sending(file, { datasets, mappings }, { dataset: wanted, signal, go }) 
     fill(dataset, h("option", { value: "" }, own ?? "choose one"), datasets.map((each) => h("option", { value: each }, each)));
     dataset.required = !own;
     dataset.value = !own && datasets.includes(wanted) ? wanted : "";
+    decimal.hidden = Boolean(chosen) || format.value !== "CSV";
     fill(about, chosen?.description);
     fill(parameters, chosen?.parameters.map((one) => h("label", { class: "grow" }, one.name, h("input", { name: one.name, required: one.required, maxlength: "200", autocomplete: "off", "aria-describedby": `about-${one.name}` }), h("span", { class: "faint", id: `about-${one.name}` }, one.description))));
     parameters.hidden = !chosen?.parameters.length;
   }
   async function send() {
-    const told = [...parameters.querySelectorAll("input")].filter((input) => input.value).map((input) => ["parameter", `${input.name}=${input.value}`]);
+    const asked = decimal.hidden ? parameters.querySelectorAll("input") : decimal.querySelectorAll("select");
+    const told = [...asked].filter((input) => input.value).map((input) => ["parameter", `${input.name}=${input.value}`]);
     const query = [["format", format.value], ["dataset", dataset.value], ["mapping", mapping.value], ["file_name", file.name], ...told].filter(([, value]) => value);
     bar.hidden = false;
     try {
@@ -112,7 +116,7 @@ function sending(file, { datasets, mappings }, { dataset: wanted, signal, go }) 
   }
   formed();
   const fields = [
-    h("label", {}, "Format", format), h("label", {}, "Its rows are read", mapping), h("label", {}, "Into the dataset", dataset),
+    h("label", {}, "Format", format), h("label", {}, "Its rows are read", mapping), h("label", {}, "Into the dataset", dataset), decimal,
   ];
   return h(
     "div",
