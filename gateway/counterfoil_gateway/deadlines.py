@@ -17,7 +17,7 @@ STREAM = 6 * 3600.0
 LONGER: Mapping[str, float] = {
     "/counterfoil.governance.v1.ReceiptService/ReplayReceipt": 60.0,
     "/counterfoil.models.v1.ForecastService/CreateForecast": 60.0,
-    "/counterfoil.ingest.v1.QueryService/RunQuery": 30.0,
+    "/counterfoil.ingest.v1.QueryService/RunQuery": 32.0,
     "/counterfoil.ingest.v1.MonitorService/EvaluateMonitor": 30.0,
     "/counterfoil.contracts.v1.LineageService/EmitLineage": 60.0,
     "/counterfoil.contracts.v1.SchemaService/CheckSchema": 60.0,

@@ -175,3 +175,12 @@ def test_problems_carry_the_trace_of_their_request(shop: Tenant):
     headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
     answer = shop.http.get("/v1/models/none", headers=headers)
     assert problem(answer, status=httpx.codes.NOT_FOUND)["trace_id"] == trace_id
+
+
+def test_who_asks_too_much_of_a_query_hears_which_limit_it_was(shop: Tenant) -> None:
+    """The query is ended before the call is, even by a caller in a hurry."""
+    for seconds in ("1", "3"):
+        answer = shop.http.post(
+            "/v1/sql", json={"sql": "SELECT count(*) FROM range(100000000000)"}, headers={"Request-Timeout": seconds}
+        )
+        problem(answer, status=504, reason="QUERY_TIMEOUT")

@@ -27,6 +27,7 @@ from counterfoil_ingest.snapshots import Snapshots
 Context = grpc.aio.ServicerContext[Message, Message]
 
 QUERY_SECONDS: Final = 30.0
+_TELLING_SECONDS: Final = 1.0
 _DEFAULT_ROWS: Final = 1000
 _FORMS: Final = {
     pb.StreamQueryRequest.FORMAT_ARROW_STREAM: Form.ARROW,
@@ -46,6 +47,12 @@ class QueryServices:
     ids: Ids
 
 
+def _seconds() -> float:
+    """Return how long a query may take: not until the caller leaves, who is to hear why it was ended."""
+    left = budget(QUERY_SECONDS + _TELLING_SECONDS)
+    return max(left - _TELLING_SECONDS, left / 2)
+
+
 class QueryServicer(QueryServiceServicer):
     """Runs SQL over the datasets of the caller's workspace."""
 
@@ -56,9 +63,7 @@ class QueryServicer(QueryServiceServicer):
     async def RunQuery(self, request: pb.RunQueryRequest, context: Context) -> pb.RunQueryResponse:
         """Run one SELECT and return its rows as JSON."""
         running = self._running(request, Form.JSON, max_rows=request.max_rows or _DEFAULT_ROWS)
-        async with self._queries.opened(
-            running.caller.workspace, running.asked, within=budget(QUERY_SECONDS)
-        ) as result:
+        async with self._queries.opened(running.caller.workspace, running.asked, within=_seconds()) as result:
             rows = b"".join([piece.data async for piece in result.pieces()])
         await self._keep(running, result)
         head = _head(running, result)
@@ -78,9 +83,7 @@ class QueryServicer(QueryServiceServicer):
         """Run one SELECT and stream all its rows as Arrow or CSV."""
         form = _FORMS.get(request.format, Form.CHUNKS)
         running = self._running(request, form, max_rows=0)
-        async with self._queries.opened(
-            running.caller.workspace, running.asked, within=budget(QUERY_SECONDS)
-        ) as result:
+        async with self._queries.opened(running.caller.workspace, running.asked, within=_seconds()) as result:
             head: pb.QueryResult | None = _head(running, result)
             async for piece in result.pieces():
                 if form is Form.CHUNKS:
