@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from counterfoil_ingest import blocks
 from counterfoil_ingest.dedup import boot_id, load_table
@@ -93,7 +94,7 @@ async def test_a_table_made_anew_knows_what_was_reverted(rig: Any, tmp_path: Pat
     table = load_table(tmp_path / "dedup.table", rig.log, boot_id=boot_id())
     (block,) = rig.log.read("acme", 0, 0)
     hashes = [each.hash for each in blocks.names(block)]  # type: ignore[union-attr]
-    assert table.contains(hashes) == [True] * 8
+    assert table.contains(np.array(hashes, np.uint64)).tolist() == [True] * 8
     table.close()
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from counterfoil_chassis.database import Database
@@ -128,7 +129,9 @@ async def test_another_record_whose_hash_is_that_of_an_erased_one_is_taken(rig: 
         await side.append(person(1))
         await eraser.erase("acme", 0, [0], texts=[])
         hash_ = erased_name("acme", "api", "people", "p1").hash
-        monkeypatch.setattr("counterfoil_ingest.placing.hashes_of", lambda _seeds, ids: [hash_ for _ in ids])
+        monkeypatch.setattr(
+            "counterfoil_ingest.placing.hashes_of", lambda _seeds, ids: np.full(len(ids), hash_, np.uint64)
+        )
         (other,) = await rig.appender.append(batch("acme", person(2), source_id="api"))
         assert other.outcome is Outcome.ACCEPTED
 

@@ -250,9 +250,8 @@ class Appender:
                 if job.effect is not None:
                     job.effect(transaction.statements, of_job[0])
             newest = max(batch.header.received_at for job in jobs for batch in job.batches)
-            self._table.reserve(len(group.hashes), at=newest)  # may need disk, so it has to come before the commit
-        if group.hashes:
-            self._table.enter(group.hashes, group.offsets, watermark=self._log.last_sequence())
+            self._table.reserve(group.placed, at=newest)  # may need disk, so it has to come before the commit
+        group.enter()
         return group.heads, verdicts
 
 

@@ -1,8 +1,9 @@
 """Which records the log holds already: a memory-mapped hash table, rebuilt from the log when it cannot be trusted.
 
-A slot is a 64-bit hash of (workspace, source, dataset, record id) and the record's offset. Open addressing with linear
-probing; large batches are looked up and filled by numpy. Two ids may share a hash, so a hit only says where to look:
-the caller reads the record at that offset and compares the ids. A record is thus never taken for another one.
+A slot is a 64-bit hash of (workspace, source, dataset, record id) and the record's offset. Eight slots make a row, with
+their hashes first: numpy reads the rows of many ids at once, a cache line each. Upper bits of the hash choose the row;
+when that is full, it is the next. Two ids may share a hash, so a hit only says where to look: the caller reads the
+record at that offset and compares the ids. A record is thus never taken for another one.
 
 The file is a cache. Its head names the log it belongs to and the last block it covers (the watermark): blocks after it
 are entered when it is opened. A file that is missing, damaged, of another log, or that was open when the *machine*
@@ -19,9 +20,9 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from operator import or_
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,42 +35,49 @@ from counterfoil_ingest.entities import Erased, RecordName, Reverted
 from counterfoil_ingest.store import LogWriter
 
 Hashes = npt.NDArray[np.uint64]
-Offsets = npt.NDArray[np.int64]
+Offsets = npt.NDArray[np.uint64]
+Marks = npt.NDArray[np.bool_]
 
 _logger = logging.getLogger(__name__)
 
 _HEAD_BYTES = 4096
 _HEAD = struct.Struct("<8sQQQQ36s36s?")  # magic, capacity, entries, watermark, since, log epoch, boot id, closed
-_MAGIC = b"cfdedup2"
-_FULL = 0.6  # beyond this load, probes grow long
+_MAGIC = b"cfdedup3"
+_ROW = 8  # slots; with their offsets a row has twice as many numbers
+_SLOT_BYTES = 16
+_ROWS_AT_ONCE = 512  # when a table grows: what a processor keeps at hand
+_HALF = np.uint64(32)
+_FULL = 0.6  # beyond this load, many rows are full
 _CHECK = 0x9E3779B97F4A7C15  # any constant: it makes the second hash of a name another function than the first
-_FEW = 32  # below so many ids a plain loop beats numpy's fixed cost per call: whole batches, and what is left of them
+_FEW = 20  # below so many ids a plain loop beats numpy's fixed cost per call: whole batches, and what is left of them
 
 
 class UntrustedTableError(Exception):
     """The file cannot be used; make a new one from the log."""
 
 
+@lru_cache(4096)
 def seed_of(workspace: str, source_id: str, dataset: str) -> int:
     """Return what tells the same id in different places apart; the parts' lengths are in it, so no two are alike."""
     parts = (workspace.encode(), source_id.encode(), dataset.encode())
     return xxhash.xxh3_64_intdigest(b"".join(b"%d:%b" % (len(part), part) for part in parts))
 
 
-def hashes_of(seeds: Sequence[int], id_texts: Sequence[bytes]) -> list[int]:
+def hashes_of(seeds: Iterable[int], id_texts: Sequence[bytes]) -> Hashes:
     """Return the 64-bit hash (XXH3) of each record id, as `blocks.id_texts` writes it, under its place's seed.
 
     It is never 0, which marks an empty slot.
     """
-    found = list(map(xxhash.xxh3_64_intdigest, id_texts, seeds))
-    return [each or 1 for each in found] if 0 in found else found
+    digests = bytearray().join(map(xxhash.xxh3_64_digest, id_texts, seeds))
+    found: Hashes = np.maximum(np.ndarray(len(id_texts), ">u8", digests), np.uint64(1))
+    return found
 
 
 def erased_name(workspace: str, source_id: str, dataset: str, record_id: str) -> Erased:
     """Return what stays of the name of an erased record: its hash in the table, and one under another seed."""
     seed = seed_of(workspace, source_id, dataset)
     (text,) = blocks.id_texts([record_id])
-    return Erased(hashes_of([seed], [text])[0], xxhash.xxh3_64_intdigest(text, seed ^ _CHECK))
+    return Erased(int(hashes_of([seed], [text])[0]), xxhash.xxh3_64_intdigest(text, seed ^ _CHECK))
 
 
 class DedupTable:
@@ -81,17 +89,16 @@ class DedupTable:
         self._epoch = epoch
         self._boot_id = boot_id
         self._capacity = capacity
-        self._mask = capacity - 1
+        self._rows = capacity // _ROW
         self._entries = 0
         self._watermark = 0
         self.since = 0
         """The time, microseconds UTC, from which on records are entered; 0 before there was one."""
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _HEAD_BYTES + 16 * capacity)
-        self._hashes: Hashes = np.frombuffer(self._map, np.uint64, capacity, _HEAD_BYTES)
-        self._offsets: Offsets = np.frombuffer(self._map, np.int64, capacity, _HEAD_BYTES + 8 * capacity)
-        self._hash_view = memoryview(self._map)[_HEAD_BYTES : _HEAD_BYTES + 8 * capacity].cast("Q")
-        self._offset_view = memoryview(self._map)[_HEAD_BYTES + 8 * capacity :].cast("q")
+            self._map = mmap.mmap(file.fileno(), _HEAD_BYTES + _SLOT_BYTES * capacity)
+        self._numbers: Hashes = np.frombuffer(self._map, np.uint64, 2 * capacity, _HEAD_BYTES)
+        self._table = self._numbers.reshape(self._rows, 2 * _ROW)
+        self._view = memoryview(self._map)[_HEAD_BYTES:].cast("Q")
 
     @property
     def watermark(self) -> int:
@@ -105,46 +112,34 @@ class DedupTable:
 
     def matches(self, hash_: int) -> Iterator[int]:
         """Yield the offset of every record entered under a hash; usually none or one."""
-        slot = hash_ & self._mask
-        hashes, mask = self._hash_view, self._mask
-        while (found := hashes[slot]) != 0:
-            if found == hash_:
-                yield self._offset_view[slot]
-            slot = (slot + 1) & mask
+        for first in self._probed(hash_):
+            for slot in range(first, first + _ROW):
+                if self._view[slot] == hash_:
+                    yield self._view[slot + _ROW]
 
-    def contains(self, hashes: Sequence[int]) -> Sequence[bool]:
+    def contains(self, hashes: Hashes) -> Marks:
         """Tell for each hash whether anything is entered under it."""
-        if len(hashes) < _FEW:
-            return [self._contains_one(each) for each in hashes]
-        wanted = np.array(hashes, np.uint64)
-        found = np.zeros(len(wanted), np.bool_)
-        pending = np.arange(len(wanted))
-        slots = (wanted & np.uint64(self._mask)).astype(np.int64)
-        while len(pending) > _FEW:
-            there = self._hashes[slots]
-            hit = there == wanted[pending]
+        found = np.zeros(len(hashes), np.bool_)
+        rows, pending = self._rows_of(hashes), np.arange(len(hashes))
+        while len(pending) >= _FEW:
+            there = self._table.take(rows, 0)[:, :_ROW]
+            hit = _in_any(there == hashes[pending, None])
             found[pending[hit]] = True
-            going_on = ~hit & (there != 0)
-            pending = pending[going_on]
-            slots = (slots[going_on] + 1) & self._mask
-        answer: list[bool] = found.tolist()
+            going_on = np.flatnonzero((there[:, -1] != 0) & ~hit)
+            pending, rows = pending[going_on], (rows[going_on] + 1) % self._rows
         for index in pending.tolist():
-            answer[index] = self._contains_one(hashes[index])
-        return answer
+            found[index] = self._contains_one(int(hashes[index]))
+        return found
 
     def reserve(self, more: int) -> None:
         """Make room for more records; raise OSError when the disk has none, and `enter` will then not fail for it."""
         if self._entries + more > _FULL * self._capacity:
             self._grow(self._entries + more)
 
-    def enter(self, hashes: Sequence[int], offsets: Sequence[int], *, watermark: int) -> None:
+    def enter(self, hashes: Hashes, offsets: Offsets, *, watermark: int) -> None:
         """Enter records that are in the log for good; entering one again changes nothing."""
         self.reserve(len(hashes))
-        if len(hashes) < _FEW:
-            for hash_, offset in zip(hashes, offsets, strict=True):
-                self._enter_one(hash_, offset)
-        elif len(hashes):
-            self._enter_many(np.array(hashes, np.uint64), np.array(offsets, np.int64))
+        self._enter(hashes, offsets)
         self._watermark = watermark
         self._write_head(closed=False)
 
@@ -165,56 +160,76 @@ class DedupTable:
         self._map.flush()
         self._unmap()
 
-    def _contains_one(self, hash_: int) -> bool:
-        slot = hash_ & self._mask
-        hashes = self._hash_view
-        while (there := hashes[slot]) != 0:
-            if there == hash_:
-                return True
-            slot = (slot + 1) & self._mask
-        return False
+    def _rows_of(self, hashes: Hashes) -> npt.NDArray[np.int64]:
+        """Return in which row to look first."""
+        return ((hashes >> _HALF) * np.uint64(self._rows) >> _HALF).view(np.int64)
 
-    def _enter_one(self, hash_: int, offset: int) -> None:
-        slot = hash_ & self._mask
-        hashes = self._hash_view
-        while (there := hashes[slot]) != 0:
-            if there == hash_ and self._offset_view[slot] == offset:
+    def _probed(self, hash_: int) -> Iterator[int]:
+        """Yield the first slot of each row that may hold a hash."""
+        row = (hash_ >> 32) * self._rows >> 32
+        while True:
+            first = 2 * _ROW * row
+            yield first
+            if not self._view[first + _ROW - 1]:
                 return
-            slot = (slot + 1) & self._mask
-        self._offset_view[slot] = offset  # before the hash: a kill in between leaves the slot empty
-        hashes[slot] = hash_
-        self._entries += 1
+            row = (row + 1) % self._rows
 
-    def _enter_many(self, hashes: Hashes, offsets: Offsets) -> None:
-        slots = (hashes & np.uint64(self._mask)).astype(np.int64)
-        while len(hashes) > _FEW:
-            there = self._hashes[slots]
-            free = there == 0
+    def _contains_one(self, hash_: int) -> bool:
+        return any(hash_ in self._view[first : first + _ROW].tolist() for first in self._probed(hash_))
+
+    def _enter(self, hashes: Hashes, offsets: Offsets) -> None:
+        rows = self._rows_of(hashes)
+        while len(hashes) >= _FEW:
+            there = self._table.take(rows, 0)
+            same = there[:, :_ROW] == hashes[:, None]
+            if same.any():
+                same &= there[:, _ROW:] == offsets[:, None]
+            entered = _in_any(same)
+            used = np.bitwise_count((there != 0).view(np.uint64)[:, 0])  # eight bools in one number
+            full = used == _ROW
+            fresh = np.flatnonzero(~(entered | full))
             # Several may want one free slot: the last written gets it, the others look on. Offsets go before hashes:
             # a kill in between leaves the slots empty.
-            targets = slots[free]
-            self._offsets[targets] = offsets[free]
-            self._hashes[targets] = hashes[free]
-            same = (self._hashes[slots] == hashes) & (self._offsets[slots] == offsets)
-            self._entries += int(np.count_nonzero(same & free))
-            others = ~same
-            hashes, offsets = hashes[others], offsets[others]
-            slots = (slots[others] + 1) & self._mask
+            slots = 2 * _ROW * rows[fresh] + used[fresh]
+            self._numbers[slots + _ROW] = offsets[fresh]
+            self._numbers[slots] = hashes[fresh]
+            got = (self._numbers[slots] == hashes[fresh]) & (self._numbers[slots + _ROW] == offsets[fresh])
+            self._entries += int(np.count_nonzero(got))
+            entered[fresh] = got
+            left = np.flatnonzero(~entered)
+            hashes, offsets, rows = hashes[left], offsets[left], (rows[left] + full[left]) % self._rows
         for hash_, offset in zip(hashes.tolist(), offsets.tolist(), strict=True):
             self._enter_one(hash_, offset)
+
+    def _enter_one(self, hash_: int, offset: int) -> None:
+        for first in self._probed(hash_):
+            for slot, there in enumerate(self._view[first : first + _ROW].tolist(), first):
+                if there == hash_ and self._view[slot + _ROW] == offset:
+                    return
+                if there == 0:
+                    self._view[slot + _ROW] = offset  # before the hash: a kill in between leaves the slot empty
+                    self._view[slot] = hash_
+                    self._entries += 1
+                    return
 
     def _grow(self, entries: int) -> None:
         larger = self.path.with_suffix(".growing")
         capacity = max(2 * self._capacity, capacity_for(entries))
         create(larger, capacity=capacity)
         grown = DedupTable(larger, epoch=self._epoch, capacity=capacity, boot_id=self._boot_id)
-        used = np.flatnonzero(self._hashes)
-        grown._enter_many(self._hashes[used], self._offsets[used])
+        for start in range(0, self._rows, _ROWS_AT_ONCE):  # rows in their order lead to rows in their order
+            grown._enter(*self._used(slice(start, start + _ROWS_AT_ONCE)))
         grown.restore(entries=grown._entries, watermark=self._watermark, since=self.since)
         self._unmap()
         grown.path = larger.replace(self.path)
         self.__dict__ = grown.__dict__
         _logger.info("dedup table grown", extra={"entries": self._entries, "capacity": self._capacity})
+
+    def _used(self, rows: slice) -> tuple[Hashes, Offsets]:
+        """Return copies of what is entered in some rows."""
+        hashes, offsets = self._table[rows, :_ROW].ravel(), self._table[rows, _ROW:].ravel()
+        used = hashes != 0
+        return hashes[used], offsets[used]
 
     def _write_head(self, *, closed: bool) -> None:
         log = (self._epoch.encode(), self._boot_id.encode())
@@ -229,22 +244,27 @@ class DedupTable:
         self._write_head(closed=False)
 
     def _unmap(self) -> None:
-        self._hash_view.release()
-        self._offset_view.release()
-        del self._hashes, self._offsets  # arrays hold the mapping open
+        self._view.release()
+        del self._numbers, self._table  # arrays hold the mapping open
         self._map.close()
 
 
+def _in_any(marks: Marks) -> Marks:
+    """Tell for each row whether one of its eight marks is set: in one comparison, and not in a reduction of bools."""
+    found: Marks = marks.view(np.uint64).ravel() != 0
+    return found
+
+
 def capacity_for(entries: int) -> int:
-    """Return the number of slots for so many records: a power of two, at least 65,536, at most 60 % full."""
-    return max(1 << 16, 1 << int(entries / _FULL).bit_length())
+    """Return the number of slots for so many records: whole rows, at least 65,536 slots, at most 60 % full."""
+    return max(1 << 16, _ROW * (int(entries / _FULL) // _ROW + 1))
 
 
 def create(path: Path, *, capacity: int) -> None:
     """Make an empty file for so many slots; raise OSError when the disk has no room."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        size = _HEAD_BYTES + 16 * capacity
+        size = _HEAD_BYTES + _SLOT_BYTES * capacity
         file.truncate(size)
         if hasattr(os, "posix_fallocate"):
             # A write through the mapping to a page the disk has no room for would kill the process (SIGBUS).
@@ -271,7 +291,7 @@ def open_table(path: Path, *, epoch: str, boot_id: str) -> DedupTable:
         raise UntrustedTableError("its head is damaged")
     fields: Any = _HEAD.unpack(stored[:-4])
     magic, capacity, entries, watermark, since, of_epoch, of_boot, closed = fields
-    if magic != _MAGIC or size != _HEAD_BYTES + 16 * capacity or of_epoch.rstrip(b"\0") != epoch.encode():
+    if magic != _MAGIC or size != _HEAD_BYTES + _SLOT_BYTES * capacity or of_epoch.rstrip(b"\0") != epoch.encode():
         raise UntrustedTableError("it is of another log or another size")
     if not closed and (not boot_id or of_boot.rstrip(b"\0") != boot_id.encode()):
         raise UntrustedTableError("the machine stopped while it was open")
@@ -307,10 +327,10 @@ class Dedup:
         if self._older is not None:
             yield from self._older.matches(hash_)
 
-    def contains(self, hashes: Sequence[int]) -> Sequence[bool]:
+    def contains(self, hashes: Hashes) -> Marks:
         """Tell for each hash whether anything is entered under it."""
         found = self._current.contains(hashes)
-        return found if self._older is None else list(map(or_, found, self._older.contains(hashes)))
+        return found if self._older is None else found | self._older.contains(hashes)
 
     def reserve(self, more: int, *, at: int) -> None:
         """Make room for more records, which arrive at a time; raise OSError when the disk has none."""
@@ -320,7 +340,7 @@ class Dedup:
             self._begin_another(at)
         self._current.reserve(more)
 
-    def enter(self, hashes: Sequence[int], offsets: Sequence[int], *, watermark: int) -> None:
+    def enter(self, hashes: Hashes, offsets: Offsets, *, watermark: int) -> None:
         """Enter records that are in the log for good, for which there is room."""
         self._current.enter(hashes, offsets, watermark=watermark)
 
@@ -360,8 +380,8 @@ def load_table(path: Path, log: LogWriter, *, boot_id: str, keep: timedelta = ti
         tables = (table, None)
     current, _ = tables
     for sequence, block in log.blocks_after(current.watermark):
-        names = blocks.names(block)
-        current.enter(_hashes(block.workspace, names), range(block.first_offset, block.next_offset), watermark=sequence)
+        hashes = _hashes(block.workspace, blocks.names(block))
+        current.enter(hashes, np.arange(block.first_offset, block.next_offset, dtype=np.uint64), watermark=sequence)
     return Dedup(*tables, keep=micros)
 
 
@@ -384,11 +404,12 @@ def _older_path(path: Path) -> Path:
     return path.with_name(path.name + ".older")
 
 
-def _hashes(workspace: str, names: Sequence[RecordName]) -> list[int]:
+def _hashes(workspace: str, names: Sequence[RecordName]) -> Hashes:
+    found = np.array([each.hash if isinstance(each, (Erased, Reverted)) else 0 for each in names], np.uint64)
     live = [each for each in names if not isinstance(each, (Erased, Reverted))]
-    seeds = {place: seed_of(workspace, *place) for place in {(source_id, dataset) for source_id, dataset, _ in live}}
-    found = iter(hashes_of([seeds[each[:2]] for each in live], blocks.id_texts([each[2] for each in live])))
-    return [each.hash if isinstance(each, (Erased, Reverted)) else next(found) for each in names]
+    seeds = [seed_of(workspace, source_id, dataset) for source_id, dataset, _ in live]
+    found[found == 0] = hashes_of(seeds, blocks.id_texts([each[2] for each in live]))
+    return found
 
 
 def boot_id() -> str:

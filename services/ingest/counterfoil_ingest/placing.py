@@ -9,17 +9,18 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, compress, repeat
+from itertools import accumulate, chain, compress, repeat
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 import orjson
 from counterfoil_chassis.clock import Ids
 
 from counterfoil_ingest import blocks, reused_ids
-from counterfoil_ingest.dedup import Dedup, erased_name, hashes_of, seed_of
+from counterfoil_ingest.dedup import Dedup, Hashes, Marks, Offsets, erased_name, hashes_of, seed_of
 from counterfoil_ingest.entities import (
     Block,
     Erased,
@@ -86,48 +87,49 @@ class Group:
         self._table = table
         self._blocks: dict[str, _BlockWriter] = {}
         self._runs: dict[tuple[str, str], list[_Run]] = {}
-        self._seen: set[int] = set()
+        self._hashes: list[Hashes] = []
+        self._offsets: list[Offsets] = []
         self.heads: dict[tuple[str, int], int] = {}
-        self.hashes: list[int] = []
-        self.offsets: list[int] = []
+        self.placed = 0
+        """How many records the log takes."""
 
     def place(self, batches: Sequence[Judged], transaction: LogTransaction) -> list[Verdicts]:
         """Give each record its place: the log, quarantine, or none."""
-        hashes = [_hashes(batch) for batch in batches]
-        known = self._table.contains([each for of_batch in hashes for each in of_batch])
+        hashes = _hashes(batches)
+        doubtful = self._doubtful(hashes)
         verdicts, start = [], 0
-        for batch, of_batch in zip(batches, hashes, strict=True):
-            stop = start + len(of_batch)
-            verdicts.append(self._place(batch, of_batch, known[start:stop], transaction))
+        for batch in batches:
+            stop = start + len(batch.ids)
+            verdicts.append(self._place(batch, hashes[start:stop], doubtful[start:stop], transaction))
             start = stop
         for block in self._blocks.values():
             block.write()
         return verdicts
 
+    def enter(self) -> None:
+        """Enter what was placed in the table, once that is in the log for good and there is room."""
+        if self.placed:
+            hashes, offsets = np.concatenate(self._hashes), np.concatenate(self._offsets)
+            self._table.enter(hashes, offsets, watermark=self._log.last_sequence())
+
     def look_up(self, batch: Judged) -> list[Verdict]:
         """Return what would become of records; nothing is written."""
-        hashes, head = _hashes(batch), self._log.head(batch.workspace, PARTITION)
-        return self._one_by_one(head, batch, hashes, self._table.contains(hashes), lambda each: each.quarantine_id)
+        hashes, head = _hashes([batch]), self._log.head(batch.workspace, PARTITION)
+        return self._one_by_one(head, batch, hashes, self._doubtful(hashes), lambda each: each.quarantine_id)
 
-    def _place(
-        self,
-        batch: Judged,
-        hashes: Sequence[int],
-        known: Sequence[bool],
-        transaction: LogTransaction,
-    ) -> Verdicts:
+    def _doubtful(self, hashes: Hashes) -> Marks:
+        """Mark what may have a namesake, in the log or among these: ids that share a hash with another."""
+        doubtful = self._table.contains(hashes)
+        ordered = np.sort(hashes)
+        repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+        return doubtful | np.isin(hashes, repeated) if len(repeated) else doubtful
+
+    def _place(self, batch: Judged, hashes: Hashes, doubtful: Marks, transaction: LogTransaction) -> Verdicts:
         writer = self._writer(batch.workspace, transaction)
-        fresh = set(hashes)
-        if (
-            not batch.refused
-            and not batch.unknown
-            and len(fresh) == len(hashes)
-            and True not in known
-            and self._seen.isdisjoint(fresh)
-        ):
+        if not batch.refused and not batch.unknown and not doubtful.any():
             first = self._append(writer, batch, hashes, transaction)
             return Verdicts.all_accepted(batch.ids, batch.datasets, PARTITION, first)
-        found = self._one_by_one(writer.next_offset, batch, hashes, known, transaction.add_quarantined)
+        found = self._one_by_one(writer.next_offset, batch, hashes, doubtful, transaction.add_quarantined)
         accepted = [each.outcome is Outcome.ACCEPTED for each in found]
         kept = Judged(
             workspace=batch.workspace,
@@ -141,15 +143,15 @@ class Group:
             apart=list(compress(batch.apart, accepted)),
         )
         if kept.ids:
-            self._append(writer, kept, list(compress(hashes, accepted)), transaction)
+            self._append(writer, kept, hashes[accepted], transaction)
         return Verdicts(found)
 
     def _one_by_one(
         self,
         first: int,
         batch: Judged,
-        hashes: Sequence[int],
-        known: Sequence[bool],
+        hashes: Hashes,
+        doubtful: Marks,
         quarantine: Quarantine,
     ) -> list[Verdict]:
         """Return the verdicts of a batch; those accepted are still to be appended, in their order from `first` on."""
@@ -157,8 +159,8 @@ class Group:
         own: dict[tuple[str, str], _Older] = {}
         for index, (record_id, dataset) in enumerate(zip(batch.ids, batch.datasets, strict=True)):
             older = own.get((dataset, record_id))
-            if older is None and (known[index] or hashes[index] in self._seen):
-                older = self._older(batch, dataset, record_id, hashes[index])
+            if older is None and doubtful[index]:
+                older = self._older(batch, dataset, record_id, int(hashes[index]))
             refused = batch.refused.get(index)
             names = older.differing(batch, index) if older is not None else []
             if older is not None and not names:
@@ -203,7 +205,7 @@ class Group:
         )
         return _quarantined(reused, quarantine)
 
-    def _append(self, writer: _BlockWriter, batch: Judged, hashes: Sequence[int], transaction: LogTransaction) -> int:
+    def _append(self, writer: _BlockWriter, batch: Judged, hashes: Hashes, transaction: LogTransaction) -> int:
         """Append every record of a batch; return the offset of the first."""
         first = writer.next_offset
         writer.append(batch)
@@ -212,9 +214,9 @@ class Group:
         if batch.apart:
             transaction.add_arrived(batch.workspace, source_id, records=0, received_at=max(times))
         self._runs.setdefault((batch.workspace, source_id), []).append(_Run(first, batch))
-        self._seen.update(hashes)
-        self.hashes += hashes
-        self.offsets += range(first, writer.next_offset)
+        self._hashes.append(hashes)
+        self._offsets.append(np.arange(first, writer.next_offset, dtype=np.uint64))
+        self.placed += len(hashes)
         self.heads[batch.workspace, PARTITION] = writer.next_offset
         return first
 
@@ -364,7 +366,15 @@ def _text(data: bytes | msgspec.Struct) -> bytes:
     return data if isinstance(data, bytes) else msgspec.json.encode(data)
 
 
-def _hashes(batch: Judged) -> list[int]:
-    source_id = batch.header.source_id
-    seeds = {dataset: seed_of(batch.workspace, source_id, dataset) for dataset in set(batch.datasets)}
-    return hashes_of([seeds[dataset] for dataset in batch.datasets], blocks.id_texts(batch.ids))
+def _hashes(batches: Sequence[Judged]) -> Hashes:
+    """Return the hashes of all records, one batch after the other."""
+    seeds = chain.from_iterable(map(_seeds, batches))
+    return hashes_of(seeds, blocks.id_texts(list(chain.from_iterable(batch.ids for batch in batches))))
+
+
+def _seeds(batch: Judged) -> Iterable[int]:
+    """Return the seed of each record's hash; a batch is of one dataset, mostly."""
+    workspace, source_id, datasets = batch.workspace, batch.header.source_id, batch.datasets
+    if datasets and datasets.count(datasets[0]) == len(datasets):
+        return repeat(seed_of(workspace, source_id, datasets[0]), len(datasets))
+    return [seed_of(workspace, source_id, dataset) for dataset in datasets]
