@@ -18,8 +18,8 @@ from tools.slo.rules import rules
 TARGET_LABELS: Final = {"job", "service", "instance"}
 _OF_PROCESSES: Final = ("start_time_seconds", "resident_memory_bytes", "cpu_seconds_total", "open_fds", "max_fds")
 _WORDS: Final = frozenset(
-    """sum max min avg count by without on ignoring and or unless bool rate increase changes absent vector time topk
-    histogram_quantile sum_over_time avg_over_time""".split()  # noqa: SIM905 - a list of them would be a page
+    """sum max min avg count by without on ignoring and or unless bool rate increase delta changes absent vector time
+    topk histogram_quantile sum_over_time avg_over_time""".split()  # noqa: SIM905 - a list of them would be a page
 )
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\]]*\]|[a-zA-Z_:][\w:]*|\d+(?:\.\d+)?(?:e\d+)?|\S')
 
