@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 
 import httpx
@@ -52,6 +53,14 @@ async def test_what_the_file_is_must_be_said(doors: Doors, admin: dict, query: s
     answer = await doors.http.post(f"/v1/imports?{query}", content=b"a\n", headers=admin)
     assert (answer.status_code, answer.json()["reason"]) == (400, "BAD_FIELD")
     assert field in {e["field"] for e in answer.json()["errors"]}
+
+
+async def test_a_body_that_says_it_is_gzip_goes_on_as_it_is_since_ingest_unpacks_it(doors: Doors, admin: dict):
+    packed = gzip.compress(b"sale_id\n1\n")
+    answer = await doors.http.post(URL, content=packed, headers=admin | {"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["file_sha256"]) == (200, hashlib.sha256(packed).hexdigest())
+    answer = await doors.http.post(URL, content=packed, headers=admin | {"content-encoding": "br"})
+    assert (answer.status_code, answer.json()["reason"]) == (415, "UNSUPPORTED_ENCODING")
 
 
 async def test_a_refusal_arrives_while_the_body_is_still_sent(doors: Doors, admin: dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +163,12 @@ async def test_a_row_whose_quote_is_never_closed_takes_nothing_in_silently(
         (b"\r\n<!DOCTYPE html><title>Sign in</title>", Format.CSV, "web page"),
         (b"PAR1\x15\x04", Format.JSONL, "Parquet"),
         (b"\x28\xb5\x2f\xfd", Format.CSV, "gzip"),
+        (gzip.compress(gzip.compress(b"sale_id\n")), Format.CSV, "twice"),
     ],
 )
 async def test_says_what_a_file_is_that_is_no_text(rig: Any, start: bytes, kind: Format, told: str) -> None:
     rig.contracts.put(contract("sales", SALES))
     async with read_side(rig) as side:
-        done = await side.import_file("sales", start + bytes(100), kind)
+        done = await side.import_file("sales", start if told == "twice" else start + bytes(100), kind)
     assert (done.error_reason, done.rows_quarantined) == ("FILE_UNREADABLE", 0)
     assert told in done.error_detail

@@ -25,6 +25,7 @@ _KINDS: Final = {
     b"\x28\xb5\x2f\xfd": "packed by Zstandard: unpack it, or pack it by gzip",
     b"BZh91AY&SY": "packed by bzip2: unpack it, or pack it by gzip",
     b"\xfd7zXZ": "packed by xz: unpack it, or pack it by gzip",
+    b"\x1f\x8b": "packed by gzip twice: unpack it once",
     _PARQUET: "Parquet: say so as its format",
 }
 """What files begin with that people send as another format."""
