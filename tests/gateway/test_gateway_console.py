@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urljoin
 
 import grpc
 import httpx
@@ -185,6 +187,29 @@ async def test_plotly_is_served_from_its_own_package_and_kept_by_version(doors: 
     version = tag.strip('"')
     assert "immutable" in (await doors.http.get(f"{path}?v={version}")).headers["cache-control"]
     assert (await doors.http.get(f"{path}?v=0")).headers["cache-control"] == "no-cache"
+
+
+async def test_a_page_names_all_its_scripts_by_release_and_a_browser_keeps_them_for_good(doors: Doors):
+    home = (await doors.http.get("/console/")).text
+    [main] = re.findall(r'<script type="module" src="(.+?)"', home)
+    preloaded = re.findall(r'<link rel="modulepreload" href="(.+?)"', home)
+    reached, todo = set(), [main]
+    while todo:
+        script = todo.pop()
+        if script in reached:
+            continue
+        reached.add(script)
+        answer = await doors.http.get(script)
+        assert answer.headers.get("cache-control") == "public, max-age=31536000, immutable", script
+        imports = re.findall(r'^(?:import|export) (?:[^;"]+ from )?"(\.+/.+?)";', answer.text, re.MULTILINE)
+        todo += [urljoin(script, imported) for imported in imports]
+    assert len(reached) > 50
+    assert sorted(reached) == preloaded, "one that no page needs, or one that a page waits for"
+    for style in re.findall(r'<link rel="(?:stylesheet|icon)".*? href="(.+?)"', home):
+        assert "immutable" in (await doors.http.get(style)).headers["cache-control"], style
+    other = f"/console/v-{'0' * 32}/js/main.js"
+    answer = await doors.http.get(other)
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache"), "of a release that is gone"
 
 
 async def test_paths_that_are_no_files_are_pages_and_files_that_are_not_there_are_missing(doors: Doors):

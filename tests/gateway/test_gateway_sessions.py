@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +24,7 @@ def test_a_changed_file_is_read_again_and_a_page_names_plotly_by_version(tmp_pat
     found = files.find("")
     assert found is not None
     assert found.content == f'<script src="/console/vendor/plotly.min.js?v={files.plotly_version}"></script>'.encode()
-    assert files.find("campaigns") is found
+    assert files.find("campaigns") == found
     page.write_text("another")
     changed = files.find("")
     assert changed is not None
@@ -30,6 +32,38 @@ def test_a_changed_file_is_read_again_and_a_page_names_plotly_by_version(tmp_pat
     (tmp_path / "secret.pem").write_text("x")
     assert files.find("secret.pem") is None
     assert Files(tmp_path / "nowhere").find("") is None
+
+
+def test_an_address_of_a_release_is_fixed_until_any_file_changes(tmp_path: Path):
+    (tmp_path / "js").mkdir()
+    (tmp_path / "index.html").write_text('    <script type="module" src="/console/js/main.js"></script>')
+    main, part = tmp_path / "js/main.js", tmp_path / "js/part.js"
+    main.write_text('import "./part.js";')
+    part.write_text("1")
+    files = Files(tmp_path)
+
+    def named() -> str:
+        page = files.find("")
+        assert page is not None
+        preloaded, scripts = (
+            re.findall(rf'{kind}="/console/(.+?)"', page.content.decode()) for kind in ("href", "src")
+        )
+        assert preloaded == [scripts[0], scripts[0].replace("main", "part")]
+        assert not page.fixed
+        return preloaded[1]
+
+    first = named()
+    assert named() == first
+    assert files.find(first) == replace(files.find("js/part.js"), fixed=True)
+    assert not files.find("js/part.js").fixed, "that address is every release's"
+    part.write_text("22")
+    assert files.find(first) == files.find("js/part.js"), "what an open page asks for, it gets; and nobody keeps it"
+    second = named()
+    assert second != first
+    assert files.find(second) == replace(files.find("js/part.js"), fixed=True)
+    main.write_text('import "./part.js"; ')
+    assert (named() != second, files.find(second).fixed, files.find(first).fixed) == (True, False, False)
+    assert Files(tmp_path).find(named()).fixed is False, "a process that has shown no page promises nothing"
 
 
 class Clock:

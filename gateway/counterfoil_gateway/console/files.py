@@ -1,4 +1,8 @@
-"""The console's files: pages, scripts and styles that lie in this package, and plotly's JavaScript from its own."""
+"""The console's files: pages, scripts and styles that lie in this package, and plotly's JavaScript from its own.
+
+The index names scripts, styles and icons by addresses that change with any of them, and scripts import each other
+beside themselves: a browser keeps what it has for good, and never mixes the modules of two releases.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 INDEX = "index.html"
@@ -26,6 +30,9 @@ TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 """What is served, by suffix; a file of any other kind is not."""
+_RELEASE = re.compile(r"v-([0-9a-f]{32})/")
+_RELEASED = re.compile(rb'(?<="/console/)(?=(?:css|icons|js)/)')
+_SCRIPT = b'    <script type="module"'
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")  # none begins with a dot
 
 
@@ -36,6 +43,8 @@ class File:
     content: bytes
     media_type: str
     version: str
+    fixed: bool = False
+    """The address it was asked by never names another content."""
 
 
 class Files:
@@ -45,15 +54,29 @@ class Files:
         """Take the folder of the pages, by default the one in this package."""
         self._folder = folder or Path(__file__).parent / "static"
         self._kept: dict[str, tuple[tuple[int, int], File]] = {}
+        self._released: tuple[str, dict[str, str]] = ("", {})
+        """The release that the index named last, and the version of each of its files."""
         self.plotly_version = importlib.metadata.version("plotly")
 
-    def find(self, name: str) -> File | None:
+    def find(self, name: str, *, version: str = "") -> File | None:
         """Return a file, None when there is none; a path without a dot is a page of the console, thus its index.
 
-        So is every path in a folder of `DOTTED`.
+        So is every path in a folder of `DOTTED`. An address may begin with a release, or ask for a version: what it
+        finds is the file as it is now, fixed where that is what it names.
         """
+        release = _RELEASE.match(name)
+        if release is not None:
+            name = name[release.end() :]
         if name.startswith(DOTTED) or "." not in name.rpartition("/")[2]:
             name = INDEX
+        found = self._current(name)
+        if found is None or name == INDEX:
+            return found and self._index(found)
+        current, versions = self._released
+        named = release is not None and release[1] == current and versions.get(name) == found.version
+        return replace(found, fixed=True) if named or version == found.version else found
+
+    def _current(self, name: str) -> File | None:
         path = self._path(name)
         if path is None or not path.is_file():
             return None
@@ -64,6 +87,17 @@ class Files:
             kept = (state, self._read(name, path))
             self._kept[name] = kept
         return kept[1]
+
+    def _index(self, written: File) -> File:
+        """Return the index with the addresses of this release; all its scripts are asked for at once."""
+        names = sorted(path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*.*"))
+        files = {name: file.version for name in names if name != INDEX and (file := self._current(name)) is not None}
+        release = _digest("".join(f"{name} {version}\n" for name, version in files.items()).encode())
+        self._released = (release, files)
+        ahead = (f'    <link rel="modulepreload" href="/console/{name}">\n' for name in files if name.endswith(".js"))
+        content = written.content.replace(_SCRIPT, "".join(ahead).encode() + _SCRIPT)
+        content = _RELEASED.sub(f"v-{release}/".encode(), content)
+        return File(content, written.media_type, _digest(content))
 
     def _path(self, name: str) -> Path | None:
         if name == PLOTLY:
@@ -79,7 +113,11 @@ class Files:
             return File(content, media_type, self.plotly_version)
         if path.suffix == ".html":  # so that a browser asks for 5 MB once per release of plotly, and never again
             content = content.replace(f'{PLOTLY}"'.encode(), f'{PLOTLY}?v={self.plotly_version}"'.encode())
-        return File(content, media_type, hashlib.sha256(content).hexdigest()[:32])
+        return File(content, media_type, _digest(content))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _plotly() -> Path | None:

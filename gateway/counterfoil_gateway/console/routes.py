@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from counterfoil_gateway.access import Access
 from counterfoil_gateway.addresses import PublicAddress
 from counterfoil_gateway.asgi import SECURITY
-from counterfoil_gateway.console.files import File, Files
+from counterfoil_gateway.console.files import Files
 from counterfoil_gateway.console.links import Links
 from counterfoil_gateway.console.pages import LINK_REFUSED, POLICY
 from counterfoil_gateway.console.sessions import Sessions, set_cookie
@@ -95,21 +95,16 @@ class Console:
         )
 
     async def _file(self, request: Request, path: str) -> Response:
-        found = await asyncio.to_thread(self._files.find, path)
+        found = await asyncio.to_thread(self._files.find, path, version=request.query_params.get("v", ""))
         if found is None:
             raise Problem(C.NOT_FOUND, "no such path", "PATH_NOT_FOUND")
         tag = f'"{found.version}"'
-        headers = {**_HEADERS, **_caching(found, request), "etag": tag}
+        headers = {**_HEADERS, **(_KEPT_FOR_GOOD if found.fixed else _ASK_AGAIN), "etag": tag}
         if self._address.is_https(request.scope):
             headers |= _HTTPS_ONLY
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(found.content, headers=headers, media_type=found.media_type)
-
-
-def _caching(file: File, request: Request) -> Mapping[str, str]:
-    """Say how long a browser may keep a file: for good where the address names this version of it, else not unasked."""
-    return _KEPT_FOR_GOOD if request.query_params.get("v") == file.version else _ASK_AGAIN
 
 
 def _headers(request: Request) -> dict[bytes, bytes]:
