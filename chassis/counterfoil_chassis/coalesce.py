@@ -1,9 +1,9 @@
 """Coalescing: what several callers ask of one method travels in shared calls.
 
-A unary call between processes costs some hundred microseconds of processor time whatever it carries. So at most two
-calls are in flight, and what is asked meanwhile rides in the next one. There is no timer: an idle one sends at once.
-A call that takes long is not waited for: others go beside it, up to a bound. Within a call it is the callee that has to
-answer without the item that takes long.
+A unary call between processes costs some hundred microseconds of processor time whatever it carries. So what is asked
+while one is under way rides in the next one, which sets off when that one is answered, or beside it once there is much
+to carry. There is no timer: an idle one sends at once. A call that takes long is not waited for: others go beside it,
+up to a bound. Within a call it is the callee that has to answer without the item that takes long.
 """
 
 from __future__ import annotations
@@ -26,12 +26,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 IN_FLIGHT = 2
+MANY_ITEMS = 64
+MANY_BYTES = 256 << 10
+"""What waits is much from here on: it sets off beside one call under way, so that caller and callee both have work."""
+SLOW_SECONDS = 0.05
+"""After which a second one does so whatever it carries."""
 LONG_SECONDS = 0.25
 MOST_LONG = 8
 """Calls beyond `IN_FLIGHT` once those in flight have taken `LONG_SECONDS`."""
 MAX_ITEMS = 256
 MAX_BYTES = 4 << 20
 MAX_WAITING_BYTES = 64 << 20
+_TURNS = 3
+"""Of the loop between an answer and the next call, unless that has much to carry: what came while the callers were told
+is read and asked, and rides along. Where nothing has come the turns take no time."""
 
 
 class TooMuchWaitsError(ResourceExhaustedError):
@@ -63,6 +71,7 @@ class Coalescer(Generic[Item, Result]):
         self._waiting: list[_Waiting[Item, Result]] = []
         self._waiting_bytes = 0
         self._calls: dict[asyncio.Task[None], float] = {}
+        self._is_beginning = False
 
     async def ask(self, item: Item, *, timeout: float) -> Result:  # noqa: ASYNC109  (it becomes part of the shared call's)
         """Return the item's result within `timeout` seconds.
@@ -79,14 +88,22 @@ class Coalescer(Generic[Item, Result]):
         entry = _Waiting(item, size, time.monotonic() + timeout, done)
         self._waiting.append(entry)
         self._waiting_bytes += size
-        if len(self._waiting) == 1 and self._has_room():
-            # What is asked in this turn of the loop rides along; nobody's deadline or trace is the shared call's.
-            loop.call_soon(self._begin, context=Context())
+        if not self._is_beginning and self._has_room():
+            self._is_beginning = True  # what is asked in this turn of the loop rides along
+            loop.call_soon(self._turn, 0, context=Context())  # nobody's deadline or trace is the shared call's
         expiry = loop.call_later(timeout, _expire, done)
         try:
             return await done
         finally:
             expiry.cancel()
+
+    def _turn(self, left: int) -> None:
+        """Begin in so many turns of the loop, or now if there is much to carry."""
+        if left and not self._is_much():
+            asyncio.get_running_loop().call_soon(self._turn, left - 1)
+        else:
+            self._is_beginning = False
+            self._begin()
 
     def _begin(self) -> None:
         """Start calls while there is something to send and room for a call."""
@@ -96,20 +113,32 @@ class Coalescer(Generic[Item, Result]):
             if batch:
                 call = asyncio.ensure_future(self._call(batch))
                 self._calls[call] = time.monotonic()
-                long = loop.call_later(LONG_SECONDS, self._begin)
-                call.add_done_callback(partial(self._ended, long))
+                late = [loop.call_later(seconds, self._begin) for seconds in (SLOW_SECONDS, LONG_SECONDS)]
+                call.add_done_callback(partial(self._ended, late))
 
     def _has_room(self) -> bool:
-        if len(self._calls) < IN_FLIGHT:
+        running = len(self._calls)
+        if not running:
             return True
-        long_since = time.monotonic() - LONG_SECONDS
-        long = sum(began <= long_since for began in self._calls.values())
-        return len(self._calls) < IN_FLIGHT + min(long, MOST_LONG)
+        if running < IN_FLIGHT:
+            return self._is_much() or self._running_for(SLOW_SECONDS) == running
+        return running < IN_FLIGHT + min(self._running_for(LONG_SECONDS), MOST_LONG)
 
-    def _ended(self, long: asyncio.TimerHandle, call: asyncio.Task[None]) -> None:
-        long.cancel()
+    def _is_much(self) -> bool:
+        return len(self._waiting) >= MANY_ITEMS or self._waiting_bytes >= MANY_BYTES
+
+    def _running_for(self, seconds: float) -> int:
+        """Return how many calls have been under way for so long."""
+        since = time.monotonic() - seconds
+        return sum(began <= since for began in self._calls.values())
+
+    def _ended(self, late: Sequence[asyncio.TimerHandle], call: asyncio.Task[None]) -> None:
+        for timer in late:
+            timer.cancel()
         del self._calls[call]
-        self._begin()
+        if not self._is_beginning:
+            self._is_beginning = True
+            self._turn(_TURNS)
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         """Take the oldest items, as many as fit into one call; those whose callers left are dropped."""

@@ -123,7 +123,7 @@ def unary_gateway() -> None:
     from counterfoil_chassis import coalesce
     from counterfoil_gateway.__main__ import main
 
-    for name, value in (("MAX_ITEMS", 1), ("IN_FLIGHT", 100_000)):
+    for name, value in (("MAX_ITEMS", 1), ("MANY_ITEMS", 1), ("IN_FLIGHT", 100_000)):
         assert hasattr(coalesce, name)
         setattr(coalesce, name, value)
     sys.argv = ["gateway"]

@@ -55,22 +55,59 @@ async def test_an_idle_coalescer_sends_at_once() -> None:
     assert line.calls == [[21]]
 
 
-async def test_what_is_asked_while_two_calls_run_rides_in_the_next() -> None:
-    line = Line()
+async def under_way(line: Line, coalescer: Coalescer[int, int]) -> "asyncio.Future[int]":
+    """Return what is asked by a call that runs until the line is let go."""
     line.go.clear()
-    coalescer = Coalescer(line.send, size_of=lambda _: 1)
-    first = asyncio.ensure_future(coalescer.ask(1, timeout=30))
-    while line.open < 1:
+    running = asyncio.ensure_future(coalescer.ask(1, timeout=30))
+    while not line.open:
         await asyncio.sleep(0)
-    second = asyncio.ensure_future(coalescer.ask(2, timeout=30))
+    return running
+
+
+async def test_what_is_asked_while_a_call_runs_rides_in_the_next() -> None:
+    line = Line()
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+    first = await under_way(line, coalescer)
+    rest = []
+    for number in range(2, coalesce.MANY_ITEMS):
+        rest.append(asyncio.ensure_future(coalescer.ask(number, timeout=30)))
+        await asyncio.sleep(0)
+    line.go.set()
+    assert await asyncio.gather(first, *rest) == [number * 2 for number in range(1, coalesce.MANY_ITEMS)]
+    assert line.calls == [[1], list(range(2, coalesce.MANY_ITEMS))]
+    assert line.most_open == 1
+
+
+@pytest.mark.parametrize(("items", "size"), [(coalesce.MANY_ITEMS, 1), (2, coalesce.MANY_BYTES // 2)])
+async def test_a_second_call_sets_off_beside_the_first_once_it_has_much_to_carry(items: int, size: int) -> None:
+    line = Line()
+    coalescer = Coalescer(line.send, size_of=lambda _: size)
+    first = await under_way(line, coalescer)
+    rest = [asyncio.ensure_future(coalescer.ask(number, timeout=30)) for number in range(2, items + 3)]
     while line.open < 2:
         await asyncio.sleep(0)
-    rest = [asyncio.ensure_future(coalescer.ask(number, timeout=30)) for number in range(3, 50)]
-    await asyncio.sleep(0)
     line.go.set()
-    assert await asyncio.gather(first, second, *rest) == [number * 2 for number in range(1, 50)]
-    assert line.calls == [[1], [2], list(range(3, 50))]
-    assert line.most_open == 2
+    await asyncio.gather(first, *rest)
+    assert line.calls == [[1], list(range(2, items + 3))]
+
+
+async def test_what_comes_as_an_answer_is_told_rides_in_the_next_call() -> None:
+    line = Line()
+    coalescer = Coalescer(line.send, size_of=lambda _: 1)
+
+    async def twice(number: int) -> None:
+        await coalescer.ask(number, timeout=30)
+        await asyncio.sleep(0)  # as one who was answered, and whose next request is read in the turn after
+        await coalescer.ask(number + 10, timeout=30)
+
+    first = await under_way(line, coalescer)
+    waiting = [asyncio.ensure_future(each) for each in (twice(2), twice(3), coalescer.ask(4, timeout=30))]
+    await asyncio.sleep(0)
+    first.add_done_callback(lambda _: waiting.append(asyncio.ensure_future(twice(5))))
+    line.go.set()
+    await first
+    await asyncio.gather(*waiting)
+    assert line.calls == [[1], [2, 3, 4, 5], [12, 13, 15]]
 
 
 async def test_calls_keep_to_their_caps_of_items_and_bytes() -> None:
@@ -117,6 +154,7 @@ async def test_a_callee_that_has_too_much_to_do_is_not_asked_again() -> None:
 
 
 async def test_calls_that_take_long_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalesce, "SLOW_SECONDS", 0.01)
     monkeypatch.setattr(coalesce, "LONG_SECONDS", 0.02)
     line = Line()
     line.go.clear()
@@ -125,7 +163,7 @@ async def test_calls_that_take_long_hold_up_nobody_else(monkeypatch: pytest.Monk
     for number in (1, 2):
         stuck.append(asyncio.ensure_future(coalescer.ask(number, timeout=30)))
         while line.open < number:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
     later = [asyncio.ensure_future(coalescer.ask(number, timeout=30)) for number in (3, 4)]
     async with asyncio.timeout(30):
         while line.calls != [[1], [2], [3, 4]]:  # while the first two are still under way
@@ -172,21 +210,16 @@ async def test_an_impatient_caller_stops_waiting_and_its_neighbour_does_not() ->
 
 async def test_a_caller_who_leaves_takes_an_unsent_item_along() -> None:
     line = Line()
-    line.go.clear()
     coalescer = Coalescer(line.send, size_of=lambda _: 1)
-    running = []
-    for number in (1, 2):
-        running.append(asyncio.ensure_future(coalescer.ask(number, timeout=30)))
-        while line.open < number:
-            await asyncio.sleep(0)
+    running = await under_way(line, coalescer)
     leaving = asyncio.ensure_future(coalescer.ask(3, timeout=30))
     staying = asyncio.ensure_future(coalescer.ask(4, timeout=30))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.sleep(0)
     line.go.set()
-    assert await asyncio.gather(*running, staying) == [2, 4, 8]
-    assert line.calls == [[1], [2], [4]]
+    assert [await running, await staying] == [2, 8]
+    assert line.calls == [[1], [4]]
 
 
 async def test_more_than_memory_should_hold_is_refused() -> None:
