@@ -163,6 +163,9 @@ async def test_a_row_whose_quote_is_never_closed_takes_nothing_in_silently(
         (b"\r\n<!DOCTYPE html><title>Sign in</title>", Format.CSV, "web page"),
         (b"PAR1\x15\x04", Format.JSONL, "Parquet"),
         (b"\x28\xb5\x2f\xfd", Format.CSV, "gzip"),
+        ('{"sale_id": 1}\n'.encode("utf-16"), Format.JSONL, "UTF-8"),
+        ('{"type": "RECORD"}\n'.encode("utf-16-le"), Format.AIRBYTE, "UTF-8"),
+        (b'\xef\xbb\xbf\n[\n{"sale_id": 1}\n]', Format.JSONL, "jq"),
         (gzip.compress(gzip.compress(b"sale_id\n")), Format.CSV, "twice"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,9 @@ _KINDS: Final = {
     _PARQUET: "Parquet: say so as its format",
 }
 """What files begin with that people send as another format."""
+_UTF_16: Final = "text in UTF-16, as PowerShell writes it: save it as UTF-8"
+_NO_LINES: Final = {b"\xff\xfe": _UTF_16, b"\xfe\xff": _UTF_16, b"{\0": _UTF_16, b"\0{": _UTF_16}
+_JSON_LIST: Final = {b"[": "a JSON list: write one object in each line, as `jq -c '.[]'` does"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,16 @@ def open_file(path: Path, layout: Layout, *, skip: int) -> OpenFile:
 
 def _refuse_another_kind(path: Path, kind: str) -> None:
     """Raise FileUnreadableError for what is no file of rows, or is one of another format than was said."""
+    signs = dict(_KINDS)
+    if kind == "PARQUET":
+        del signs[_PARQUET]
+    elif kind != "CSV":  # of which every line would be quarantined, or be taken for a log of Airbyte's source
+        signs |= _NO_LINES | (_JSON_LIST if kind == "JSONL" else {})
     with path.open("rb") as stream:
-        start = stream.read(16)
-    for sign, what in _KINDS.items():
-        if start.lstrip().startswith(sign) and (sign, kind) != (_PARQUET, "PARQUET"):
-            raise FileUnreadableError("FILE_UNREADABLE", f"The file is {what}, and not {kind}.")
+        start = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip()
+    for sign, what in signs.items():
+        if start.startswith(sign):
+            raise FileUnreadableError("FILE_UNREADABLE", f"The file is no {kind} but {what}.")
 
 
 def _dialect(path: Path, layout: Layout) -> CsvDialect:
