@@ -16,8 +16,22 @@ const STATES = { OPEN: ["open", "warn"], REPLAYED: ["in the log", "good"], DISCA
 /** What became of a record. */
 export const quarantineBadge = (state) => badgeOf(STATES, state);
 
-/** Findings of a record: what is wrong, where, and the rule. */
-export const faultList = (findings) => h("ul", { class: "faults" }, findings.map((one) => h("li", {}, one.detail, " ", h("code", { class: "faint" }, `${one.reason} ${one.path}`))));
+/** Findings of a record, at most so many: what is wrong, where, and the rule. */
+export const faultList = (findings, most = Infinity) =>
+  h(
+    "ul",
+    { class: "faults" },
+    findings.slice(0, most).map((one) => h("li", {}, one.detail, " ", h("code", { class: "faint" }, `${one.reason} ${one.path}`))),
+    findings.length > most && h("li", { class: "faint" }, `and ${findings.length - most} more`),
+  );
+
+const ROW = /^([0-9a-f]{8})[0-9a-f]{56}#(\d+)$/;
+
+/** What a record is called: of an imported file, its row. */
+export function recordName(id) {
+  const [, file, row] = ROW.exec(id) ?? [];
+  return row ? `row ${row} of file ${file}…` : id || "without id";
+}
 
 /** JSON, indented; lines at which a finding lies are marked, one about what is not there at what should hold it. */
 export function marked(value, findings) {

@@ -56,7 +56,7 @@ function view(it, { path, scopes, again }) {
     h(
       "div",
       { class: "figures" },
-      figure("Rows", it.rows_total ? count(it.rows_total) : "not known yet", { sub: `${count(it.rows_read)} have a verdict` }),
+      figure("Rows", it.rows_total ? count(it.rows_total) : "not known yet", { sub: `${count(it.rows_read)} with a verdict` }),
       figure("Accepted", count(it.rows_accepted), { sub: it.state === "REVERTED" ? "then; none of them is left" : "in the log" }),
       figure("There before", count(it.rows_duplicate), { sub: "added nothing" }),
       figure("Quarantined", it.rows_quarantined && it.state !== "REVERTED" ? h("a", { href: quarantinePath({ import_id: it.import_id }) }, count(it.rows_quarantined)) : count(it.rows_quarantined), { sub: "with bytes and reason", kind: it.rows_quarantined ? "warn" : "" }),
@@ -103,5 +103,5 @@ function reverting(it, { path, may, again }) {
     announce("It is being taken back");
     again(after);
   };
-  return deed("Take it back", take, { kind: "danger", shape: "replay", fields: [h("label", { class: "grow" }, "Reason", reason), h("label", { class: "inline" }, sure, `${plural(it.rows_accepted, "record")} will be gone`)] });
+  return deed("Take it back", take, { kind: "danger", shape: "replay", fields: [h("label", { class: "grow" }, "Reason", reason), h("label", { class: "inline" }, sure, `${plural(it.rows_accepted, "record")} will be gone${it.rows_quarantined ? `, and ${count(it.rows_quarantined)} in quarantine` : ""}`)] });
 }

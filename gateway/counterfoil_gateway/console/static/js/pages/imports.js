@@ -28,7 +28,7 @@ const list = (found) =>
     [
       { label: "File", head: "row", cell: (one) => [h("a", { href: importPath(one.import_id) }, one.file_name || "without a name"), h("div", { class: "faint" }, `${size(one.file_bytes)}${one.mapping && `, read as ${one.mapping}`}`)] },
       { label: "Dataset", cell: (one) => (one.dataset ? h("code", {}, one.dataset) : h("span", { class: "faint" }, "one per stream")) },
-      { label: "State", cell: (one) => [importBadge(one.state), one.error && h("div", { class: "faint" }, one.error.detail)] },
+      { label: "State", cell: (one) => [importBadge(one.state), one.error && h("div", { class: "faint told" }, one.error.detail)] },
       { label: "Accepted", align: "number", cell: (one) => count(one.rows_accepted) },
       { label: "There before", align: "number", cell: (one) => count(one.rows_duplicate) },
       { label: "Quarantined", align: "number", cell: (one) => (one.rows_quarantined ? badge(count(one.rows_quarantined), "warn") : "0") },

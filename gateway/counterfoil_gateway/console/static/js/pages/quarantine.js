@@ -7,7 +7,7 @@ import { missing } from "../forms.js";
 import { count, size } from "../format.js";
 import { importPath } from "../imports.js";
 import { at, badge, card, choice, facts, folded, heading, json, nothing, paged, pending, since, table } from "../parts.js";
-import { bytesOf, faultList, marked, quarantineBadge, quarantinePath, quarantinedPath } from "../quarantine.js";
+import { bytesOf, faultList, marked, quarantineBadge, quarantinePath, quarantinedPath, recordName } from "../quarantine.js";
 import { repairForms } from "../repair.js";
 import { session } from "../session.js";
 import { sourcePath } from "../sources.js";
@@ -86,10 +86,10 @@ function bulk({ datasets, newest, may }, of, done) {
 const list = (found) =>
   table(
     [
-      { label: "Record", head: "row", cell: (one) => h("a", { href: quarantinedPath(one.quarantine_id) }, one.record_id || "without id") },
+      { label: "Record", head: "row", cell: (one) => h("a", { href: quarantinedPath(one.quarantine_id) }, recordName(one.record_id)) },
+      { label: "What is wrong", cell: (one) => faultList(one.findings, 3) },
       { label: "Received", cell: (one) => at(one.received_at) },
       { label: "Dataset", cell: (one) => h("code", {}, one.dataset || "not mapped") },
-      { label: "What is wrong", cell: (one) => faultList(one.findings) },
       { label: "Contract", cell: (one) => `${one.contract_id} ${one.contract_version}` },
       { label: "", cell: (one) => [quarantineBadge(one.state), one.repaired_at && one.state === "OPEN" && [" ", badge("repaired", "accent")]] },
     ],
@@ -123,6 +123,13 @@ function arrived(it) {
   return it.record === null ? shown() : folded(`The bytes as they arrived (${size(it.raw_bytes)})`, () => h("div", { class: "stack" }, shown()));
 }
 
+const SHOWN = 12;
+
+const faults = (findings) => [
+  faultList(findings.slice(0, SHOWN)),
+  findings.length > SHOWN && folded(`The others (${findings.length - SHOWN})`, () => faultList(findings.slice(SHOWN))),
+];
+
 function view({ it, datasets, may }, again) {
   const open = it.state !== "REPLAYED";
   return h(
@@ -134,7 +141,7 @@ function view({ it, datasets, may }, again) {
       h(
         "div",
         { class: "stack span-5" },
-        card("What is wrong", it.findings.length ? faultList(it.findings) : h("p", { class: "faint" }, "Nothing is known."), { aside: quarantineBadge(it.state) }),
+        card("What is wrong", it.findings.length ? faults(it.findings) : h("p", { class: "faint" }, "Nothing is known."), { aside: quarantineBadge(it.state) }),
         card("About it", facts([
           ["Record", it.record_id ? h("code", {}, it.record_id) : "without id"],
           ["Dataset", it.dataset ? h("a", { href: datasetPath(it.dataset) }, h("code", {}, it.dataset)) : "not mapped"],
