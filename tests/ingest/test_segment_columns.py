@@ -55,7 +55,7 @@ PAGES = st.sampled_from(
             "page",
             {},
         ),
-        *({"url": "https://a.test/?q=1"}, {"url": 5}),
+        *({"url": "https://a.test/?q=1"}, {"url": 5}, {"url": "/?UTM_Source=x"}, {"url": "/?mscl\u212aid=1"}),
     ]
 )
 AMOUNTS = st.sampled_from([None, 0, 12.5, "3.10", "much", True, [{"price": 2, "quantity": 3}]])
@@ -253,6 +253,26 @@ def test_orders_get_what_they_do_not_state(kinds: list[str]) -> None:
         found = columns(batch(*some))
         assert found is not None
         assert records(found) == [each.value for each in segment.parse(batch(*some), request())]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            b"/?\\u0075tm_source=x",
+            b"/\\u003futm_source=x",
+            b"/?utm_source\\u003dx",
+            b"/?\\u0047CLID=1",
+            b"/?gcl\\u0069d\\u003D1",
+        ),
+        *(b"\\/?utm_source=x", b"/?UTM_Term=x", "/?mscl\u212aid=1".encode(), b"/?q=utm_", b"/?q=1"),
+    ],
+)
+def test_an_address_names_a_click_however_it_is_written(url: bytes) -> None:
+    body = b'{"batch":[%b,"context":{"page":{"url":"%b"}}}]}' % (orjson.dumps(EVENT)[:-1], url)
+    found = columns(body)
+    assert found is not None
+    assert records(found) == [each.value for each in segment.parse(body, request())]
 
 
 def test_an_event_alone_and_batches_for_several_datasets_go_event_by_event() -> None:

@@ -101,9 +101,19 @@ def differs(sent_at: Any, received_at: int) -> bool:
     return sent is not None and abs(received_at - sent) > TOLERANCE
 
 
-def may_name_a_click(text: bytes) -> bool:
+def may_have_parameters(text: bytes) -> bool:
     """Tell whether a JSON text may hold an address with parameters; an `=` can be escaped."""
     return b"=" in text or (b"\\" in text and b"\\u003" in text)  # one byte is looked for ten times as fast as more
+
+
+def may_name_a_click(text: bytes) -> bool:
+    """Tell whether a JSON text in UTF-8 may hold an address that `landed` finds something in; a name can be escaped."""
+    if not may_have_parameters(text):
+        return False
+    if b"\\" in text and b"\\u" in text:
+        return True
+    lower = text.decode().lower()  # as a text, of which another letter than K is k
+    return any(mark in lower for mark in _MARKS)
 
 
 def landed(url: Any) -> dict[str, dict[str, str]]:

@@ -218,7 +218,7 @@ def _lacking(by_name: dict[str, list[Any]], told: bytes, arrived: Sequence[int],
     found: set[int] = set()
     if corrects:
         found.update(_by_another_clock(by_name, min(arrived), max(arrived)))
-    if landing.may_name_a_click(told):
+    if landing.may_have_parameters(told):
         places = enumerate(zip(by_name["type"], by_name["context"], by_name["properties"], strict=True))
         found.update(
             index
