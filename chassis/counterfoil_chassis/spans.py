@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
@@ -30,6 +30,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 SCOPE = InstrumentationScope("counterfoil")
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
 _SAMPLED, _NOT_SAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+_UNSET = Status()
 _NOWHERE = Context()
 _propagator = TraceContextTextMapPropagator()
 
@@ -37,9 +39,19 @@ _propagator = TraceContextTextMapPropagator()
 _TRACE_ID, _SPAN_ID, _PARENT_ID, _START, _END = b"\x0a\x10", b"\x12\x08", b"\x22\x08", b"\x39", b"\x41"
 _STATUS, _FLAGS, _SPANS = b"\x7a", b"\x85\x01", b"\x12"
 _LOW = (1 << 64) - 1
-_IDS = struct.Struct(">2sQQ2sQ")
-_PARENT = struct.Struct(">2sQ")
 _TIMES = struct.Struct("<cQcQ2sI")
+
+
+class _Place(NamedTuple):
+    """Where a span stands, its ids in hexadecimal: few are ever asked for the SDK's form of it, which costs more."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+    def context(self, *, is_remote: bool) -> SpanContext:
+        flags = _SAMPLED if self.sampled else _NOT_SAMPLED
+        return SpanContext(int(self.trace_id, 16), int(self.span_id, 16), is_remote, flags)
 
 
 class Provider(TracerProvider):
@@ -74,22 +86,38 @@ class HotSpan(trace.Span):
         """Continue the trace of a W3C `traceparent`; an empty or malformed one begins a trace."""
         provider = trace.get_tracer_provider()
         self._provider = provider if isinstance(provider, Provider) else None
-        self.parent = parent = _parsed(traceparent)
+        self._parent = self._place = parent = _parsed(traceparent)
         self.name = name
         self.kind = kind
         self.attributes: dict[str, Any] = dict(attributes) if attributes else {}
-        self.status = Status()
+        self.status = _UNSET
         self.end_time: int | None = None
+        self._context: SpanContext | None = None
+        self._kept = False
         if self._provider is None:
-            self.context = parent or trace.INVALID_SPAN_CONTEXT
-            self._kept = False
             return
-        trace_id = parent.trace_id if parent is not None else random.getrandbits(128) or 1
-        sampled = parent.trace_flags.sampled if parent is not None else trace_id & (2**64 - 1) < self._provider.bound
-        flags = _SAMPLED if sampled else _NOT_SAMPLED
-        self.context = SpanContext(trace_id, random.getrandbits(64) or 1, False, flags)
+        if parent is not None:
+            trace_id, sampled = parent.trace_id, parent.sampled
+        else:
+            number = random.getrandbits(128) or 1
+            trace_id, sampled = f"{number:032x}", number & _LOW < self._provider.bound
+        self._place = _Place(trace_id, f"{random.getrandbits(64) or 1:016x}", sampled)
         self._kept = sampled
         self.start_time = time.time_ns()
+
+    @property
+    def context(self) -> SpanContext:
+        """Return its ids, invalid ones when there is no trace."""
+        if self._context is None:
+            place = self._place
+            is_remote = place is self._parent
+            self._context = trace.INVALID_SPAN_CONTEXT if place is None else place.context(is_remote=is_remote)
+        return self._context
+
+    @property
+    def parent(self) -> SpanContext | None:
+        """Return the ids of the span that it continues."""
+        return None if self._parent is None else self._parent.context(is_remote=True)
 
     @property
     def resource(self) -> Resource:
@@ -99,8 +127,8 @@ class HotSpan(trace.Span):
     @property
     def traceparent(self) -> str:
         """Return it as a W3C `traceparent`, or "" when there is no trace."""
-        trace_id, span_id, _, flags, *_ = self.context
-        return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}" if self.context.is_valid else ""
+        place = self._place
+        return "" if place is None else f"00-{place.trace_id}-{place.span_id}-{'01' if place.sampled else '00'}"
 
     def __enter__(self) -> Self:
         """Make it the current span."""
@@ -159,20 +187,22 @@ class HotSpan(trace.Span):
 
     def encoded(self) -> bytes:
         """Return it as OTLP has it: put together by hand, since most of its bytes are those of the span before."""
-        parent = self.parent
+        place, parent = self._place, self._parent
+        assert place is not None  # noqa: S101 - it is kept
         flags: int = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
         if parent is not None:
             flags |= trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
         parts = [
             _described(self.name, self.kind, tuple(self.attributes.items())),
-            _IDS.pack(
-                _TRACE_ID, self.context.trace_id >> 64, self.context.trace_id & _LOW, _SPAN_ID, self.context.span_id
-            ),
+            _TRACE_ID,
+            bytes.fromhex(place.trace_id),
+            _SPAN_ID,
+            bytes.fromhex(place.span_id),
             _TIMES.pack(_START, self.start_time, _END, self.end_time or self.start_time, _FLAGS, flags),
             _status(self.status.status_code, self.status.description or ""),
         ]
         if parent is not None:
-            parts.append(_PARENT.pack(_PARENT_ID, parent.span_id))
+            parts += (_PARENT_ID, bytes.fromhex(parent.span_id))
         return b"".join(parts)
 
 
@@ -235,14 +265,20 @@ def _write_attributes(written: Any, attributes: Mapping[str, Any]) -> None:
             pair.value.string_value = str(value)
 
 
-def _parsed(traceparent: str) -> SpanContext | None:
+def _parsed(traceparent: str) -> _Place | None:
     if not traceparent:
         return None
     found = _TRACEPARENT.fullmatch(traceparent)
-    if found is None:  # malformed, or of a later version
-        context = trace.get_current_span(_propagator.extract({"traceparent": traceparent}, context=Context()))
-        parent = context.get_span_context()
-    else:
-        flags = _SAMPLED if int(found[3], 16) & 1 else _NOT_SAMPLED
-        parent = SpanContext(int(found[1], 16), int(found[2], 16), True, flags)
-    return parent if parent.is_valid else None
+    if found is not None:
+        trace_id, span_id, flags = found.groups()
+        return _Place(trace_id, span_id, int(flags, 16) & 1 == 1) if _is_valid(trace_id, span_id) else None
+    # It is malformed, or of a later version.
+    context = trace.get_current_span(_propagator.extract({"traceparent": traceparent}, context=Context()))
+    parent = context.get_span_context()
+    if not parent.is_valid:
+        return None
+    return _Place(f"{parent.trace_id:032x}", f"{parent.span_id:016x}", parent.trace_flags.sampled)
+
+
+def _is_valid(trace_id: str, span_id: str) -> bool:
+    return trace_id != _NO_TRACE and span_id != _NO_SPAN

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -17,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from counterfoil_chassis.metrics import SPANS_DROPPED
-from counterfoil_chassis.spans import Exporter, Provider
+from counterfoil_chassis.spans import Exporter, HotSpan, Provider
 
 SPAN_OUTBOX_DELIVER = "outbox deliver"
 SPAN_LOG_CONSUME = "log consume"
@@ -72,7 +73,11 @@ class _Waiting(BatchSpanProcessor):
         """Take a span, in the oldest one's place when there is no room."""
         if len(self._batch_processor._queue) >= MOST_WAITING:  # noqa: SLF001 - nothing public tells
             SPANS_DROPPED.labels("full").inc()
-        super().on_end(span)
+        ended: Any = span
+        if isinstance(ended, HotSpan):
+            self._batch_processor.emit(span)  # only those that are sampled come here
+        else:
+            super().on_end(span)
 
 
 def configure(service_name: str, endpoint: str, *, ratio: float = 1.0) -> None:
@@ -123,7 +128,10 @@ def current_trace_id() -> str:
 
 def current_traceparent() -> str:
     """Return the running span as a W3C `traceparent`, or "" when there is none."""
-    trace_id, span_id, _, flags, *_, is_valid = trace.get_current_span().get_span_context()
+    span = trace.get_current_span()
+    if isinstance(span, HotSpan):
+        return span.traceparent
+    trace_id, span_id, _, flags, *_, is_valid = span.get_span_context()
     return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}" if is_valid else ""
 
 
