@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -52,10 +52,12 @@ class Reply:
     content: bytes = b""
     fields: Fields = field(default_factory=list)
 
-    async def to(self, send: Send) -> None:
-        """Send it."""
-        length = [] if self.status in (204, 304) else [(b"content-length", str(len(self.content)).encode())]
-        await send({"type": "http.response.start", "status": self.status, "headers": [*self.fields, *length]})
+    async def to(self, send: Send, *, also: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Send it, with more header fields."""
+        fields = [*self.fields, *also]
+        if self.status not in (204, 304):
+            fields.append((b"content-length", b"%d" % len(self.content)))
+        await send({"type": "http.response.start", "status": self.status, "headers": fields})
         await send({"type": "http.response.body", "body": self.content})
 
 

@@ -166,8 +166,7 @@ class EventDoor:
                 reply = refusal(internal())
             span.set_attribute("http.response.status_code", reply.status)
             counted.outcome = str(reply.status)
-            fields = [*reply.fields, *for_any_page(headers)]
-            await Reply(reply.status, reply.content, fields).to(send)
+            await reply.to(send, also=for_any_page(headers))
 
     async def body_and_source(self, request: EventRequest) -> tuple[bytes, SignedIn]:
         """Return the body as it came and who sent it; raise Problem.
