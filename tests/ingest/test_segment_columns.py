@@ -265,6 +265,7 @@ def test_orders_get_what_they_do_not_state(kinds: list[str]) -> None:
             b"/?\\u0047CLID=1",
             b"/?gcl\\u0069d\\u003D1",
         ),
+        *(b"/?epik=1", b"/?gclid_=1&gcl%69d=2", b"/?a=1&ttclid=%3D", b"/?product_id=1&b=utm_"),
         *(b"\\/?utm_source=x", b"/?UTM_Term=x", "/?mscl\u212aid=1".encode(), b"/?q=utm_", b"/?q=1"),
     ],
 )

@@ -36,6 +36,8 @@ _CAMPAIGN: Final[Mapping[str, str]] = {
     "utm_id": "id",
 }
 _MARKS: Final = ("utm_", *CLICK_IDS)
+_SIGNS: Final = ("utm_", "%", *sorted({f"{name[-2:]}=" for name in CLICK_IDS}))
+"""An address has one of these where it names a campaign or a click: they are fewer to look for. A name may have a %."""
 _LONGEST: Final = 8_192
 _LONGEST_TIME, _LONGEST_NUMBER = 64, 40
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -113,7 +115,7 @@ def may_name_a_click(text: bytes) -> bool:
     if b"\\" in text and b"\\u" in text:
         return True
     lower = text.decode().lower()  # as a text, of which another letter than K is k
-    return any(mark in lower for mark in _MARKS)
+    return any(sign in lower for sign in _SIGNS) and any(mark in lower for mark in _MARKS)
 
 
 def landed(url: Any) -> dict[str, dict[str, str]]:
