@@ -315,7 +315,7 @@ async def test_a_breach_is_told_with_its_owner_and_holds_the_dataset(watch: Watc
     assert (told.workspace, told.resource, told.dataset) == ("acme", "monitors/sales.rule", "sales")
     assert (told.owner, told.severity, told.summary) == ("Paid media", "error", "A shop sells.")
     assert (told.incident_id, told.holds_data, told.contract_version) == (found.incident_id, True, "1.0.0")
-    assert told.detail == "1 rows, and it must be at least 3 rows."
+    assert told.detail == "1 row, and it must be at least 3 rows."
     (hold,) = (await watch.holds()).values()
     assert (hold.workspace, hold.dataset, hold.monitor_id) == ("acme", "sales", "sales.rule")
     assert (hold.incident_id, hold.held) == (found.incident_id, True)

@@ -65,7 +65,7 @@ async def test_a_gap_opens_an_incident_with_its_days_and_ends_when_the_records_c
     monitor = watch.monitoring.find("acme", "sales.auto_totals").monitor
     assert (monitor.state, monitor.measured, monitor.days) == (MonitorState.FAILING, 1.0, (TODAY,))
     (incident,) = await watch.told()
-    assert f"1 differ, on {TODAY}." in incident.detail
+    assert f"1 of 1 reported differs, on {TODAY}." in incident.detail
     (hold,) = (await watch.holds()).values()
     assert (hold.metric, list(hold.days), hold.held) == ("reconciliation", [TODAY], False)
     watch.open()

@@ -353,11 +353,20 @@ def availability(monitor: Monitor, *, up: bool, now: datetime, window: timedelta
     return min(100.0, 100.0 * sum(monitor.uptime.values()) / elapsed)
 
 
+_ONE: Final = {
+    "rows": "row",
+    "totals": "total",
+    "points": "point",
+    "properties": "property",
+    "deviations": "deviation",
+}
+
+
 def worded(number: float, unit: str) -> str:
     """Return a number with its unit as people read it: seconds become the largest unit that fits."""
     if unit != "seconds":
         text = f"{number:.6g}" if abs(number) < 1e6 and number != math.floor(number) else f"{number:.0f}"
-        return text if unit == "value" else f"{text} {unit}"
+        return text if unit == "value" else f"{text} {_ONE.get(unit, unit) if text == '1' else unit}"
     for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if abs(number) >= size:
             return f"{number / size:.4g} {name}"

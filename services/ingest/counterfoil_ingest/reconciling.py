@@ -108,7 +108,8 @@ class Reconciling:
         gaps = [each for each in differ if each.state is State.GAP]
         if differ and not gaps:
             return Outcome(None, f"{len(differ)} totals: {differ[0].detail}", days=days)
-        told = f"Of {len(found)} reported ones. {len(differ)} differ, on {_named(days)}." if differ else ""
+        verb = "differs" if len(differ) == 1 else "differ"
+        told = f"{len(differ)} of {len(found)} reported {verb}, on {_named(days)}." if differ else ""
         return Outcome(float(len(differ)), told, days=days)
 
     async def compare(self, subject: Subject, *, now: datetime) -> None:
