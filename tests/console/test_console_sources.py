@@ -200,6 +200,14 @@ def test_a_packed_file_is_looked_into_and_its_numbers_are_read_as_said(desk: Con
     assert tenant.sql("SELECT amount FROM returns WHERE order_id = 'gz1'") == [[1234.5]]
 
 
+@pytest.mark.parametrize(("file", "told"), [(b"PK\x03\x04" + bytes(range(256)), "no text"), (b"\x1f\x8bno", "damaged")])
+def test_a_file_that_cannot_be_shown_is_told_so(desk: Console, file: bytes, told: str):
+    page = desk.open("/console/sources/imports")
+    page.set_input_files("#file", {"name": "spend.csv", "mimeType": "text/csv", "buffer": file})
+    expect(page.locator(".notice")).to_contain_text(told)
+    desk.settle()
+
+
 def test_a_dataset_tells_what_came_and_what_is_missing_in_it(desk: Console, tenant: Tenant):
     page = desk.open("/console/sources/datasets/returns")
     it = _dataset(tenant)

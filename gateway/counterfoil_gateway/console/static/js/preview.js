@@ -18,18 +18,25 @@ export const formatOf = (name) => FORMATS[name.toLowerCase().replace(/\.gz$/, ""
 export async function preview(file, format) {
   if (!file.size) return nothing("The file is empty.");
   if (format === "PARQUET") return h("p", { class: "faint" }, "Parquet says itself what its columns are. They are read when the file is sent.");
-  const { text, encoding } = decoded(await beginning(file));
+  const bytes = await beginning(file);
+  if (!bytes) return h("p", { class: "notice" }, "It begins as gzip and cannot be unpacked: it is cut off or damaged.");
+  const { text, encoding } = decoded(bytes);
+  if (text.includes("\0")) return h("p", { class: "notice" }, "This is no text. Of a workbook, save the sheet as CSV; of a ZIP archive, unpack the file that is in it.");
   return format === "CSV" ? csvView(text, encoding) : linesView(text);
 }
 
-/** The first bytes of a file, of an archive those of what is in it. */
+/** The first bytes of a file, of an archive those of what is in it; null of a broken one. */
 async function beginning(file) {
   const start = new Uint8Array(await file.slice(0, LOOKED_AT).arrayBuffer());
   if (start[0] !== 0x1f || start[1] !== 0x8b) return start;
   const reader = file.stream().pipeThrough(new DecompressionStream("gzip")).getReader();
-  const { value } = await reader.read().catch(() => ({}));
-  reader.cancel().catch(() => {});
-  return (value ?? new Uint8Array()).slice(0, LOOKED_AT);
+  try {
+    return ((await reader.read()).value ?? new Uint8Array()).slice(0, LOOKED_AT);
+  } catch {
+    return null;
+  } finally {
+    reader.cancel().catch(() => {});
+  }
 }
 
 function decoded(bytes) {
