@@ -83,10 +83,16 @@ def _keep_files_in_memory() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # of workers, and of what tests start, too
 
 
-def pytest_collection_finish() -> None:
-    """Have the collector of cycles pass over what was collected, which lasts as long as the run."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """Have the collector of cycles pass over what is collected, while it is and after: it lasts as long as the run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,7 +8,6 @@ from counterfoil_models.lift_matching import match, matched
 from counterfoil_models.lift_regression import adjusted, naive
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 WORLDS = 120
 TRUTH = 3.0
@@ -26,6 +25,8 @@ def small_world(seed: int, *, units: int = 70) -> tuple[np.ndarray, np.ndarray, 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_naive_is_welch(seed):
+    from scipy import stats  # it takes half a second, which every worker would spend to find the tests
+
     outcome, treated, _ = small_world(seed)
     found = naive(outcome, treated, coverage=0.9)
     expected = stats.ttest_ind(outcome[treated], outcome[~treated], equal_var=False).confidence_interval(0.9)
@@ -94,6 +95,8 @@ def direct_match(outcome, treated, places, covariates, *, neighbours=2):
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10_000), st.integers(30, 60))
 def test_matched_is_abadie_and_imbens_computed_unit_by_unit(seed, units):
+    from scipy import stats
+
     outcome, treated, known = small_world(seed, units=units)
     matches = match(known, treated)
     used = known[~treated][matches.uses > 0]
