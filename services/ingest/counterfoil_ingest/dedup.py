@@ -49,7 +49,7 @@ _ROWS_AT_ONCE = 512  # when a table grows: what a processor keeps at hand
 _HALF = np.uint64(32)
 _FULL = 0.6  # beyond this load, many rows are full
 _CHECK = 0x9E3779B97F4A7C15  # any constant: it makes the second hash of a name another function than the first
-_FEW = 20  # below so many ids a plain loop beats numpy's fixed cost per call: whole batches, and what is left of them
+_FEW = 32  # below so many ids a plain loop beats numpy's fixed cost per call: whole batches, and what is left of them
 
 
 class UntrustedTableError(Exception):
@@ -112,13 +112,14 @@ class DedupTable:
 
     def matches(self, hash_: int) -> Iterator[int]:
         """Yield the offset of every record entered under a hash; usually none or one."""
-        for first in self._probed(hash_):
-            for slot in range(first, first + _ROW):
-                if self._view[slot] == hash_:
-                    yield self._view[slot + _ROW]
+        for slot, there in self._probed(hash_):
+            if there == hash_:
+                yield self._view[slot + _ROW]
 
     def contains(self, hashes: Hashes) -> Marks:
         """Tell for each hash whether anything is entered under it."""
+        if len(hashes) < _FEW:
+            return np.array(list(map(self._contains_one, hashes.tolist())), np.bool_)
         found = np.zeros(len(hashes), np.bool_)
         rows, pending = self._rows_of(hashes), np.arange(len(hashes))
         while len(pending) >= _FEW:
@@ -127,8 +128,7 @@ class DedupTable:
             found[pending[hit]] = True
             going_on = np.flatnonzero((there[:, -1] != 0) & ~hit)
             pending, rows = pending[going_on], (rows[going_on] + 1) % self._rows
-        for index in pending.tolist():
-            found[index] = self._contains_one(int(hashes[index]))
+        found[pending] = list(map(self._contains_one, hashes[pending].tolist()))
         return found
 
     def reserve(self, more: int) -> None:
@@ -164,18 +164,23 @@ class DedupTable:
         """Return in which row to look first."""
         return ((hashes >> _HALF) * np.uint64(self._rows) >> _HALF).view(np.int64)
 
-    def _probed(self, hash_: int) -> Iterator[int]:
-        """Yield the first slot of each row that may hold a hash."""
-        row = (hash_ >> 32) * self._rows >> 32
+    def _probed(self, hash_: int) -> Iterator[tuple[int, int]]:
+        """Yield the slots that may hold a hash, each with the hash that it holds: 0 in the last."""
+        view, row = self._view, (hash_ >> 32) * self._rows >> 32
         while True:
             first = 2 * _ROW * row
-            yield first
-            if not self._view[first + _ROW - 1]:
-                return
+            for slot in range(first, first + _ROW):
+                there = view[slot]
+                yield slot, there
+                if not there:
+                    return
             row = (row + 1) % self._rows
 
     def _contains_one(self, hash_: int) -> bool:
-        return any(hash_ in self._view[first : first + _ROW].tolist() for first in self._probed(hash_))
+        for _, there in self._probed(hash_):  # noqa: SIM110 - `any` costs half as much again
+            if there == hash_:
+                return True
+        return False
 
     def _enter(self, hashes: Hashes, offsets: Offsets) -> None:
         rows = self._rows_of(hashes)
@@ -202,15 +207,12 @@ class DedupTable:
             self._enter_one(hash_, offset)
 
     def _enter_one(self, hash_: int, offset: int) -> None:
-        for first in self._probed(hash_):
-            for slot, there in enumerate(self._view[first : first + _ROW].tolist(), first):
-                if there == hash_ and self._view[slot + _ROW] == offset:
-                    return
-                if there == 0:
-                    self._view[slot + _ROW] = offset  # before the hash: a kill in between leaves the slot empty
-                    self._view[slot] = hash_
-                    self._entries += 1
-                    return
+        for slot, there in self._probed(hash_):
+            if there == hash_ and self._view[slot + _ROW] == offset:
+                return
+        self._view[slot + _ROW] = offset  # before the hash: a kill in between leaves the slot empty
+        self._view[slot] = hash_
+        self._entries += 1
 
     def _grow(self, entries: int) -> None:
         larger = self.path.with_suffix(".growing")

@@ -120,9 +120,10 @@ class Group:
     def _doubtful(self, hashes: Hashes) -> Marks:
         """Mark what may have a namesake, in the log or among these: ids that share a hash with another."""
         doubtful = self._table.contains(hashes)
-        ordered = np.sort(hashes)
-        repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-        return doubtful | np.isin(hashes, repeated) if len(repeated) else doubtful
+        if len(set(hashes.tolist())) < len(hashes):
+            _, places, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+            doubtful |= counts[places] > 1
+        return doubtful
 
     def _place(self, batch: Judged, hashes: Hashes, doubtful: Marks, transaction: LogTransaction) -> Verdicts:
         writer = self._writer(batch.workspace, transaction)
@@ -325,11 +326,13 @@ class _BlockWriter:
         """Note of which datasets the next records are: of one, mostly."""
         first = self.next_offset
         if datasets.count(datasets[0]) == len(datasets):
-            self._datasets[datasets[0]] += len(datasets)
+            counts = {datasets[0]: len(datasets)}
             self._last[datasets[0]] = first + len(datasets) - 1
         else:
-            self._datasets.update(datasets)
+            counts = Counter(datasets)
             self._last.update(zip(datasets, range(first, first + len(datasets)), strict=True))
+        for dataset, count in counts.items():
+            self._datasets[dataset] = self._datasets.get(dataset, 0) + count
 
     def write(self) -> None:
         """Write the block if it holds anything, and begin another."""
@@ -352,7 +355,7 @@ class _BlockWriter:
         self._count = 0
         self._size = 0
         self._headers: list[Header] = []
-        self._datasets: Counter[str] = Counter()
+        self._datasets: dict[str, int] = {}
         self._last: dict[str, int] = {}
 
 

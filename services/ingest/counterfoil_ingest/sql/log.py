@@ -7,6 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -347,7 +348,6 @@ class SqlLogTransaction:
         """The last block of each partition that it has written."""
         self._counts: dict[tuple[str, str], list[int]] = {}
         self._arrived: dict[tuple[str, str], list[int]] = {}
-        self._compressor = zstandard.ZstdCompressor(level=1)
 
     def add_block(self, block: Block, *, datasets: Mapping[str, int], last_offsets: Mapping[str, int]) -> int:
         """Append a block that begins at its partition's head; return its sequence."""
@@ -375,6 +375,11 @@ class SqlLogTransaction:
             counts[2] = max(counts[2], received_at)
             counts[3] = last_offsets[dataset] + 1
         return self.sequence
+
+    @cached_property
+    def _compressor(self) -> zstandard.ZstdCompressor:
+        """What quarantine needs, which is seldom used: making one costs as much as a small block."""
+        return zstandard.ZstdCompressor(level=1)
 
     def add_quarantined(self, record: Quarantined) -> str:
         """Keep a record in quarantine; return its id, the older one when the same bytes are there already.
