@@ -15,88 +15,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from counterfoil_ingest import delta, lake_commits
-from counterfoil_ingest.arrow import DAY, LakeColumn, schema_of
-from counterfoil_ingest.delta import WorkspaceTables
+from counterfoil_ingest.arrow import DAY, schema_of
 from counterfoil_ingest.lake_commits import STATISTICS, commit
-from counterfoil_ingest.lake_places import FolderPlace
-from counterfoil_ingest.registry import ColumnType
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.byte_scan import holding
+from tests.ingest.lake_rows import COLUMNS, SCHEMA, hostile_rows, plain, rows_of, statistics_of, table_of, tables_in
 
-COLUMNS = [
-    LakeColumn("name", ColumnType.VARCHAR),
-    LakeColumn("count", ColumnType.BIGINT),
-    LakeColumn("Größe", ColumnType.DOUBLE),
-    LakeColumn("paid", ColumnType.BOOLEAN),
-    LakeColumn("day", ColumnType.DATE),
-    LakeColumn("at", ColumnType.TIMESTAMPTZ),
-    LakeColumn("tags", ColumnType.JSON),
-]
-SCHEMA = schema_of(COLUMNS)
 SECRET = "ada-lovelace-1815"
-
-_EXTREMES = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)]
-_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5) | st.sampled_from(
-    ["", "x" * 100, "é" * 40, "\U0010ffff" * 33, "\x00", "null", "%2F/=", "__HIVE_DEFAULT_PARTITION__"]
-)
-_int64 = st.integers(-(2**63), 2**63 - 1)
-_days = st.dates() | st.sampled_from([date.min, date.max])
-_values: dict[Any, st.SearchStrategy[Any]] = {
-    pa.string(): _texts,
-    pa.int64(): _int64,
-    pa.float64(): st.floats(),
-    pa.bool_(): st.booleans(),
-    pa.date32(): _days,
-    pa.timestamp("us", "UTC"): st.datetimes(timezones=st.just(UTC)) | st.sampled_from(_EXTREMES),
-}
-_received = st.sampled_from([date(1, 1, 1), date(999, 12, 31), date(2024, 2, 29), date(9999, 12, 31)])
-_row = st.fixed_dictionaries(
-    {field.name: st.none() | _values[field.type] for field in SCHEMA if field.name not in (*STATISTICS, DAY)}
-    | {"_partition": st.just(0), "_contract_version": st.none() | _texts, DAY: _received}
-)
-
-
-def table_of(rows: list[dict[str, Any]], *, first: int = 0) -> pa.Table:
-    found = [row | {"_offset": first + number} for number, row in enumerate(rows)]
-    return pa.Table.from_pylist(found, schema=SCHEMA)
-
-
-def plain(number: int, **changes: Any) -> dict[str, Any]:
-    row = dict.fromkeys(SCHEMA.names) | {"name": f"n{number}", "_partition": 0, "_contract_version": "1.0.0"}
-    return row | {DAY: date(2024, 2, 29), "_received_at": datetime(2024, 2, 29, tzinfo=UTC)} | changes
-
-
-def tables_in(folder: Path) -> WorkspaceTables:
-    return WorkspaceTables(FolderPlace(folder), life="a/0")
 
 
 def names_in(folder: Path) -> list[Any]:
     return [row["name"] for row in rows_of(DeltaTable(folder / "people"))]
 
 
-def rows_of(table: DeltaTable) -> list[dict[str, Any]]:
-    """Return a table's rows in the order of the log; what is not a number is said by its text, to be compared."""
-    rows = table.to_pyarrow_table().select(SCHEMA.names).sort_by("_offset").to_pylist()
-    return [{name: "nan" if _is_nan(value) else value for name, value in row.items()} for row in rows]
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
-def statistics_of(table: DeltaTable) -> list[dict[str, Any]]:
-    """Return what the log says of each file but for its name, size and time."""
-    unlike = ("path", "size_bytes", "modification_time")
-    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    found = [{name: value for name, value in each.items() if name not in unlike} for each in actions]
-    return sorted(found, key=lambda each: each["min._offset"])
-
-
 @settings(deadline=None)
-@given(st.lists(_row, min_size=1, max_size=6))
+@given(st.lists(hostile_rows, min_size=1, max_size=6))
 def test_what_is_read_back_is_what_deltalake_would_have_written(rows: list[dict[str, Any]]) -> None:
     written = table_of(rows)
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +60,7 @@ def test_what_is_read_back_is_what_deltalake_would_have_written(rows: list[dict[
         ]
 
 
-@given(st.lists(st.lists(_row, min_size=1, max_size=3), min_size=1, max_size=4))
+@given(st.lists(st.lists(hostile_rows, min_size=1, max_size=3), min_size=1, max_size=4))
 @settings(max_examples=20, deadline=None)
 def test_files_of_a_day_are_made_one_with_the_same_rows(commits: list[list[dict[str, Any]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as small:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import boto3
 import orjson
 import psutil
+import pyarrow.parquet as pq
 import pytest
+from counterfoil_ingest.delta import WorkspaceTables
 from counterfoil_ingest.lake_calls import LakeProcess
 from counterfoil_ingest.lake_places import LakePlace, lake_place
 from counterfoil_ingest.read_errors import LakeUnavailableError
@@ -99,6 +102,23 @@ async def test_rows_are_written_there_read_from_there_and_found_again(rig: LogRi
         await side.flush()
         assert set(before) < set(store.names())
         assert [row["sale_id"] for row in await side.rows("sales", ["sale_id"])] == [1, 2, 3]
+
+
+async def test_a_day_that_is_over_becomes_one_file_there_too(rig: LogRig, store: Store) -> None:
+    rig.contracts.put(contract("sales", SALES))
+    async with read_side(rig, place=store.place(rig.folder / "lake")) as side:
+        for number in (3, 1, 2):
+            await side.append(sale(number))
+            await side.flush()
+        tables = WorkspaceTables(store.place(rig.folder / "copies").below("acme"), life=f"{rig.log.epoch}/0")
+        while tables.settle(lambda _: "sold_at", before=date(2023, 11, 15)):
+            pass
+    async with read_side(rig, place=store.place(rig.folder / "elsewhere")) as side:
+        table = await side.lake.table("acme", "sales")
+        assert table is not None
+        (file,) = table.files
+        assert pq.ParquetFile(file.path).read(["sale_id"]).column(0).to_pylist() == [1, 2, 3]
+        assert [row["sale_id"] for row in await side.rows("sales", ["sale_id"])] == [3, 1, 2]
 
 
 async def test_nothing_erased_is_left_there_or_in_a_copy(rig: LogRig, store: Store, tmp_path: Path) -> None:

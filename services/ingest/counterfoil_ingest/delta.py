@@ -24,6 +24,7 @@ from counterfoil_ingest.arrow import ARROW_TYPES, DAY, EXTRA, RECORD_ID, LakeCol
 from counterfoil_ingest.lake_commits import STATISTICS, commit
 from counterfoil_ingest.lake_erasing import erase_rows
 from counterfoil_ingest.lake_places import LakePlace
+from counterfoil_ingest.lake_sorting import sort_day
 from counterfoil_ingest.lake_tables import CURSOR_FILE, LakeFile, LakeTable
 from counterfoil_ingest.registry import ColumnType
 
@@ -38,6 +39,7 @@ _CONFIGURATION = {
 }
 _FILE_BYTES = 64 << 20
 _FILE_ROWS = 2_000_000  # rows that compress well are many in few bytes, and to erase one all of its file are in memory
+_GROUP_ROWS = 1 << 17  # readers have a group of rows in memory, and leave out those that hold nothing they look for
 _SMALL_FILES = 24  # so many small files of one day are made one
 _KEEP_REPLACED_HOURS = 1  # a query that began before a compaction still reads the files it replaced
 
@@ -169,14 +171,10 @@ class WorkspaceTables:
                 if day >= before or files.small < 2:
                     continue
                 column = event_time(dataset)
-                if column in _schema(table).names and files.fit_into_one:
-                    here: Any = [(DAY, "=", day.isoformat())]
-                    done = table.optimize.z_order(
-                        [column], here, target_size=2 * _FILE_BYTES, writer_properties=_writing(())
-                    )
-                else:
-                    done = _merge(table, day, files)
-                if done["numFilesRemoved"]:
+                if column is not None and column in _schema(table).names and files.fit_into_one:
+                    sort_day(table, self._place, dataset, day, column=column, schema=_schema(table))
+                    return True
+                if _merge(table, day, files)["numFilesRemoved"]:
                     return True
         return False
 
@@ -244,7 +242,9 @@ def _writing(columns: Sequence[LakeColumn]) -> WriterProperties:
     """Return how deltalake writes files: as `commit` does."""
     plain = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     named = dict.fromkeys(_unlike(columns), plain)
-    return WriterProperties(compression="ZSTD", compression_level=1, column_properties=named)
+    return WriterProperties(
+        compression="ZSTD", compression_level=1, max_row_group_size=_GROUP_ROWS, column_properties=named
+    )
 
 
 def _schema(table: DeltaTable) -> pa.Schema:

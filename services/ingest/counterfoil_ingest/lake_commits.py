@@ -41,6 +41,13 @@ def commit(
     _publish(folder / "_delta_log", version, b"\n".join(map(orjson.dumps, entry)))
 
 
+def writing(names: Collection[str], unlike: Collection[str]) -> dict[str, Any]:
+    """Return how files with such columns are written."""
+    # A dictionary of ids or objects is made in vain, and nobody looks for the least one.
+    alike = [each for each in names if each not in unlike]
+    return {"compression": "zstd", "compression_level": 1, "use_dictionary": alike, "write_statistics": alike}
+
+
 def _by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:
     """Yield the rows of each day of receipt, without it: the file's name has it."""
     received, body = rows[DAY], rows.drop_columns([DAY])
@@ -54,9 +61,7 @@ def _write(folder: Path, day: date, rows: pa.Table, unlike: Collection[str]) -> 
     name = f"{DAY}={day.isoformat()}/part-{uuid4()}.zstd.parquet"
     path = folder / name
     path.parent.mkdir(exist_ok=True)
-    # A dictionary of ids or objects is made in vain, and nobody looks for the least one.
-    alike: Any = [each for each in rows.column_names if each not in unlike]
-    pq.write_table(rows, path, compression="zstd", compression_level=1, use_dictionary=alike, write_statistics=alike)
+    pq.write_table(rows, path, **writing(rows.column_names, unlike))
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return {

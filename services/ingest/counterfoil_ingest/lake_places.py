@@ -74,6 +74,10 @@ class LakePlace(Protocol):
         """Have a table's file where it is read from."""
         ...
 
+    def store(self, dataset: str, file: str) -> None:
+        """Have a table's file, which was written where it is read from, in the place itself."""
+        ...
+
     def forget(self, dataset: str, *, but: Collection[str], older_than: float) -> None:
         """Delete what is left of a table's files that no reader needs, but for what was written in the last seconds.
 
@@ -143,6 +147,9 @@ class FolderPlace:
     def fetch(self, dataset: str, file: str) -> Path:
         """Return where a table's file lies."""
         return self.path(dataset, file)
+
+    def store(self, dataset: str, file: str) -> None:
+        """Do nothing: it is there."""
 
     def forget(self, dataset: str, *, but: Collection[str], older_than: float) -> None:
         """Delete the parts of files that were being written when a process died."""
@@ -229,6 +236,14 @@ class BucketPlace:
                 shutil.copyfileobj(source, sink, 1 << 20)
             fresh.replace(path)
         return path
+
+    def store(self, dataset: str, file: str) -> None:
+        """Write an object from its copy."""
+        with (
+            self.path(dataset, file).open("rb") as source,
+            self._files.open_output_stream(f"{self._prefix}/{dataset}/{file}") as sink,
+        ):
+            shutil.copyfileobj(source, sink, 1 << 20)
 
     def forget(self, dataset: str, *, but: Collection[str], older_than: float) -> None:
         """Delete the copies of a table's files but for some, and those made in the last seconds."""
