@@ -260,10 +260,10 @@ def test_a_quarantined_record_is_repaired_after_it_was_tried_and_comes_into_the_
     expect(page.locator(".marked mark")).to_contain_text('"amount": "6"')
     expect(page.get_by_label("Type")).to_have_value("NUMBER")
     page.get_by_label("Type").select_option("TIMESTAMP")
-    page.get_by_role("button", name="Try the repair").click()
+    page.get_by_role("button", name="Try it").click()
     expect(page.locator("main")).to_contain_text("It would not pass yet.")
     page.get_by_label("Type").select_option("NUMBER")
-    page.get_by_role("button", name="Try the repair").click()
+    page.get_by_role("button", name="Try it").click()
     expect(page.locator("main")).to_contain_text("It would pass.")
     assert _dataset(tenant)["records"] == before["records"], "a try keeps nothing"
     page.get_by_role("button", name="Repair and replay").click()
@@ -279,7 +279,7 @@ def test_all_records_of_a_group_are_repaired_by_a_patch_or_set_aside(desk: Conso
     page = desk.open("/console/sources/quarantine?dataset=returns&reason=CONTRACT_RANGE&path=%24.amount")
     page.get_by_role("button", name="JSON Patch").click()
     page.get_by_label("JSON Patch", exact=True).last.fill("[{")
-    page.get_by_role("button", name="Try the repair").click()
+    page.get_by_role("button", name="Try it").click()
     expect(page.locator(".problem")).to_contain_text("The JSON Patch is no JSON")
     page.get_by_label("JSON Patch", exact=True).last.fill('[{"op": "replace", "path": "/amount", "value": 0}]')
     page.get_by_role("button", name="Repair and replay all").click()
@@ -340,7 +340,7 @@ def test_a_dataset_has_its_retention_and_a_hold_that_is_released(desk: Console, 
     expect(table(page, "Holds")).to_contain_text("Released: settled")
     [hold] = ok(tenant.http.get("/v1/legal-holds"))["legal_holds"]
     assert (hold["state"], hold["release_reason"]) == ("RELEASED", "settled")
-    page.get_by_role("button", name="Keep returns for ever").click()
+    page.get_by_role("button", name="Keep for ever: returns").click()
     expect(page.locator("main")).to_contain_text("Everything is kept for ever.")
     desk.settle()
     assert ok(tenant.http.get("/v1/retention-policies"))["retention_policies"] == []

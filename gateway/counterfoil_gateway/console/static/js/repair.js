@@ -64,7 +64,7 @@ function repair(subject, { findings, datasets, done, several }) {
     fill(found, told.unfit > 0 && h("p", { class: "notice" }, `The repair does not fit ${plural(told.unfit, "record")} of ${count(told.records)}; they are as they were.`), outcome(verdicts));
     done(verdicts);
   }
-  const trial = deed("Try it", attempt, { label: "Try the repair" });
+  const trial = deed("Try it", attempt);
   const keep = deed(several ? "Repair and replay all" : "Repair and replay", carry, { shape: "check", kind: "primary" });
   return h(
     "div",

@@ -43,6 +43,9 @@ async function beginning(signal) {
   return { datasets, mappings, may: scopes.includes("ingest.write") };
 }
 
+/** A text of the API, in which code stands between backticks. */
+const coded = (text = "") => text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
+
 /** A place to drop a file on, which then holds the form for it. */
 function begin(known, context) {
   if (!known.may) return missing("ingest.write");
@@ -97,8 +100,8 @@ function sending(file, { datasets, mappings }, { dataset: wanted, signal, go }) 
     dataset.required = !own;
     dataset.value = !own && datasets.includes(wanted) ? wanted : "";
     decimal.hidden = Boolean(chosen) || format.value !== "CSV";
-    fill(about, chosen?.description);
-    fill(parameters, chosen?.parameters.map((one) => h("label", { class: "grow" }, one.name, h("input", { name: one.name, required: one.required, maxlength: "200", autocomplete: "off", "aria-describedby": `about-${one.name}` }), h("span", { class: "faint", id: `about-${one.name}` }, one.description))));
+    fill(about, coded(chosen?.description));
+    fill(parameters, chosen?.parameters.map((one) => h("label", { class: "grow" }, one.name, h("input", { name: one.name, required: one.required, maxlength: "200", autocomplete: "off", "aria-describedby": `about-${one.name}` }), h("span", { class: "faint", id: `about-${one.name}` }, coded(one.description)))));
     parameters.hidden = !chosen?.parameters.length;
   }
   async function send() {

@@ -51,7 +51,7 @@ function removal(one, again) {
     announce(`${one.dataset} is kept for ever`);
     again();
   };
-  return deed("Keep for ever", remove, { label: `Keep ${one.dataset} for ever` });
+  return deed("Keep for ever", remove, { label: `Keep for ever: ${one.dataset}` });
 }
 
 function done({ report }) {
