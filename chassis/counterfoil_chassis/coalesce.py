@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 IN_FLIGHT = 2
-MANY_ITEMS = 64
+MANY_ITEMS = 16
 MANY_BYTES = 256 << 10
 """What waits is much from here on: it sets off beside one call under way, so that caller and callee both have work."""
 SLOW_SECONDS = 0.05
@@ -64,10 +64,15 @@ class Coalescer(Generic[Item, Result]):
         send: Callable[[Sequence[Item], float], Awaitable[Sequence[Result]]],
         *,
         size_of: Callable[[Item], int],
+        many: int = MANY_ITEMS,
     ) -> None:
-        """Take what makes one call: items and seconds to results in their order; and an item's size in bytes."""
+        """Take what makes one call: items and seconds to results in their order; and an item's size in bytes.
+
+        From `many` items on what waits is much; more are worth waiting for where an item costs the callee little.
+        """
         self._send = send
         self._size_of = size_of
+        self._many = many
         self._waiting: list[_Waiting[Item, Result]] = []
         self._waiting_bytes = 0
         self._calls: dict[asyncio.Task[None], float] = {}
@@ -125,7 +130,7 @@ class Coalescer(Generic[Item, Result]):
         return running < IN_FLIGHT + min(self._running_for(LONG_SECONDS), MOST_LONG)
 
     def _is_much(self) -> bool:
-        return len(self._waiting) >= MANY_ITEMS or self._waiting_bytes >= MANY_BYTES
+        return len(self._waiting) >= self._many or self._waiting_bytes >= MANY_BYTES
 
     def _running_for(self, seconds: float) -> int:
         """Return how many calls have been under way for so long."""

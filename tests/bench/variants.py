@@ -121,11 +121,17 @@ def naive_log(port: str, file: str, schema: str) -> None:
 def unary_gateway() -> None:
     """Run our gateway with a shared call for every single item."""
     from counterfoil_chassis import coalesce
+    from counterfoil_gateway import append
     from counterfoil_gateway.__main__ import main
 
-    for name, value in (("MAX_ITEMS", 1), ("MANY_ITEMS", 1), ("IN_FLIGHT", 100_000)):
-        assert hasattr(coalesce, name)
-        setattr(coalesce, name, value)
+    changed: tuple[tuple[Any, str, int], ...] = (
+        (coalesce, "MAX_ITEMS", 1),
+        (coalesce, "IN_FLIGHT", 100_000),
+        (append, "MANY_ITEMS", 1),
+    )
+    for module, name, value in changed:
+        assert hasattr(module, name)
+        setattr(module, name, value)
     sys.argv = ["gateway"]
     main()
 
