@@ -243,7 +243,8 @@ def _without_revenue(events: Sequence[str | None], properties: Sequence[Any]) ->
 def _by_another_clock(by_name: dict[str, list[Any]], first: int, last: int) -> list[int]:
     """Return the indexes of events whose time may have to be corrected; they arrived between `first` and `last`."""
     sent, times = by_name["sent_at"], by_name["timestamp"]
-    apart = {each for each in set(sent) if landing.differs(each, first) or landing.differs(each, last)}
+    ends = {first, last}
+    apart = {each for each in set(sent) for end in ends if landing.differs(each, end)}
     found = [index for index, each in enumerate(sent) if each in apart] if apart else []
     # A text of a time that is not past begins with a day that is not: no zone is further away.
     today, latest = _begin(first // _A_DAY - 1), first + landing.TOLERANCE
