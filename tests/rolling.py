@@ -143,6 +143,8 @@ class Queries(OurClient):
 class Reads(OurClient):
     """Lists, page by page."""
 
+    pause = 0.05
+
     def call(self, number: int) -> None:
         assert list(self.client.sources.list_sources(page_size=1))
 
