@@ -78,10 +78,10 @@ async def test_what_is_asked_while_a_call_runs_rides_in_the_next() -> None:
     assert line.most_open == 1
 
 
-@pytest.mark.parametrize(("items", "size"), [(coalesce.MANY_ITEMS, 1), (2, coalesce.MANY_BYTES // 2)])
+@pytest.mark.parametrize(("items", "size"), [(5, 1), (2, coalesce.MANY_BYTES // 2)])
 async def test_a_second_call_sets_off_beside_the_first_once_it_has_much_to_carry(items: int, size: int) -> None:
     line = Line()
-    coalescer = Coalescer(line.send, size_of=lambda _: size)
+    coalescer = Coalescer(line.send, size_of=lambda _: size, many=5)
     first = await under_way(line, coalescer)
     rest = [asyncio.ensure_future(coalescer.ask(number, timeout=30)) for number in range(2, items + 3)]
     while line.open < 2:
