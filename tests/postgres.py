@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import pwd
@@ -11,7 +10,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,8 +26,10 @@ from counterfoil_chassis.stores import stores
 from tests.ports import free_port
 
 _USERS = ("postgres", "nobody")  # initdb refuses root
-_prctl = getattr(ctypes.CDLL(None), "prctl", None)
-"""Looked up here: between fork and exec another thread's lock on the loader would be held for ever."""
+_setpriv = shutil.which("setpriv")
+WITH_PARENT: list[str] = [_setpriv, "--pdeathsig", "INT", "--"] if _setpriv is not None else []
+"""Before a command: the kernel ends it when the one that started it is gone, be that killed. It is util-linux's, since
+Python between fork and exec, in a process that has gRPC's threads, crashes once in a while."""
 
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
@@ -85,13 +85,13 @@ class Server:
     def start(self) -> None:
         """Start the server and wait until it lets somebody in."""
         options = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
+        place = ["-D", self._folder / "data", "-p", str(self.port)]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "bin" / "postgres", "-D", self._folder / "data", "-p", str(self.port), *options],
+                [*WITH_PARENT, self._binaries / "bin" / "postgres", *place, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
                 start_new_session=True,
                 **self._as_user(),
             )
@@ -256,8 +256,3 @@ def _reachable(installed: Path, folder: Path, user: str | None) -> Path:
         if not each.is_symlink():
             each.chmod(each.stat().st_mode | 0o055 if each.is_dir() else each.stat().st_mode | 0o044)
     return package / installed.name
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it is gone, be that killed."""
-    _prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG

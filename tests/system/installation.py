@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from tests.ports import STEP, WORKER
-from tests.postgres import Server, die_with_parent
+from tests.postgres import WITH_PARENT, Server
 
 COMMAND = Path(sys.executable).parent / "counterfoil"
 PORTS = (8080, 8081, *range(7101, 7106), *range(9100, 9106), 4317, 4318, 16686)
@@ -108,7 +108,7 @@ class Installation:
         output = data.with_suffix(".out")
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                [COMMAND, "up", "--data", data, "--port-offset", str(offset), *arguments],
+                [*WITH_PARENT, COMMAND, "up", "--data", data, "--port-offset", str(offset), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -117,7 +117,6 @@ class Installation:
                 }
                 | {**cls.database(data), **(settings or {})},
                 start_new_session=True,
-                preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         made = cls(data, offset, process, output)
         try:
