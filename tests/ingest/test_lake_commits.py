@@ -18,6 +18,7 @@ from counterfoil_ingest import delta, lake_commits
 from counterfoil_ingest.arrow import DAY, schema_of
 from counterfoil_ingest.lake_commits import STATISTICS, commit
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -204,3 +205,30 @@ def test_the_logs_entry_is_json_as_the_protocol_has_it(tmp_path: Path) -> None:
         "nullCount": dict.fromkeys(STATISTICS, 0),
     }
     assert transaction == {"txn": {"appId": "log/a/0/0", "version": 9}}
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 300, b'{"commitInfo":{"time'], ids=["empty", "zeros", "half"])
+@pytest.mark.parametrize("torn", [0, -1], ids=["first", "last"])
+def test_a_log_that_a_power_cut_has_torn_is_written_anew(tmp_path: Path, torn: int, left: bytes) -> None:
+    tables = tables_in(tmp_path)
+    for until in (1, 2):
+        tables.append("people", table_of([plain(until - 1)]), COLUMNS, until=until)
+        tables.advance(until)
+    entries = sorted((tmp_path / "people/_delta_log").glob("*.json"))
+    entries[torn].write_bytes(left)
+    again = tables_in(tmp_path)
+    assert again.done("people") < 2
+    for until in range(again.done("people") + 1, 3):
+        again.append("people", table_of([plain(until - 1)]), COLUMNS, until=until)
+        again.advance(until)
+    assert len(rows_of(DeltaTable(tmp_path / "people"))) == 2
+
+
+def test_a_table_that_cannot_be_read_for_another_reason_is_left_as_it_is(tmp_path: Path) -> None:
+    tables = tables_in(tmp_path)
+    tables.append("people", table_of([plain(0)]), COLUMNS, until=1)
+    entry = tmp_path / "people/_delta_log/00000000000000000000.json"
+    entry.write_bytes(entry.read_bytes().replace(b'"minReaderVersion":', b'"minReaderVersion":9'))
+    with pytest.raises(DeltaError):
+        tables_in(tmp_path)
+    assert entry.exists()

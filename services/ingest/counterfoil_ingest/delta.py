@@ -19,9 +19,10 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
+from deltalake.exceptions import DeltaError
 
 from counterfoil_ingest.arrow import ARROW_TYPES, DAY, EXTRA, RECORD_ID, LakeColumn, schema_of
-from counterfoil_ingest.lake_commits import STATISTICS, commit
+from counterfoil_ingest.lake_commits import STATISTICS, commit, is_torn
 from counterfoil_ingest.lake_erasing import erase_rows
 from counterfoil_ingest.lake_places import LakePlace
 from counterfoil_ingest.lake_sorting import sort_day
@@ -69,9 +70,9 @@ class WorkspaceTables:
         if claimed is None or claimed["life"] != self._life:
             claimed = {"life": self._life, "offset": 0, "tables": {}}
         for dataset in self._place.datasets():
-            table = self._opened(dataset)
-            done = table.transaction_version(self._app_id)
-            if done is None:  # of another life of the log: its offsets mean something else
+            table = self._whole(dataset)
+            done = None if table is None else table.transaction_version(self._app_id)
+            if table is None or done is None:  # of another life of the log: its offsets mean something else
                 self._place.drop(dataset)
                 continue
             if not _CONFIGURATION.items() <= table.metadata().configuration.items():
@@ -207,6 +208,15 @@ class WorkspaceTables:
         actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
         files = tuple(_lake_file(action, self._place.path(dataset, action["path"])) for action in actions)
         return LakeTable(dataset, _schema(table), files)
+
+    def _whole(self, dataset: str) -> DeltaTable | None:
+        """Return a table; None when a loss of power has torn its log, for then all of it is read again from ours."""
+        try:
+            return self._opened(dataset)
+        except DeltaError:
+            if self._place.options is None and is_torn(Path(self._place.uri(dataset))):
+                return None
+            raise
 
     def _opened(self, dataset: str) -> DeltaTable:
         return DeltaTable(self._place.uri(dataset), storage_options=self._place.options)

@@ -48,6 +48,24 @@ def writing(names: Collection[str], unlike: Collection[str]) -> dict[str, Any]:
     return {"compression": "zstd", "compression_level": 1, "use_dictionary": alike, "write_statistics": alike}
 
 
+def is_torn(folder: Path) -> bool:
+    """Tell whether the log of a table has a file that is not whole: deltalake, which makes some of them, syncs none."""
+    log = folder / "_delta_log"
+    return not all(map(_is_entry, log.glob("*.json"))) or not all(map(_is_parquet, log.glob("*.parquet")))
+
+
+def _is_entry(path: Path) -> bool:
+    try:
+        list(map(orjson.loads, path.read_bytes().splitlines() or [b""]))
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.read_bytes().endswith(b"PAR1")
+
+
 def _by_day(rows: pa.Table) -> Iterator[tuple[date, pa.Table]]:
     """Yield the rows of each day of receipt, without it: the file's name has it."""
     received, body = rows[DAY], rows.drop_columns([DAY])
