@@ -33,7 +33,10 @@ export CONTAINER_SANDBOX=1 # what tests/containers asks for
 mode=run; if [ "$1" = --build ]; then mode=build; shift; fi
 ip link set lo up
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/lock /run/ctr/tmp
+mkdir -p /run/lock /run/ctr/tmp /var/lib/containers /etc/docker
+# podman's cache of blobs and Docker's key have no other place: they go with the sandbox, and the machine's own are not read
+mount -t tmpfs -o mode=700 tmpfs /var/lib/containers
+mount -t tmpfs -o mode=755 tmpfs /etc/docker
 S=/run/ctr
 export CONTAINERS_CONF=$S/containers.conf CONTAINERS_STORAGE_CONF=$S/storage.conf \
   CONTAINERS_REGISTRIES_CONF=$S/registries.conf DISABLE_HC_SYSTEMD=true TMPDIR=$S/tmp
