@@ -56,6 +56,21 @@ _PRAGMAS = (
 _logger = logging.getLogger(__name__)
 
 
+class _Rolling(sqlite3.Connection):
+    """Rolls back before it closes.
+
+    A transaction outlasts its connection while a statement of it is open. One that was cancelled is, until the
+    collector finds its cycle of references: so long, which can be minutes, nobody could write.
+    """
+
+    def close(self) -> None:
+        """Close it, whatever its disk says to that."""
+        try:
+            self.rollback()
+        finally:
+            super().close()
+
+
 async def _open_sqlite(*args: Any, **options: Any) -> aiosqlite.Connection:
     """Open a file; when that fails, the failure is told once the connection's thread has ended.
 
@@ -99,7 +114,7 @@ class Database:
                 url,
                 pool_size=8,
                 max_overflow=8,
-                connect_args={"isolation_level": None, "async_creator_fn": _open_sqlite},
+                connect_args={"isolation_level": None, "factory": _Rolling, "async_creator_fn": _open_sqlite},
             )
             set_up_sqlite(self._reads.sync_engine)
             self._inline = InlineReads(make_url(url).database or "")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import sqlite3
 import threading
 from contextlib import closing
@@ -133,6 +135,37 @@ async def test_a_cancellation_at_any_moment_leaves_all_or_nothing(database: Data
     await write(database, "zz")
     found = set(await notes(database))
     assert {"zz", *outcome} == found
+
+
+async def test_a_cancelled_statement_keeps_nobody_from_writing_until_the_collector_finds_it(database: Database) -> None:
+    beginning = asyncio.Event()
+
+    async def writes() -> None:
+        async with database.begin() as connection:
+            for number in itertools.count():
+                new = {"note": f"broken off {number}"}
+                await connection.execute(text("INSERT INTO note VALUES (:note) RETURNING text"), new)
+                beginning.set()
+                await connection.execute(text("SELECT text FROM note"))
+
+    kept: list[BaseException] = []  # as logs and tasks do for a while, with the frames that hold the statement
+    gc.disable()
+    try:
+        for turns in range(40):
+            beginning.clear()
+            task = asyncio.create_task(writes())
+            await beginning.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as broken:
+                await task
+            kept.append(broken.value)
+            async with asyncio.timeout(5):
+                await write(database, f"kept {turns:02}")
+    finally:
+        gc.enable()
+    assert await notes(database) == [f"kept {turns:02}" for turns in range(len(kept))]
 
 
 async def test_a_cancellation_during_the_commit_waits_for_its_end_and_its_callbacks(database: Database) -> None:
