@@ -8,6 +8,8 @@ import logging
 import pytest
 from counterfoil.models.v1 import models_pb2
 from counterfoil_chassis import telemetry
+from counterfoil_chassis.database import StoreUnavailableError
+from counterfoil_models import freshness
 from counterfoil_models.entities import LogBlock
 from counterfoil_models.errors import BlockUnreadableError
 from counterfoil_models.freshness import SPAN_CONSUME, count_records
@@ -79,6 +81,23 @@ async def test_records_beyond_the_champions_snapshots_are_news_until_it_is_train
     await news(client, 1)  # the product
     logged.ingest.append(*["sales"] * 9, first=639)
     await news(client, 3)
+
+
+async def test_a_database_that_is_away_for_a_moment_ends_no_counting(logged, monkeypatch):
+    failures = iter([StoreUnavailableError("The database is unwell (database or disk is full).")])
+
+    def fails_once(block, *, from_offset):
+        for failure in failures:
+            raise failure
+        return count_records(block, from_offset=from_offset)
+
+    async with logged.serving() as running, logged.client(running) as client:
+        await client(client.models.CreateModel, demand())
+        await serve(client)
+        monkeypatch.setattr(freshness, "count_records", fails_once)
+        logged.ingest.append("sales", first=633)
+        await news(client, 1)
+    assert list(failures) == []
 
 
 async def test_nothing_is_counted_twice_or_missed_over_a_restart(logged):

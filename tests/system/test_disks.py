@@ -83,7 +83,7 @@ def test_a_full_disk_refuses_before_it_loses_and_recovers_when_there_is_room(sma
         until(lambda: True if shop.send().status_code == 200 else None, seconds=60, what="room alone does not help")
         until(installation._ready, seconds=60, what="not ready again")
         shop.check(installation)
-        assert _services(installation) == processes
+        assert _services(installation) == processes, installation.output.read_text()
         assert installation.stop() == 0
 
 

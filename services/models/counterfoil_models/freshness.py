@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from counterfoil_chassis import telemetry
 from counterfoil_chassis.consumer import Batch, Cursor, EpochUnknownError, LogConsumer
-from counterfoil_chassis.database import Database
+from counterfoil_chassis.database import Database, lasting
 
 from counterfoil_models.entities import LogBlock
 from counterfoil_models.errors import BlockUnreadableError
@@ -84,7 +84,7 @@ class Freshness:
 
     def _start(self, workspace: str) -> None:
         if self._group is not None:
-            self._tasks[workspace] = self._group.create_task(self._count(workspace))
+            self._tasks[workspace] = self._group.create_task(lasting(partial(self._count, workspace)))
 
     async def _count(self, workspace: str) -> None:
         consumer = LogConsumer(
