@@ -47,7 +47,7 @@ test: setup ## Run the tests, in three processes, as some wait; what fails among
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 3) || { [ $$? = 1 ] && [ -z "$(ARGS)" ] && echo "What failed among others is run once more, alone:" && \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures=none; }
 
-soak: setup ## What `make test` runs in short, at length: 50 kills of every process, 20,000 pairs of schemas, every fault to every SDK, a gigabyte (over an hour). SOAK_ROUNDS=n, COMPATIBILITY_PAIRS=n for fewer.
+soak: setup ## What `make test` runs in short, at length: 50 kills of every process, 20,000 pairs of schemas, every fault to every SDK, a gigabyte (half an hour). SOAK_ROUNDS=n, COMPATIBILITY_PAIRS=n for fewer.
 	@SOAK_ROUNDS=$${SOAK_ROUNDS:-50} COMPATIBILITY_PAIRS=$${COMPATIBILITY_PAIRS:-20000} CLIENT_FAULTS=all IMPORT_MB=$${IMPORT_MB:-1024} $(BIN)/python -m pytest -s --soak \
 	  $(SOAK) $(ARGS)
 
