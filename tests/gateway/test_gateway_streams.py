@@ -116,11 +116,12 @@ async def test_a_connection_that_never_says_what_it_asks_for_is_closed(
     unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ):
     """One that asks, whose answer takes longer, is not."""
+    others_closed = asyncio.Event()
 
     async def slow(_scope: object, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             """The body is read to its end."""
-        await asyncio.sleep(1)
+        await others_closed.wait()
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
@@ -135,6 +136,7 @@ async def test_a_connection_that_never_says_what_it_asks_for_is_closed(
     asking[1].write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n1")
     async with asyncio.timeout(10):
         assert await silent[0].read() == await slow_head[0].read() == b""
+        others_closed.set()
         assert (await second[0].readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
         second[1].write(b"GET / HT")
         assert await second[0].read() == b""

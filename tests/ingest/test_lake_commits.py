@@ -144,13 +144,14 @@ def test_what_a_crash_left_is_gone_when_nobody_reads_it_any_more(tmp_path: Path)
     tables = tables_in(tmp_path)
     tables.append("people", table_of([plain(0)]), COLUMNS, until=1)
     (file,) = tmp_path.glob("people/*/*.parquet")
-    left = [file.with_name("part-1.zstd.parquet"), file.with_name("part-2.zstd.parquet#1")]
+    entry = tmp_path / "people/_delta_log/00000000000000000002.a.new"
+    left = [file.with_name("part-1.zstd.parquet"), file.with_name("part-2.zstd.parquet#1"), entry]
     for path in left:
         path.write_bytes(b"of a process that was killed")
         then = datetime.now(UTC) - timedelta(hours=2)
         os.utime(path, (then.timestamp(), then.timestamp()))
     tables.vacuum()
-    assert [path.exists() for path in (file, *left)] == [True, False, False]
+    assert [path.exists() for path in (file, *left)] == [True, False, False, False]
 
 
 def test_checkpoints_are_made_and_a_table_opens_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,12 @@ def writing(names: Collection[str], unlike: Collection[str]) -> dict[str, Any]:
     return {"compression": "zstd", "compression_level": 1, "use_dictionary": alike, "write_statistics": alike}
 
 
+def sync(path: Path) -> None:
+    """Have what a file holds outlast a loss of power."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def is_torn(folder: Path) -> bool:
     """Tell whether the log of a table has a file that is not whole: deltalake, which makes some of them, syncs none."""
     log = folder / "_delta_log"
@@ -80,8 +86,7 @@ def _write(folder: Path, day: date, rows: pa.Table, unlike: Collection[str]) -> 
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     pq.write_table(rows, path, **writing(rows.column_names, unlike))
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(path)
     return {
         "path": name,
         "partitionValues": {DAY: day.isoformat()},

@@ -14,7 +14,7 @@ import orjson
 import pyarrow.fs as pafs
 
 _LOG: Final = "_delta_log"
-_PARTS: Final = ".parquet#*"  # as deltalake calls a file of Parquet that is not whole yet
+_PARTS: Final = ("*/*.parquet#*", f"{_LOG}/*.new")  # as deltalake and we call a file that is not whole yet
 _OPTIONS: Final = {
     "AWS_ACCESS_KEY_ID": "access_key",
     "AWS_SECRET_ACCESS_KEY": "secret_key",
@@ -154,7 +154,7 @@ class FolderPlace:
     def forget(self, dataset: str, *, but: Collection[str], older_than: float) -> None:
         """Delete the parts of files that were being written when a process died."""
         since = time.time() - older_than
-        for path in (self._folder / dataset).glob(f"*/*{_PARTS}"):
+        for path in [each for parts in _PARTS for each in (self._folder / dataset).glob(parts)]:
             if path.stat().st_mtime <= since:
                 path.unlink()
 

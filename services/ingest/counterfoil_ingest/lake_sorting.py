@@ -5,7 +5,6 @@ deltalake's z-order has all of them there, several times: 1.3 GB for 1.7 million
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -24,7 +23,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from counterfoil_ingest.arrow import DAY
-from counterfoil_ingest.lake_commits import STATISTICS, writing
+from counterfoil_ingest.lake_commits import STATISTICS, sync, writing
 from counterfoil_ingest.lake_places import LakePlace
 
 _BYTES_AT_ONCE: Final = 16 << 20  # of rows as Parquet encodes them, which is less than Arrow has
@@ -48,8 +47,7 @@ def sort_day(table: DeltaTable, place: LakePlace, dataset: str, day: date, *, co
     with pq.ParquetWriter(path, body, **writing(body.names, ())) as writer:
         for rows in _sorted(paths, body, column):
             writer.write_table(rows)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(path)
     place.store(dataset, name)
     where: dict[str, str | None] = {DAY: day.isoformat()}
     now = time.time_ns() // 1_000_000
